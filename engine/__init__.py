@@ -1,0 +1,1 @@
+"""Diffusion infilling: text in, text out. Knows nothing of editors, URIs or lines."""

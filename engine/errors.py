@@ -1,0 +1,69 @@
+"""Every error that the engine raises on purpose. Imports nothing, so that clients can use it.
+
+EngineError
+├── BadRequest          what was asked for makes no sense (an empty template, a strength of 3)
+├── ModelError          the model can't be found, read or run
+│   └── OutOfMemory     it doesn't fit on the device
+├── Cancelled           the caller withdrew, or a newer request took its place
+├── DeadlineExceeded    time ran out before there was anything to show
+└── EngineUnavailable   the service can't be started or reached, or died in the middle
+
+Each has a stable `code`, which is what travels between the service and its clients, and a message
+of one line that says what to do.
+"""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """Base of all errors of the engine. `str(error)` is one line that a user can act on."""
+
+    code = "engine_error"
+
+
+class BadRequest(EngineError):
+    """The request itself is wrong; the same request will fail again."""
+
+    code = "bad_request"
+
+
+class ModelError(EngineError):
+    """The model can't be found, read or run."""
+
+    code = "model_error"
+
+
+class OutOfMemory(ModelError):
+    """The model or the request doesn't fit into the device's memory."""
+
+    code = "out_of_memory"
+
+
+class Cancelled(EngineError):
+    """The caller withdrew the request. Nothing is wrong."""
+
+    code = "cancelled"
+
+
+class DeadlineExceeded(EngineError):
+    """The deadline came before the first pass was done, so there is nothing to show."""
+
+    code = "deadline_exceeded"
+
+
+class EngineUnavailable(EngineError):
+    """The engine service can't be started or reached, or it died while it worked."""
+
+    code = "engine_unavailable"
+
+
+def _tree(root: type[EngineError]) -> list[type[EngineError]]:
+    return [root, *(leaf for child in root.__subclasses__() for leaf in _tree(child))]
+
+
+_BY_CODE = {cls.code: cls for cls in _tree(EngineError)}
+
+
+def error_from_code(code: str, message: str) -> EngineError:
+    """The error that a service reported as (`code`, `message`); unknown codes give EngineError."""
+    return _BY_CODE.get(code, EngineError)(message)
