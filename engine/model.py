@@ -1,0 +1,309 @@
+"""The forward pass of DiffusionGemma: one stack of layers that serves as encoder and as decoder.
+
+The encoder reads the prefix causally; the decoder sees the prefix and the whole canvas in both
+directions. They share all weights but each layer's scalar. Who sees whom is not decided here: the
+caller hands in an `Attend`, which gets a layer's queries, keys and values and returns what was read
+(the prefix cache, the canvas, or training's block mask).
+
+It knows nothing of sampling, tokenizers or files. Parameter names follow transformers'
+`DiffusionGemmaForBlockDiffusion`, so that the same state dict loads in both
+(reference: transformers.models.diffusion_gemma; tests/engine/test_parity.py holds them together).
+
+Shapes: B batch, T rows, H query heads, K key/value heads, D head_dim, d hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.config import LayerConfig, ModelConfig
+
+
+class Attend(Protocol):
+    """What a caller of the stack supplies: attention itself."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q [B, T, H, D], k and v [B, T, K, D], scaling 1 -> what was read, [B, T, H, D]."""
+        ...
+
+
+class Norm(nn.Module):
+    """Root-mean-square norm, computed in float32; `scaled` ones have a learnt weight."""
+
+    weight: Tensor | None
+
+    def __init__(self, size: int, eps: float, scaled: bool = True) -> None:
+        super().__init__()
+        self.eps = eps
+        self.size = (size,)
+        self.weight = nn.Parameter(torch.ones(size)) if scaled else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = None if self.weight is None else self.weight.float()
+        return F.rms_norm(x.float(), self.size, weight, self.eps).type_as(x)
+
+
+class Attention(nn.Module):
+    """Projections, norms and rotation of one layer; the reading itself is the caller's."""
+
+    def __init__(self, config: ModelConfig, layer: LayerConfig) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = config.heads, layer.kv_heads, layer.head_dim
+        d, bias = config.hidden_size, config.attention_bias
+        self.q_proj = nn.Linear(d, self.heads * self.head_dim, bias=bias)
+        self.k_proj = nn.Linear(d, self.kv_heads * self.head_dim, bias=bias)
+        # Full layers take their values from k_proj, before its norm and rotation.
+        self.v_proj = (
+            nn.Linear(d, self.kv_heads * self.head_dim, bias=bias) if layer.sliding else None
+        )
+        self.o_proj = nn.Linear(self.heads * self.head_dim, d, bias=bias)
+        self.q_norm = Norm(self.head_dim, config.norm_eps)
+        self.k_norm = Norm(self.head_dim, config.norm_eps)
+        self.v_norm = Norm(self.head_dim, config.norm_eps, scaled=False)
+
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], index: int, attend: Attend
+    ) -> Tensor:
+        q = self.q_proj(x).unflatten(-1, (self.heads, self.head_dim))
+        k = self.k_proj(x).unflatten(-1, (self.kv_heads, self.head_dim))
+        v = k if self.v_proj is None else self.v_proj(x).unflatten(-1, k.shape[-2:])
+        q, k, v = rotate(self.q_norm(q), *rope), rotate(self.k_norm(k), *rope), self.v_norm(v)
+        return self.o_proj(attend(index, q, k, v).flatten(-2))
+
+
+class GatedMLP(nn.Module):
+    """down(gelu(gate(x)) * up(x))."""
+
+    def __init__(self, size: int, inner: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(size, inner, bias=False)
+        self.up_proj = nn.Linear(size, inner, bias=False)
+        self.down_proj = nn.Linear(inner, size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(_gelu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Router(nn.Module):
+    """Chooses each row's experts from the raw residual."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.top_k = config.experts_per_token
+        self.norm = Norm(config.hidden_size, config.norm_eps, scaled=False)
+        self.proj = nn.Linear(config.hidden_size, config.experts, bias=False)
+        self.scale = nn.Parameter(torch.ones(config.hidden_size))
+        self.per_expert_scale = nn.Parameter(torch.ones(config.experts))
+        self.root = config.hidden_size**-0.5
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x [N, d] -> weights [N, k] in float32, expert indices [N, k]."""
+        scores = self.proj(self.norm(x) * self.scale * self.root)
+        weights, chosen = scores.softmax(-1, dtype=torch.float32).topk(self.top_k, dim=-1)
+        weights = weights / weights.sum(-1, keepdim=True)
+        return weights * self.per_expert_scale[chosen], chosen
+
+
+class Experts(nn.Module):
+    """Many small gated MLPs, of which each row uses a few. Weights are stacked, as in transformers.
+
+    With few experts all of them are run on all rows, which is one batched matrix product and no
+    shuffling of rows. With many, rows are sorted by expert and each expert sees its own.
+    """
+
+    DENSE_UP_TO = 4
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        e, d, inner = config.experts, config.hidden_size, config.expert_size
+        self.gate_up_proj = nn.Parameter(torch.empty(e, 2 * inner, d))
+        self.down_proj = nn.Parameter(torch.empty(e, d, inner))
+
+    def forward(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
+        """x [N, d], weights and chosen [N, k] -> [N, d]."""
+        few = self.gate_up_proj.shape[0] <= self.DENSE_UP_TO
+        return (self.dense if few else self.grouped)(x, weights, chosen)
+
+    def dense(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
+        """Every expert on every row; the share of those not chosen is zero."""
+        share = weights.new_zeros(x.shape[0], self.gate_up_proj.shape[0])
+        share = share.scatter(1, chosen, weights).to(x.dtype)
+        gate, up = (x @ self.gate_up_proj.transpose(1, 2)).chunk(2, dim=-1)  # [E, N, inner]
+        inner = _gelu(gate) * up * share.t().unsqueeze(-1)
+        # Summing over experts inside the product: [N, E * inner] @ [E * inner, d].
+        down = self.down_proj.transpose(1, 2).flatten(0, 1)
+        return inner.transpose(0, 1).flatten(1) @ down
+
+    def grouped(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
+        """Rows sorted by expert; each expert's rows form one group."""
+        top_k = chosen.shape[1]
+        order = chosen.flatten().argsort(stable=True)
+        counts = torch.bincount(chosen.flatten(), minlength=self.gate_up_proj.shape[0])
+        rows = order // top_k
+        gate, up = _grouped_linear(x[rows], self.gate_up_proj, counts).chunk(2, dim=-1)
+        out = _grouped_linear(_gelu(gate) * up, self.down_proj, counts)
+        out = out * weights.flatten()[order].unsqueeze(-1).to(out.dtype)
+        return torch.zeros_like(x).index_add_(0, rows, out)
+
+
+def _grouped_linear(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
+    """x [N, in] sorted into groups of `counts` [E] rows, weight [E, out, in] -> [N, out]."""
+    if x.is_cuda:
+        offsets = counts.cumsum(0).to(torch.int32)
+        return F.grouped_mm(x, weight.transpose(1, 2), offs=offsets)
+    groups = x.split(counts.tolist())
+    return torch.cat([F.linear(g, weight[e]) for e, g in enumerate(groups) if len(g)])
+
+
+class Layer(nn.Module):
+    """Attention, then a dense MLP beside a mixture of experts; every branch is normed twice."""
+
+    layer_scalar: Tensor
+    encoder_layer_scalar: Tensor
+
+    def __init__(self, config: ModelConfig, index: int) -> None:
+        super().__init__()
+        size, eps = config.hidden_size, config.norm_eps
+        self.index = index
+        self.self_attn = Attention(config, config.layers[index])
+        self.mlp = GatedMLP(size, config.intermediate_size)
+        self.router = Router(config)
+        self.experts = Experts(config)
+        self.input_layernorm = Norm(size, eps)
+        self.post_attention_layernorm = Norm(size, eps)
+        self.pre_feedforward_layernorm = Norm(size, eps)
+        self.pre_feedforward_layernorm_2 = Norm(size, eps)
+        self.post_feedforward_layernorm = Norm(size, eps)
+        self.post_feedforward_layernorm_1 = Norm(size, eps)
+        self.post_feedforward_layernorm_2 = Norm(size, eps)
+        self.register_buffer("layer_scalar", torch.ones(1))
+        self.register_buffer("encoder_layer_scalar", torch.ones(1))
+
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], attend: Attend, encoder: bool
+    ) -> Tensor:
+        read = self.self_attn(self.input_layernorm(x), rope, self.index, attend)
+        x = x + self.post_attention_layernorm(read)
+
+        rows = x.flatten(0, 1)  # [N, d]
+        dense = self.post_feedforward_layernorm_1(self.mlp(self.pre_feedforward_layernorm(rows)))
+        sparse = self.experts(self.pre_feedforward_layernorm_2(rows), *self.router(rows))
+        sparse = self.post_feedforward_layernorm_2(sparse)
+        rows = rows + self.post_feedforward_layernorm(dense + sparse)
+        return rows.view_as(x) * (self.encoder_layer_scalar if encoder else self.layer_scalar)
+
+
+class SelfConditioning(GatedMLP):
+    """Mixes what the last pass believed (soft embeddings) into the canvas' embeddings."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config.hidden_size, config.intermediate_size)
+        self.pre_norm = Norm(config.hidden_size, config.norm_eps)
+        self.post_norm = Norm(config.hidden_size, config.norm_eps, scaled=False)
+
+    def forward(self, x: Tensor, soft: Tensor | None = None) -> Tensor:
+        """x, soft [B, T, d]. Without a signal the norm still runs, as in the reference."""
+        return self.post_norm(x if soft is None else x + super().forward(self.pre_norm(soft)))
+
+
+class DiffusionGemma(nn.Module):
+    """The text model. `encode` reads the prefix, `decode` the canvas; both return hidden rows."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config, i) for i in range(len(config.layers)))
+        self.norm = Norm(config.hidden_size, config.norm_eps)
+        self.self_conditioning = SelfConditioning(config)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embed_tokens.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.embed_tokens.weight.device
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token ids [...] -> embeddings [..., d], scaled by the root of the hidden size."""
+        return self.embed_tokens(ids) * self._embed_scale()
+
+    def soft_embed(self, probs: Tensor) -> Tensor:
+        """Probabilities [..., V] -> the embedding expected under them, [..., d]."""
+        return probs.to(self.dtype) @ self.embed_tokens.weight * self._embed_scale()
+
+    def _embed_scale(self) -> Tensor:
+        # Rounded to the weights' precision first, as the reference does.
+        return torch.tensor(
+            self.config.hidden_size**0.5, dtype=self.dtype, device=self.device
+        )
+
+    def encode(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """Prefix tokens [B, T] at positions [T] or [B, T] -> hidden rows [B, T, d]."""
+        return self._run(self.embed(ids), positions, attend, encoder=True)
+
+    def decode(
+        self, ids: Tensor, positions: Tensor, attend: Attend, soft: Tensor | None = None
+    ) -> Tensor:
+        """Canvas tokens [B, T], with the last pass' soft embeddings [B, T, d] -> [B, T, d]."""
+        x = self.self_conditioning(self.embed(ids), soft)
+        return self._run(x, positions, attend, encoder=False)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden rows [..., d] -> softcapped logits [..., V] in float32, through the tied head."""
+        logits = F.linear(hidden, self.embed_tokens.weight).float()
+        cap = self.config.softcap
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    def _run(self, x: Tensor, positions: Tensor, attend: Attend, encoder: bool) -> Tensor:
+        ropes: dict[LayerConfig, tuple[Tensor, Tensor]] = {}
+        for layer, config in zip(self.layers, self.config.layers, strict=True):
+            if config not in ropes:
+                ropes[config] = rope_table(config, positions, x.dtype)
+            x = layer(x, ropes[config], attend, encoder)
+        return self.norm(x)
+
+
+def rope_table(layer: LayerConfig, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [..., T, 1, D] of positions [..., T]; unrotated pairs get angle 0.
+
+    Source: RoFormer (arXiv 2104.09864); "proportional" as in transformers' modeling_rope_utils.
+    """
+    steps = torch.arange(0, 2 * layer.rotated, 2, dtype=torch.float32, device=positions.device)
+    frequencies = F.pad(
+        1.0 / layer.rope_theta ** (steps / layer.rope_dim), (0, layer.head_dim // 2 - layer.rotated)
+    )
+    angles = positions.unsqueeze(-1).float() * frequencies
+    angles = torch.cat((angles, angles), dim=-1).unsqueeze(-2)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotates x [B, T, H, D] by its positions' angles."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def read(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention of q [B, T, H, D] over k, v [B, S, K, D] with mask [T, S] (True = seen).
+
+    Query heads that share a key head are folded into rows, so that no key is ever copied.
+    """
+    b, t, h, d = q.shape
+    kv_heads = k.shape[2]
+    q = q.view(b, t, kv_heads, h // kv_heads, d).permute(0, 2, 3, 1, 4).flatten(2, 3)
+    if mask is not None:
+        mask = mask.repeat(h // kv_heads, 1)
+    out = F.scaled_dot_product_attention(
+        q, k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask, scale=1.0
+    )
+    return out.unflatten(2, (h // kv_heads, t)).permute(0, 3, 1, 2, 4).flatten(2, 3)
+
+
+def _gelu(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")

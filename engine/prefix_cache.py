@@ -1,0 +1,118 @@
+"""The prefix's keys and values, kept between requests.
+
+The encoder is causal, so what it computed for a prefix holds for every text that begins with it:
+only what comes after the longest shared beginning is computed anew. All layers keep all positions
+(sliding ones too), so the cache can be cut at any point and stays exact.
+
+The canvas' keys and values are written behind the prefix' in the same buffers, and overwritten by
+the next pass: no copy of the prefix is ever made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from engine.config import ModelConfig
+from engine.model import DiffusionGemma, read
+
+GROWTH = 1024
+"""Buffers grow by at least so many tokens, so that typing doesn't move them at each key."""
+
+
+class PrefixCache:
+    """Keys and values of one sequence. `ids` are the prefix tokens that it holds."""
+
+    def __init__(self, model: DiffusionGemma) -> None:
+        self.model = model
+        self.config: ModelConfig = model.config
+        self.ids: list[int] = []
+        self._capacity = 0
+        self._keys: list[Tensor] = []  # per layer [1, capacity, K, D]
+        self._values: list[Tensor] = []
+
+    def keep(self, ids: Sequence[int]) -> int:
+        """Drops all but the longest beginning shared with `ids`; returns its length in tokens."""
+        shared = 0
+        for mine, theirs in zip(self.ids, ids, strict=False):
+            if mine != theirs:
+                break
+            shared += 1
+        del self.ids[shared:]
+        return shared
+
+    def extend(self, ids: Sequence[int]) -> Tensor:
+        """Encodes `ids` behind what is there; returns their hidden rows, [len(ids), d]."""
+        start = len(self.ids)
+        self._reserve(start + len(ids))
+        device = self.model.device
+        tokens = torch.tensor([list(ids)], device=device)
+        positions = torch.arange(start, start + len(ids), device=device)
+        masks = {
+            sliding: self._causal_mask(start, len(ids), sliding)
+            for sliding in {layer.sliding for layer in self.config.layers}
+        }
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            end = start + q.shape[1]
+            self._keys[layer][:, start:end] = k
+            self._values[layer][:, start:end] = v
+            mask = masks[self.config.layers[layer].sliding]
+            low = end - mask.shape[1]
+            return read(q, self._keys[layer][:, low:end], self._values[layer][:, low:end], mask)
+
+        hidden = self.model.encode(tokens, positions, attend)
+        self.ids.extend(ids)
+        return hidden[0]
+
+    def canvas(self, canvas: Tensor, soft: Tensor | None = None) -> Tensor:
+        """Runs the decoder on a canvas [T] behind the prefix; returns hidden rows [T, d].
+
+        soft: the last pass' soft embeddings, [T, d]. The prefix itself stays as it is.
+        A sliding layer shows every canvas row the last `window - 1` prefix tokens and the whole
+        canvas, as transformers' dynamic cache does.
+        """
+        start = len(self.ids)
+        end = start + len(canvas)
+        self._reserve(end)
+        positions = torch.arange(start, end, device=canvas.device)
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            self._keys[layer][:, start:end] = k
+            self._values[layer][:, start:end] = v
+            sliding = self.config.layers[layer].sliding
+            low = max(0, start - self.config.sliding_window + 1) if sliding else 0
+            return read(q, self._keys[layer][:, low:end], self._values[layer][:, low:end])
+
+        soft = None if soft is None else soft.unsqueeze(0)
+        return self.model.decode(canvas.unsqueeze(0), positions, attend, soft)[0]
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the buffers take."""
+        return sum(t.numel() * t.element_size() for t in (*self._keys, *self._values))
+
+    def _causal_mask(self, start: int, count: int, sliding: bool) -> Tensor:
+        """[count, seen] for rows start … start + count, without keys that no row can see."""
+        window = self.config.sliding_window if sliding else start + count
+        low = max(0, start - window + 1)
+        rows = torch.arange(start, start + count, device=self.model.device).unsqueeze(1)
+        keys = torch.arange(low, start + count, device=self.model.device).unsqueeze(0)
+        return (keys <= rows) & (keys > rows - window)
+
+    def _reserve(self, tokens: int) -> None:
+        if tokens <= self._capacity:
+            return
+        capacity = max(tokens, self._capacity + GROWTH)
+        keys, values = self._keys, self._values
+        self._keys, self._values = [], []
+        for index, layer in enumerate(self.config.layers):
+            shape = (1, capacity, layer.kv_heads, layer.head_dim)
+            for old, new in ((keys, self._keys), (values, self._values)):
+                buffer = torch.empty(shape, dtype=self.model.dtype, device=self.model.device)
+                if old:
+                    buffer[:, : len(self.ids)] = old[index][:, : len(self.ids)]
+                new.append(buffer)
+        self._capacity = capacity
