@@ -1,0 +1,76 @@
+"""Sets up .venv with the project and its development tools in it. Needs nothing but Python 3.
+
+Shows one line of progress while pip works, and all that pip said only if it fails. It is parsed by
+the Python that the user happens to have, so that an old one gets a message and not a traceback.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+VENV = os.path.join(ROOT, ".venv")
+LEAST = (3, 11)
+
+
+def main():
+    if sys.version_info < LEAST:
+        have = ".".join(map(str, sys.version_info[:2]))
+        return fail(
+            "Python 3.11 or newer is needed, and this is "
+            + have
+            + ". Try: make PYTHON=python3.12 ..."
+        )
+    python = os.path.join(VENV, "bin", "python")
+    if not os.path.exists(python):
+        try:
+            import ensurepip  # noqa: F401  (Debian splits it off, and venv needs it)
+        except ImportError:
+            return fail("this Python can't make virtual environments: install python3-venv")
+        print("Setting up .venv (PyTorch is large: about a gigabyte on disk, once)", flush=True)
+        code, output = follow([sys.executable, "-m", "venv", VENV])
+        if code:
+            return fail("python -m venv failed", output)
+    pip = [python, "-m", "pip", "--disable-pip-version-check", "install"]
+    # Dependency groups need pip 25.1; what comes with Python may be older.
+    for arguments in (["--upgrade", "pip>=25.1"], ["--editable", ROOT, "--group", "dev"]):
+        code, output = follow(pip + arguments)
+        if code:
+            return fail("pip failed", output)
+    print("Set up: .venv", flush=True)
+    return 0
+
+
+def follow(command):
+    """Runs the command in the root; its current line is shown on a terminal, all is returned."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
+    )
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        show(line.strip())
+    show("")
+    return process.wait(), "".join(lines)
+
+
+def show(text):
+    """Replaces the line of progress; where there is no terminal, only milestones are printed."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        sys.stdout.write("\r\033[K" + text[:width])
+        sys.stdout.flush()
+    elif text.startswith(("Downloading", "Installing", "Building")):
+        print("  " + text[:100], flush=True)
+
+
+def fail(message, output=""):
+    """Says what is wrong, after the output that shows it."""
+    sys.stderr.write(output)
+    sys.stderr.write("setup: " + message + "\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

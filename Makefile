@@ -1,0 +1,32 @@
+# `make demo` and `make test` set up all they need in .venv first. PYTHON says with which Python.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint format test-editors clean
+
+demo: $(READY)  ## watch it fill, rewrite, and fill several holes
+	@$(BIN)/diffgemma-lsp demo
+
+test: $(READY)  ## all tests
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(READY)  ## style and types
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/basedpyright
+
+format: $(READY)
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+test-editors: $(READY)  ## a real Neovim, fetched into .cache/editors if there is none
+	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors $(PYTEST_ARGS)
+
+clean:
+	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis
+
+$(READY): pyproject.toml .ci/setup.py
+	@$(PYTHON) .ci/setup.py
+	@touch $@

@@ -1,0 +1,79 @@
+"""The command line: which subcommand runs, and what its failures look like.
+
+Exit codes: 0 done; 1 the subcommand's own "no" (`doctor` found something, no engine is running);
+2 bad input or an engine that can't do it, with one line on stderr; 130 after Ctrl-C; 141 when
+whoever read the output has gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import NoReturn
+
+from diffgemma_lsp.commands import UsageError, demo, doctor, engine, fill
+from engine.errors import EngineError
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports what is wrong in one line; the usage is for --help."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All flags and subcommands."""
+    parser = _Parser(
+        prog="diffgemma-lsp",
+        description="A language server that fills the middle with a diffusion language model. "
+        "Without a subcommand it speaks LSP on standard input and output.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version()}")
+    # Many editors pass it; standard input and output are what there is.
+    parser.add_argument("--stdio", action="store_true", help=argparse.SUPPRESS)
+    subparsers = parser.add_subparsers(title="subcommands", metavar="", parser_class=_Parser)
+    for command in (fill, demo, doctor, engine):
+        command.add_parser(subparsers)
+    return parser
+
+
+def version() -> str:
+    """The version of the installed distribution; 0 when it runs from a bare source tree."""
+    try:
+        return metadata.version("diffgemma-lsp")
+    except metadata.PackageNotFoundError:
+        return "0"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    arguments = build_parser().parse_args(argv)
+    if not hasattr(arguments, "run"):
+        return _serve()
+    try:
+        code = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except (UsageError, EngineError) as error:
+        print(f"diffgemma-lsp: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more on its way out; let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+
+
+def _serve() -> int:
+    # Imported here: `fill` and the rest need no language server.
+    from diffgemma_lsp.server import run_stdio
+
+    return run_stdio()

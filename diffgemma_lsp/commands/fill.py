@@ -1,0 +1,133 @@
+"""`diffgemma-lsp fill FILE --at LINE:COL`: fills one hole, or rewrites one range."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from diffgemma_lsp.commands import UsageError
+from diffgemma_lsp.commands.source import offset_of, position, read_source
+from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow
+from diffgemma_lsp.commands.view import FillView, Screen
+from engine.types import Fixed, Hole, Infill, InfillRequest, SamplingParams
+
+if TYPE_CHECKING:
+    from diffgemma_lsp.commands import Subparsers
+
+DEFAULT_STRENGTH = 0.6
+"""Of a rewrite: enough to change more than a name, not enough to forget the draft."""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Adds `fill` to the command line."""
+    parser = subparsers.add_parser(
+        "fill",
+        help="fill the middle of a file",
+        description="Fills a hole in a file, or rewrites a range of it, and prints the middle "
+        "alone. Lines and columns count from 1, columns in characters.",
+    )
+    add = parser.add_argument
+    add("file", metavar="FILE", help="the file; - reads standard input")
+    add("--at", type=position, required=True, metavar="LINE:COL", help="where the hole is")
+    add("--to", type=position, metavar="LINE:COL", help="rewrite the range from --at to here")
+    add("--strength", type=_share, metavar="S", help="how much a rewrite may change, from 0 to 1")
+    add("--seed", type=_whole_number(0, 2**63 - 1), default=0, metavar="N", help="(default: 0)")
+    add("--steps", type=_whole_number(1), metavar="N", help="the most denoising passes")
+    add("--max-tokens", type=_whole_number(1), metavar="N", help="the most tokens of the middle")
+    add("--json", action="store_true", help="print the result as one JSON object")
+    add("--watch", action="store_true", help="draw the denoising live")
+    add_engine_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fills, and prints the middle or the JSON object."""
+    request = build_request(arguments)
+    infill = asyncio.run(_fill(arguments, request))
+    if arguments.json:
+        _write(json.dumps(result_to_json(infill), ensure_ascii=False) + "\n")
+    else:
+        # Bit for bit in a pipe; on a terminal the prompt should not stick to it.
+        ends_line = infill.text.endswith("\n") or not sys.stdout.isatty()
+        _write(infill.text + ("" if ends_line else "\n"))
+    return 0
+
+
+def build_request(arguments: argparse.Namespace) -> InfillRequest:
+    """The request that the flags describe. Raises UsageError."""
+    if arguments.strength is not None and arguments.to is None:
+        raise UsageError("--strength is for a rewrite, which needs --to")
+    if arguments.to is not None and arguments.to < arguments.at:
+        raise UsageError(f"--to {arguments.to} lies before --at {arguments.at}")
+    text = read_source(arguments.file)
+    start = offset_of(text, arguments.at)
+    end = offset_of(text, arguments.to) if arguments.to else start
+    if start == end:
+        hole = Hole(max_tokens=arguments.max_tokens)
+    else:
+        strength = DEFAULT_STRENGTH if arguments.strength is None else arguments.strength
+        hole = Hole(text[start:end], strength, arguments.max_tokens)
+    return InfillRequest(
+        (Fixed(text[:start]), hole, Fixed(text[end:])),
+        SamplingParams(max_steps=arguments.steps),
+        seed=arguments.seed,
+    )
+
+
+def result_to_json(infill: Infill) -> dict[str, object]:
+    """What --json prints."""
+    return {
+        "text": infill.text,
+        "holes": list(infill.holes),
+        "steps": infill.steps,
+        "forward_passes": infill.forward_passes,
+        "stop_reason": infill.stop_reason,
+        "confidence": round(infill.confidence, 4),
+        "ms": round(infill.timings.get("total", 0.0), 1),
+    }
+
+
+async def _fill(arguments: argparse.Namespace, request: InfillRequest) -> Infill:
+    async with connected(arguments) as client:
+        if not arguments.watch:
+            return await follow(client, request)
+        # Not on stdout if that can be helped: there the middle stands alone.
+        console = Console(stderr=sys.stderr.isatty() or not sys.stdout.isatty() or arguments.json)
+        with Screen(console, FillView(request.template, arguments.file)) as screen:
+            infill = await follow(client, request, screen.frame)
+            screen.result(infill)
+        return infill
+
+
+def _write(text: str) -> None:
+    """To stdout in the file's encoding and with its line ends, whatever the terminal's are."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8"))
+    sys.stdout.buffer.flush()
+
+
+def _whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+        if number < least or (most is not None and number > most):
+            limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"expected a whole number {limits}, not {text!r}")
+        return number
+
+    return parse
+
+
+def _share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0.0 <= number <= 1.0:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, not {text!r}")
+    return number

@@ -1,0 +1,98 @@
+"""One request to the engine service, with the loading of the model shown if it takes long."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from diffgemma_lsp.commands import UsageError
+from diffgemma_lsp.engine_client import EngineClient, EngineOptions
+from engine.errors import EngineError, EngineUnavailable
+from engine.types import Frame, Infill, InfillRequest
+
+PATIENCE_S = 0.5
+"""How long nothing may happen before the loading is shown."""
+
+POLL_S = 0.2
+
+
+def add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which model, and where it runs."""
+    parser.add_argument("--model", metavar="PATH", help="a model's folder (default: nano)")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
+
+
+@asynccontextmanager
+async def connected(arguments: argparse.Namespace) -> AsyncGenerator[EngineClient]:
+    """A client of the engine service that the flags describe."""
+    model: str | None = arguments.model
+    if model is not None:
+        folder = Path(model).expanduser()
+        if not folder.exists():
+            raise UsageError(f"no model at {model}")
+        # The service runs elsewhere, so a relative path would mean another folder there.
+        model = str(folder.resolve())
+    client = EngineClient(EngineOptions(model=model, device=arguments.device))
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+async def follow(
+    client: EngineClient, request: InfillRequest, on_frame: Callable[[Frame], None] | None = None
+) -> Infill:
+    """Sends the request, hands on its frames and returns its result."""
+    loading = asyncio.create_task(_show_loading(client, Console(stderr=True)))
+    try:
+        async for event in client.stream(request):
+            await _end(loading)
+            if isinstance(event, Infill):
+                return event
+            if on_frame:
+                on_frame(event)
+    finally:
+        await _end(loading)
+    raise EngineUnavailable("the engine ended the stream without a result; please try again")
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    if not task.done():
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _show_loading(client: EngineClient, console: Console) -> None:
+    """Draws how far the loading is until it is cancelled. Only a terminal sees it."""
+    if not console.is_terminal:
+        return
+    await asyncio.sleep(PATIENCE_S)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("starting the engine", total=None)
+        while True:
+            with suppress(EngineError):
+                text, share = _loading_state(await client.status())
+                progress.update(task, description=text, total=1.0 if share else None)
+                progress.update(task, completed=share or 0.0)
+            await asyncio.sleep(POLL_S)
+
+
+def _loading_state(status: dict[str, Any] | None) -> tuple[str, float | None]:
+    """What the service is at, and how much of it is done where that is known."""
+    if status is None:
+        return "starting the engine", None
+    return str(status), None
