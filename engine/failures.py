@@ -1,0 +1,82 @@
+"""What to say when something fails that nobody planned for, and how to get its memory back.
+
+Imports no torch.
+
+A foreign exception's text may quote the document, so of a pass that failed only the kind and the
+place are told and logged; of a model that can't be loaded the text is told, since it names files.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import traceback
+
+from engine.errors import EngineError, ModelError, OutOfMemory
+
+log = logging.getLogger(__name__)
+
+_HINT = "close other programs that use the device, or choose a smaller model"
+
+
+def of_a_pass(error: Exception) -> EngineError:
+    """What the requester is told about an exception while its request was running."""
+    if isinstance(error, EngineError):
+        return error
+    log.error("a request failed: %s\n%s", where(error), _frames(error))
+    if _is_out_of_memory(error):
+        return OutOfMemory(f"the request doesn't fit into memory: {_HINT}")
+    return EngineError(f"the engine failed with {where(error)}: its log has the details")
+
+
+def of_loading(error: Exception) -> ModelError:
+    """What all requesters are told about an exception while the model was loading."""
+    if isinstance(error, ModelError):
+        return error
+    log.error("loading failed\n%s", _frames(error))
+    if _is_out_of_memory(error):
+        return OutOfMemory(f"the model doesn't fit into memory: {_HINT}")
+    lines = str(error).strip().splitlines()
+    cause = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return ModelError(f"the model can't be loaded ({cause}): `diffgemma-lsp doctor` looks into it")
+
+
+def where(error: Exception) -> str:
+    """The kind of an exception and the line that raised it, without its text."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
+    return type(error).__name__ + place
+
+
+def forget_frames(error: BaseException) -> None:
+    """Lets go of the variables (tensors, mostly) that an exception's traceback keeps alive."""
+    chain: BaseException | None = error
+    while chain is not None:
+        traceback.clear_frames(chain.__traceback__)
+        chain = chain.__context__
+
+
+def release_memory() -> None:
+    """Gives freed memory back to the device, without importing torch for it."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    try:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        elif torch.backends.mps.is_available():
+            torch.mps.empty_cache()
+    except Exception as error:
+        # A device that is beyond repair must not take the caller's thread with it.
+        log.warning("the device's memory can't be freed: %s", where(error))
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch.OutOfMemoryError by its name, since torch must not be imported here.
+    return any(cls.__name__ in ("MemoryError", "OutOfMemoryError") for cls in type(error).__mro__)
+
+
+def _frames(error: Exception) -> str:
+    return "".join(traceback.format_tb(error.__traceback__)).rstrip()

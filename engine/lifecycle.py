@@ -1,0 +1,119 @@
+"""The life of the service's process: its lock, its socket, its log, its memory, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.paths import make_private
+from engine.scheduler import Scheduler
+
+_LOCK_PATIENCE_S = 0.3
+_LONGEST_LOG = 1 << 20  # bytes
+
+
+def take_lock(lock: Path) -> int | None:
+    """Takes the lock for the life of this process; None if another service has it.
+
+    Returns the open file, which must stay open. Raises EngineUnavailable if the directory is not
+    private.
+    """
+    import fcntl
+
+    make_private(lock.parent)
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # A client that looks whether the lock is held holds it for a moment itself.
+    give_up = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                os.close(handle)
+                return None
+            time.sleep(0.01)
+    os.ftruncate(handle, 0)
+    os.write(handle, f"{os.getpid()}\n".encode())
+    return handle
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """The listening socket and its file. Only the holder of the lock may make one."""
+
+    socket: socket.socket
+    path: Path
+    inode: int
+
+    @classmethod
+    def open(cls, path: Path) -> Listener:
+        """Listens at `path` (mode 0600) in place of whatever a dead service left there."""
+        path.unlink(missing_ok=True)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        usual = os.umask(0o177)
+        try:
+            listening.bind(str(path))
+        finally:
+            os.umask(usual)
+        listening.listen(128)
+        listening.setblocking(False)
+        return cls(listening, path, path.stat().st_ino)
+
+    def reachable(self) -> bool:
+        """Whether the file is still ours; without it no client finds the service."""
+        try:
+            return self.path.stat().st_ino == self.inode
+        except OSError:
+            return False
+
+    def remove(self) -> None:
+        """Takes the file away, so that nobody connects any more."""
+        if self.reachable():
+            self.path.unlink(missing_ok=True)
+
+
+def shorten_log() -> None:
+    """Empties the log that stderr goes to if it has grown long. A short one keeps its past."""
+    found = os.fstat(sys.stderr.fileno())
+    if stat.S_ISREG(found.st_mode) and found.st_size > _LONGEST_LOG:
+        os.ftruncate(sys.stderr.fileno(), 0)
+
+
+def memory_bytes() -> int:
+    """Resident memory of this process; the most it ever had where the system tells no more."""
+    try:
+        resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024
+    return resident_pages * os.sysconf("SC_PAGE_SIZE")
+
+
+async def watch_idleness(
+    scheduler: Scheduler,
+    listener: Listener,
+    unload_after_s: float,
+    exit_after_s: float,
+    stop: Callable[[], None],
+) -> None:
+    """Unloads the model and stops the service after so many seconds without work."""
+    pause = min(1.0, max(0.02, min(unload_after_s, exit_after_s) / 5))
+    while True:
+        await asyncio.sleep(pause)
+        now = scheduler.snapshot()
+        lost = not listener.reachable() and not now.jobs
+        if now.idle_s >= exit_after_s or lost:
+            stop()
+            return
+        if now.state == "ready" and now.idle_s >= unload_after_s:
+            scheduler.unload()

@@ -1,0 +1,175 @@
+"""Where the engine service lives, and which one it is: names, versions, the private directory.
+
+The service and its clients agree through this file alone. Imports nothing heavy.
+
+    <runtime directory>/engine-<hash>.sock        the socket, mode 0600
+    <runtime directory>/engine-<hash>.sock.lock   held by the service for its whole life; its pid
+    <runtime directory>/engine-<hash>.log         its stderr, mode 0600
+
+The hash stands for the model and the device, so that two models are two services. The lock is the
+truth: whoever holds it is the service, and a socket without a holder is a leftover.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from engine.errors import EngineUnavailable
+
+PROTOCOL = 1
+"""Goes up when a client of the old wire format could misunderstand a service of the new one."""
+
+VERSION_HEADER = "x-engine-version"
+"""Sent with each request as `identity()`; a service of another version answers 409."""
+
+RUNTIME_DIR_VARIABLE = "DIFFGEMMA_LSP_RUNTIME_DIR"
+
+_NAME = "diffgemma-lsp"
+_LONGEST_SOCKET_PATH = 103  # bytes: macOS has 104 with the closing NUL, Linux a few more
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePaths:
+    """The files of one service."""
+
+    socket: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.socket.with_name(self.socket.name + ".lock")
+
+    @property
+    def log(self) -> Path:
+        return self.socket.with_suffix(".log")
+
+
+def package_version() -> str:
+    """The version of the installed package; that of an uninstalled checkout is all zeros."""
+    try:
+        return installed_version(_NAME)
+    except PackageNotFoundError:
+        return "0.0.0"
+
+
+def identity() -> str:
+    """What a client and a service must have in common to talk: protocol and package version."""
+    return f"{PROTOCOL}/{package_version()}"
+
+
+def local_model(model: str | None) -> str | None:
+    """The model as the service shall get it: a folder that exists as an absolute path.
+
+    The service runs in another working directory. A name of the hub stays as it is.
+    """
+    if model is None:
+        return None
+    folder = Path(model).expanduser()
+    return str(folder.resolve()) if folder.exists() else model
+
+
+def engine_paths(
+    model: str | None = None, device: str | None = None, runtime_dir: Path | None = None
+) -> EnginePaths:
+    """The files of the service for this model and device, for this user. Creates nothing.
+
+    runtime_dir: comes before the variable DIFFGEMMA_LSP_RUNTIME_DIR, which comes before the
+        system's runtime directory. A directory too long for a socket gives way to a short one
+        under the system's temporary directory.
+    Raises EngineUnavailable where there are no Unix sockets.
+    """
+    require_unix_sockets()
+    wanted = runtime_dir or _runtime_dir()
+    key = f"{local_model(model) or ''}\0{device or ''}"
+    socket = wanted.absolute() / f"engine-{_short_hash(key)}.sock"
+    if _fits(socket):
+        return EnginePaths(socket)
+    # The wanted directory goes into the hash, so that two of them do not become one here.
+    name = f"engine-{_short_hash(key + str(wanted))}.sock"
+    candidates = [_temporary_dir(Path(tempfile.gettempdir())), _temporary_dir(Path("/tmp"))]
+    fitting = [folder / name for folder in candidates if _fits(folder / name)]
+    if not fitting:
+        raise EngineUnavailable(f"{socket} is too long for a socket: set {RUNTIME_DIR_VARIABLE}")
+    return EnginePaths(fitting[0])
+
+
+def make_private(directory: Path) -> None:
+    """Creates the directory with mode 0700, or makes sure that it is this user's alone.
+
+    Raises EngineUnavailable if it belongs to someone else, others may enter it, or it can't be
+    made: a socket in it would let others read what is being edited.
+    """
+    require_unix_sockets()
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        found = directory.lstat()
+    except OSError as error:
+        raise EngineUnavailable(f"{directory} can't be made ({error.strerror})") from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise EngineUnavailable(
+            f"{directory} is not a directory of yours: remove it or set {RUNTIME_DIR_VARIABLE}"
+        )
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        raise EngineUnavailable(f"others can enter {directory}: chmod 700 it")
+
+
+def lock_is_held(lock: Path) -> bool:
+    """Whether a service lives. Holds a shared lock for a moment, which a starting service sits out.
+
+    Raises EngineUnavailable where there are no Unix sockets.
+    """
+    require_unix_sockets()
+    import fcntl
+
+    try:
+        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def require_unix_sockets() -> None:
+    """Raises EngineUnavailable where the service can't run."""
+    if sys.platform == "win32":
+        raise EngineUnavailable("the engine service needs Unix sockets: on Windows, run it in WSL")
+
+
+def _runtime_dir() -> Path:
+    chosen = os.environ.get(RUNTIME_DIR_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin" or os.environ.get("XDG_RUNTIME_DIR"):
+        import platformdirs
+
+        return platformdirs.user_runtime_path(_NAME, appauthor=False)
+    login = Path(f"/run/user/{os.geteuid()}")
+    return (
+        login / _NAME if os.access(login, os.W_OK) else _temporary_dir(Path(tempfile.gettempdir()))
+    )
+
+
+def _temporary_dir(parent: Path) -> Path:
+    # Directly below the sticky temporary directory, so that nobody else can move it away.
+    return parent / f"{_NAME}-{os.geteuid()}"
+
+
+def _fits(socket: Path) -> bool:
+    return len(os.fsencode(socket)) <= _LONGEST_SOCKET_PATH
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:10]

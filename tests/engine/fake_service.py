@@ -1,0 +1,86 @@
+"""The engine service with a fake engine, as a process of its own: what the border tests start.
+
+Takes the service's own arguments. A request's first Fixed is a script for the fake, such as
+"passes=5 delay=0.01". What the fake does goes to the file events.txt beside the socket, one line
+each: "load", "pass <seed>", "left <seed>". A file named "broken" there makes loading fail.
+FAKE_VERSION makes the service claim another package version.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import engine.service
+from engine import paths
+from engine.errors import ModelError
+from engine.types import EngineInfo, Fixed, Frame, Infill, InfillRequest, Piece
+
+INFO = EngineInfo("fake", "cpu", "float32", 1, 16, 128, ("fill",))
+
+
+class FakeEngine:
+    info = INFO
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self.note = note
+
+    def stream(
+        self, request: InfillRequest, cancelled: Callable[[], bool]
+    ) -> Iterator[Frame | Infill | None]:
+        first = request.template[0]
+        assert isinstance(first, Fixed)
+        script = dict(word.split("=") for word in first.text.split() if "=" in word)
+        passes, delay = int(script.get("passes", 3)), float(script.get("delay", 0.005))
+        size = int(script.get("size", 1))
+        deadline = time.monotonic() + (request.budget_s or 3600)
+        try:
+            yield None
+            for step in range(1, passes + 1):
+                time.sleep(delay)
+                self.note(f"pass {request.seed}")
+                if "fail" in script:
+                    raise ValueError(f"a secret of the document: {first.text}")
+                if script.get("die") == str(step):
+                    os.kill(os.getpid(), 9)
+                yield Frame(step, passes, ((Piece("x" * size, 0.5),),), 0.1)
+                if time.monotonic() > deadline:
+                    break
+            reason = "settled" if step == passes else "deadline"
+            yield Infill("done", ("done",), step, step, reason, 1.0, {"budget": deadline})
+        finally:
+            self.note(f"left {request.seed}")
+
+
+def main() -> int:
+    folder = Path(sys.argv[sys.argv.index("--socket") + 1]).parent
+    if claimed := os.environ.get("FAKE_VERSION"):
+        paths.package_version = lambda: claimed
+        engine.service.package_version = lambda: claimed
+        engine.service.identity = lambda: f"{paths.PROTOCOL}/{claimed}"
+
+    def note(line: str) -> None:
+        with open(folder / "events.txt", "a") as events:
+            events.write(line + "\n")
+
+    def load(options: object) -> Callable[[Callable[[str, float], None]], FakeEngine]:
+        def work(progress: Callable[[str, float], None]) -> FakeEngine:
+            note("load")
+            for step in range(4):
+                progress("reading", step / 4)
+                time.sleep(float(os.environ.get("FAKE_LOAD_S", "0")) / 4)
+            if (folder / "broken").exists():
+                raise ModelError("there is no model here: name one that exists")
+            return FakeEngine(note)
+
+        return work
+
+    engine.service._real_engine = load  # the rest of the process is the real one
+    return engine.service.main()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
