@@ -214,7 +214,7 @@ def encode(out: Path, tokenizer_dir: Path) -> dict[str, int]:
     """Tokenize the text store and the held-out files; returns tokens per split."""
     tokenizer = bpe.load(tokenizer_dir)
     files = {name: TokenFile(out, name) for name in ("train", "valid", "heldout")}
-    store = tqdm(read_store(out / "texts.jsonl"), unit=" documents")
+    store = iter(tqdm(read_store(out / "texts.jsonl"), unit=" documents"))
     held = ((p.as_posix(), p.read_text("utf-8")) for p in sorted((out / "heldout").rglob("*.py")))
     while batch := list(islice(store, 256)):
         encoded = tokenizer.encode_batch([text for _, text in batch], add_special_tokens=False)
