@@ -23,7 +23,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
+from rich.progress import track
 
 from engine.training import bpe, filters
 from engine.training.filters import Hashes
@@ -66,9 +66,8 @@ def examine(source: SourceFile, benchmark: Hashes) -> Candidate:
     reason = filters.rejection(text)
     if reason is None and is_test(source.path) and filters.stable_fraction(key) > KEPT_TESTS:
         reason = "tests thinned out"
-    if reason is None and len(benchmark):
-        if filters.contains_any(filters.word_ngrams(text, {}), benchmark):
-            reason = "benchmark text"
+    if reason is None and filters.has_benchmark_text(text, benchmark):
+        reason = "benchmark text"
     if reason is not None:
         return Candidate(source.package, source.path, text, reason, b"", nothing)
     if filters.stable_fraction("header " + key) >= KEPT_HEADERS:
@@ -94,9 +93,8 @@ def deduplicate(candidates: Iterable[Candidate], held_out: Hashes) -> Iterator[C
         reason = item.reason
         if reason is None and item.exact in exact:
             reason = "copy"
-        if reason is None and len(item.shingles) and len(held_out):
-            if np.isin(item.shingles, held_out).mean() > HELD_OUT_COPY:
-                reason = "held-out text"
+        if reason is None and filters.share_in(item.shingles, held_out) > HELD_OUT_COPY:
+            reason = "held-out text"
         if reason is None and len(item.shingles):
             values = item.shingles.tolist()
             if sum(v in seen for v in values) > NEAR_COPY * len(values):
@@ -109,7 +107,9 @@ def deduplicate(candidates: Iterable[Candidate], held_out: Hashes) -> Iterator[C
         yield item
 
 
-def all_sources(manifest: Manifest, downloads: Path, max_package_bytes: int) -> Iterator[SourceFile]:
+def all_sources(
+    manifest: Manifest, downloads: Path, max_package_bytes: int
+) -> Iterator[SourceFile]:
     """The sources of the standard library and of all training packages, in manifest order.
 
     Of a package with more than ``max_package_bytes`` of sources, an even share of files is taken.
@@ -152,7 +152,7 @@ def build(
         (out / "texts.jsonl").open("w", encoding="utf-8") as store,
     ):
         examined = pool.imap(partial(examine, benchmark=benchmark), sources, chunksize=32)
-        for item in deduplicate(tqdm(examined, unit=" files"), held_shingles):
+        for item in deduplicate(track(examined, "files", None), held_shingles):
             size = len(item.text.encode("utf-8"))
             table = kept.setdefault(item.package, Counter())
             if item.reason is not None:
@@ -161,17 +161,18 @@ def build(
                 name = f"{item.package}/{item.path}"
                 store.write(json.dumps({"name": name, "text": item.text}) + "\n")
             table.update(files=1, bytes=size)
+    size = sum(c["bytes"] for c in kept.values())
     report = {
         "python": platform.python_version(),
         "files": sum(c["files"] for c in kept.values()),
-        "bytes": sum(c["bytes"] for c in kept.values()),
+        "bytes": size,
         "benchmark_ngrams": len(benchmark),
         "removed": {reason: dict(c) for reason, c in sorted(removed.items())},
         "packages": {name: dict(c) for name, c in sorted(kept.items())},
         "held_out": {"files": len(held), "bytes": sum(len(f.data) for f in held)},
     }
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    print(f"{report['files']} files, {report['bytes'] / 1e6:.1f} MB; removed: {report['removed']}")
+    print(f"{report['files']} files, {size / 1e6:.1f} MB; removed: {report['removed']}")
 
 
 def write_held_out(sources: list[SourceFile], texts: list[str], folder: Path) -> None:
@@ -214,7 +215,7 @@ def encode(out: Path, tokenizer_dir: Path) -> dict[str, int]:
     """Tokenize the text store and the held-out files; returns tokens per split."""
     tokenizer = bpe.load(tokenizer_dir)
     files = {name: TokenFile(out, name) for name in ("train", "valid", "heldout")}
-    store = iter(tqdm(read_store(out / "texts.jsonl"), unit=" documents"))
+    store = iter(track(read_store(out / "texts.jsonl"), "documents", None))
     held = ((p.as_posix(), p.read_text("utf-8")) for p in sorted((out / "heldout").rglob("*.py")))
     while batch := list(islice(store, 256)):
         encoded = tokenizer.encode_batch([text for _, text in batch], add_special_tokens=False)

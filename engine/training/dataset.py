@@ -1,12 +1,13 @@
 """Training batches as numpy arrays, drawn by (seed, step) so that a resumed run sees the same.
 
-    python -m engine.training.dataset --data DIR --tokenizer engine/weights/nano --step 0
+python -m engine.training.dataset --data DIR --tokenizer engine/weights/nano --step 0
 """
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,7 @@ def _show(ids: IntArray, free: BoolArray, vocabulary: Vocabulary) -> str:
     edges = np.flatnonzero(np.diff(free.astype(np.int8), prepend=0, append=0))
     bounds = sorted({0, *edges.tolist(), len(ids)})
     text = ""
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in pairwise(bounds):
         part = ids[low:high]
         shown = vocabulary.text(part)
         shown += "·" * int((part == vocabulary.slack).sum())

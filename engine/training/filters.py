@@ -143,9 +143,14 @@ def benchmark_ngrams(paths: Iterable[Path]) -> Hashes:
     return np.unique(np.concatenate(found)) if found else np.zeros(0, np.uint64)
 
 
-def contains_any(values: Hashes, sorted_set: Hashes) -> bool:
-    """Whether any of ``values`` is in the sorted array ``sorted_set``."""
+def share_in(values: Hashes, sorted_set: Hashes) -> float:
+    """The share, 0 to 1, of ``values`` that are in the sorted array ``sorted_set``."""
     if not len(values) or not len(sorted_set):
-        return False
+        return 0.0
     at = np.minimum(np.searchsorted(sorted_set, values), len(sorted_set) - 1)
-    return bool(np.any(sorted_set[at] == values))
+    return float(np.count_nonzero(sorted_set[at] == values)) / len(values)
+
+
+def has_benchmark_text(text: str, benchmark: Hashes) -> bool:
+    """Whether a 13-word window of ``text`` is in the sorted hashes of ``benchmark_ngrams``."""
+    return len(benchmark) > 0 and share_in(word_ngrams(text, {}), benchmark) > 0

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,8 @@ KINDS = ("rest", "lines", "full lines", "bracket", "span", "chars", "two", "bloc
 SHARES = (0.30, 0.20, 0.12, 0.10, 0.10, 0.06, 0.08, 0.04)
 _LINE_KINDS = ("rest", "lines", "full lines")
 _OPENING, _CLOSING = "([{", ")]}"
+_CUMULATIVE = np.cumsum(np.array(SHARES))
+_LINE_COUNTS = np.cumsum(np.array((0.75, 0.13, 0.08)))  # of 1, 2 and 3 lines; else 4
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,17 @@ class Part:
     ids: IntArray
     hole: bool
     slack: int = 0
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A hole from position ``start`` to ``end``, or, where ``middle`` is given, one whose tokens
+    are ``middle`` and whose suffix is ``tail`` and then what stands at ``end``."""
+
+    start: int
+    end: int
+    middle: IntArray | None = None
+    tail: bytes = b""
 
 
 class HoleMaker:
@@ -161,7 +175,7 @@ class HoleMaker:
     def _bracket(self, window: Window, rng: np.random.Generator, target: int) -> _Cut | None:
         """What stands between two matching brackets of one line."""
         first = window.line_at(target)
-        for line in range(max(first, 0), min(first + 8, len(window.line_start))):
+        for line in range(max(first, 0), min(first + 24, len(window.line_start))):
             low, end = int(window.code_start[line]), int(window.line_end[line])
             pairs = self._bracket_pairs(window, low, end) if window.is_code[line] else []
             if pairs:
@@ -193,7 +207,13 @@ class HoleMaker:
         if start is None:
             return None
         end = min(start + int(rng.integers(1, 13)), int(window.stop[start - 1]))
+        while start < end < window.stop[start - 1] and self._torn(window, end):
+            end += 1
         return _Cut(start, end) if end > start else None
+
+    def _torn(self, window: Window, position: int) -> bool:
+        """Whether a token begins inside a character."""
+        return 0x80 <= self._vocabulary.raw[int(window.ids[position])][0] < 0xC0
 
     def _chars(self, window: Window, rng: np.random.Generator, target: int) -> _Cut | None:
         start = self._edge(window, target, False)
@@ -202,7 +222,8 @@ class HoleMaker:
         stop = int(window.stop[start - 1])
         if rng.random() < 0.85:
             stop = min(stop, int(window.line_end[window.line_at(start)]))
-        sizes = [len(self._vocabulary.raw[i]) for i in window.ids[start:stop][:16].tolist()]
+        near = range(start, min(stop, start + 16))
+        sizes = [len(self._vocabulary.raw[int(window.ids[p])]) for p in near]
         if sum(sizes) < 2:
             return None
         left = int(rng.integers(1, min(sum(sizes), 41)))
@@ -237,7 +258,7 @@ class HoleMaker:
         head, tail = raw[:offset], raw[offset:]
         if 0x80 <= tail[0] < 0xC0:  # inside a character
             return None
-        before = b"".join(vocabulary.raw[i] for i in window.ids[start:token].tolist()) + head
+        before = vocabulary.bytes_of(window.ids[start:token]) + head
         try:
             middle = before.decode("utf-8")
         except UnicodeDecodeError:
@@ -274,9 +295,7 @@ class HoleMaker:
             last -= 1
         return self._shorten(window, rng, _Cut(cut.start, int(window.line_end[last])))
 
-    def _shorten(
-        self, window: Window, rng: np.random.Generator, cut: _Cut
-    ) -> CanvasSample | None:
+    def _shorten(self, window: Window, rng: np.random.Generator, cut: _Cut) -> CanvasSample | None:
         """A hole full of the first tokens of a middle, without slack."""
         middle = window.ids[cut.start : cut.end]
         sizes = [s for s in SERVINGS if s < len(middle) and s <= self._room]
@@ -297,9 +316,7 @@ class HoleMaker:
             if place is None or place >= window.stop[start - 1]:
                 return None
             places.append(place)
-        one, fixed, two = (
-            window.ids[a:b] for a, b in zip(places[:-1], places[1:], strict=True)
-        )
+        one, fixed, two = (window.ids[a:b] for a, b in pairwise(places))
         room = self._room - len(fixed)
         if len(one) + len(two) > room or len(fixed) > 20:
             return None
@@ -346,27 +363,9 @@ class HoleMaker:
         following = window.ids[end : min(stop, end + room)]
         if not tail and (end >= len(window.edge) or window.edge[end]):
             return following
-        more = window.ids[end : min(stop, end + room + 16)].tolist()
-        text = tail + b"".join(self._vocabulary.raw[i] for i in more)
-        try:
-            return self._vocabulary.encode(text.decode("utf-8"))[:room]
-        except UnicodeDecodeError:
-            return self._vocabulary.encode(text.decode("utf-8", "ignore"))[:room]
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """A hole from position ``start`` to ``end``, or, where ``middle`` is given, one whose tokens
-    are ``middle`` and whose suffix is ``tail`` and then what stands at ``end``."""
-
-    start: int
-    end: int
-    middle: IntArray | None = None
-    tail: bytes = b""
-
-
-_CUMULATIVE = np.cumsum(np.array(SHARES))
-_LINE_COUNTS = np.cumsum(np.array((0.75, 0.13, 0.08)))
+        text = tail + self._vocabulary.bytes_of(window.ids[end : min(stop, end + room + 16)])
+        # Only the last character can be torn, far behind what there is room for.
+        return self._vocabulary.encode(text.decode("utf-8", "ignore"))[:room]
 
 
 def draw_slack(

@@ -24,8 +24,8 @@ _PERMISSIVE_LICENCE = re.compile(
     r"\b0?BSD|\bMIT\b|Apache|\bISC\b|PSF|Python Software Foundation|Biopython|Unlicense|\bZPL\b"
 )
 _SKIPPED_DIRS = frozenset(
-    "_vendor vendor vendored _vendored third_party thirdparty _third_party extern externals "
-    "external node_modules site-packages lib2to3 idlelib".split()
+    {"_vendor", "vendor", "_vendored", "vendored", "_third_party", "third_party", "thirdparty"}
+    | {"extern", "externals", "external", "node_modules", "site-packages", "lib2to3", "idlelib"}
 )
 _STDLIB_SKIPPED = frozenset({"test", "tests", "idlelib", "lib2to3", "site-packages", "turtledemo"})
 

@@ -52,9 +52,14 @@ class Vocabulary:
     bos: int
     slack: int
 
+    def bytes_of(self, ids: IntArray) -> bytes:
+        """The bytes of ids; special tokens are nothing."""
+        numbers: list[int] = ids.tolist()
+        return b"".join([self.raw[i] for i in numbers])
+
     def text(self, ids: IntArray) -> str:
         """The text of ids; special tokens are nothing, a torn character is U+FFFD."""
-        return b"".join([self.raw[i] for i in ids.tolist()]).decode("utf-8", "replace")
+        return self.bytes_of(ids).decode("utf-8", "replace")
 
     def encode(self, text: str) -> IntArray:
         """The ids of a text, int64 [T]; text that spells a special token stays text."""

@@ -68,9 +68,7 @@ def build_window(vocabulary: Vocabulary, segments: list[Segment], size: int) -> 
     code_start = line_start + indented
 
     quotes = np.cumsum(vocabulary.triples[ids])
-    opened = np.repeat(
-        np.array([s.open_quote for s in segments]) - quotes[ends - lengths], lengths
-    )
+    opened = np.repeat(np.array([s.open_quote for s in segments]) - quotes[ends - lengths], lengths)
     inside = (np.append(0, quotes)[line_start] + opened[line_start]) % 2 == 1
     at = np.minimum(code_start, len(ids) - 1)
     docstring = inside | (vocabulary.triples[ids[at]] > 0)
