@@ -11,11 +11,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from typing import NoReturn
 
 from diffgemma_lsp.commands import UsageError, demo, doctor, engine, fill
 from engine.errors import EngineError
+from engine.paths import package_version
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -35,21 +35,13 @@ def build_parser() -> argparse.ArgumentParser:
         description="A language server that fills the middle with a diffusion language model. "
         "Without a subcommand it speaks LSP on standard input and output.",
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version()}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {package_version()}")
     # Many editors pass it; standard input and output are what there is.
     parser.add_argument("--stdio", action="store_true", help=argparse.SUPPRESS)
     subparsers = parser.add_subparsers(title="subcommands", metavar="", parser_class=_Parser)
     for command in (fill, demo, doctor, engine):
         command.add_parser(subparsers)
     return parser
-
-
-def version() -> str:
-    """The version of the installed distribution; 0 when it runs from a bare source tree."""
-    try:
-        return metadata.version("diffgemma-lsp")
-    except metadata.PackageNotFoundError:
-        return "0"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

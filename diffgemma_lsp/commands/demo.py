@@ -82,18 +82,18 @@ def assemble(template: Template, infill: Infill) -> str:
 
 
 async def _play(arguments: argparse.Namespace, folder: Path, console: Console) -> None:
-    report = Table("file", "passes", "time", "result", box=None, padding=(0, 3, 0, 0))
+    report = Table.grid(padding=(0, 3))
     async with connected(arguments) as client:
         for scene in SCENES:
             console.print(f"\n[bold]{scene.title}[/]")
             template, infill = await _perform(client, console, scene)
             text = assemble(template, infill)
-            path = folder / scene.file
-            _write(path, text)
+            _write(folder / scene.file, text)
             milliseconds = infill.timings.get("total", 0.0)
-            report.add_row(str(path), str(infill.steps), f"{milliseconds:.0f} ms", verdict(text))
+            report.add_row(scene.file, f"{milliseconds:.0f} ms", verdict(text))
     console.print("\n[bold]The filled files[/]")
-    console.print(report, soft_wrap=True)
+    console.print(report)
+    console.print(f"They are in {folder}", soft_wrap=True, markup=False)
 
 
 async def _perform(client: EngineClient, console: Console, scene: Scene) -> tuple[Template, Infill]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.engine_client import EngineClient, EngineOptions
 from engine.errors import EngineError, EngineUnavailable
+from engine.paths import local_model
 from engine.types import Frame, Infill, InfillRequest
 
 PATIENCE_S = 0.5
@@ -33,12 +34,10 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
 async def connected(arguments: argparse.Namespace) -> AsyncGenerator[EngineClient]:
     """A client of the engine service that the flags describe."""
     model: str | None = arguments.model
-    if model is not None:
-        folder = Path(model).expanduser()
-        if not folder.exists():
-            raise UsageError(f"no model at {model}")
-        # The service runs elsewhere, so a relative path would mean another folder there.
-        model = str(folder.resolve())
+    if model is not None and not Path(model).expanduser().exists():
+        raise UsageError(f"no model at {model}")
+    # The service runs elsewhere, so a relative path would mean another folder there.
+    model = local_model(model)
     client = EngineClient(EngineOptions(model=model, device=arguments.device))
     try:
         yield client
@@ -52,12 +51,13 @@ async def follow(
     """Sends the request, hands on its frames and returns its result."""
     loading = asyncio.create_task(_show_loading(client, Console(stderr=True)))
     try:
-        async for event in client.stream(request):
-            await _end(loading)
-            if isinstance(event, Infill):
-                return event
-            if on_frame:
-                on_frame(event)
+        async with aclosing(client.stream(request)) as events:
+            async for event in events:
+                await _end(loading)
+                if isinstance(event, Infill):
+                    return event
+                if on_frame:
+                    on_frame(event)
     finally:
         await _end(loading)
     raise EngineUnavailable("the engine ended the stream without a result; please try again")
@@ -95,4 +95,6 @@ def _loading_state(status: dict[str, Any] | None) -> tuple[str, float | None]:
     """What the service is at, and how much of it is done where that is known."""
     if status is None:
         return "starting the engine", None
-    return str(status), None
+    if status["state"] == "loading":
+        return status["loading"] or "loading the model", status["fraction"]
+    return "waiting for the engine" if status["jobs"] > 1 else "working", None

@@ -1,0 +1,368 @@
+"""The command line, with a fake engine behind it: input, output, exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from diffgemma_lsp import cli
+from diffgemma_lsp.commands import demo, doctor, streaming
+from diffgemma_lsp.commands.view import FillView
+from engine.errors import OutOfMemory
+from engine.types import Fixed, Frame, Hole, Infill, InfillRequest, Piece, SamplingParams
+
+STATUS = {
+    "protocol": 1,
+    "version": "1.2.3",
+    "pid": 42,
+    "started": 0.0,
+    "model": None,
+    "device": None,
+    "state": "ready",
+    "loading": None,
+    "fraction": None,
+    "jobs": 0,
+    "info": {
+        "model": "nano",
+        "device": "cpu",
+        "dtype": "float32",
+        "parameters": 12_000_000,
+        "canvas_length": 64,
+        "context_tokens": 2048,
+        "can": ["fill"],
+    },
+    "idle_s": 3.0,
+    "memory_bytes": 300 * 2**20,
+    "last_error": None,
+}
+
+
+class FakeEngine:
+    """Stands where the engine client stands; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.requests: list[InfillRequest] = []
+        self.done: list[str] = []
+        self.running = True
+        self.fills = ["filled"]
+        self.error: BaseException | None = None
+
+    def __call__(self, options: Any) -> FakeEngine:
+        self.options = options
+        return self
+
+    async def stream(self, request: InfillRequest) -> AsyncGenerator[Frame | Infill]:
+        self.requests.append(request)
+        if self.error:
+            raise self.error
+        count = sum(isinstance(part, Hole) for part in request.template)
+        holes = tuple((self.fills * count)[:count])
+        yield Frame(1, 8, tuple((Piece(text, 0.3),) for text in holes), 1.5)
+        yield Infill("".join(holes), holes, 3, 5, "settled", 0.87654, {"total": 123.456})
+
+    async def status(self) -> dict[str, Any] | None:
+        return STATUS if self.running else None
+
+    async def unload(self) -> None:
+        self.done.append("unload")
+
+    async def stop(self) -> None:
+        self.done.append("stop")
+
+    async def aclose(self) -> None:
+        self.done.append("aclose")
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    engine = FakeEngine()
+    monkeypatch.setattr(streaming, "EngineClient", engine)
+    return engine
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source.py"
+    path.write_bytes(b"def f(x):\r\n    return \r\n\x0cprint('\xf0\x9f\x99\x82e\xcc\x81')\n")
+    return path
+
+
+def run(*arguments: object) -> int:
+    """The exit code, also where argparse leaves by an exception."""
+    try:
+        return cli.main([str(argument) for argument in arguments])
+    except SystemExit as error:
+        return int(error.code or 0)
+
+
+def complaint(capfd: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr; nothing may be on stdout."""
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert captured.err.endswith("\n")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_fill_prints_the_middle_alone(
+    fake: FakeEngine, source: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run("fill", source, "--at", "2:12") == 0
+    assert capfd.readouterr() == ("filled", "")
+    prefix, hole, suffix = fake.requests[0].template
+    assert prefix == Fixed("def f(x):\r\n    return ")
+    assert hole == Hole()
+    assert suffix == Fixed("\r\n\x0cprint('🙂e\u0301')\n")
+    assert fake.done == ["aclose"]
+
+
+def test_flags_reach_the_engine(fake: FakeEngine, source: Path) -> None:
+    flags = ["--seed", 7, "--steps", 9, "--max-tokens", 5, "--device", "cpu"]
+    assert run("fill", source, "--at", "1:1", *flags) == 0
+    request = fake.requests[0]
+    assert request.seed == 7
+    assert request.params == SamplingParams(max_steps=9)
+    assert request.template[1] == Hole(max_tokens=5)
+    assert fake.options.device == "cpu"
+
+
+def test_a_range_is_a_rewrite(fake: FakeEngine, source: Path) -> None:
+    assert run("fill", source, "--at", "1:1", "--to", "2:5", "--strength", "0.25") == 0
+    assert fake.requests[0].template[:2] == (Fixed(""), Hole("def f(x):\r\n    ", 0.25))
+    assert run("fill", source, "--at", "2:5", "--to", "2:5") == 0
+    assert fake.requests[1].template[1] == Hole()
+
+
+def test_a_relative_model_path_is_made_absolute(
+    fake: FakeEngine, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert run("fill", source, "--at", "1:1", "--model", "model") == 0
+    assert fake.options.model == str((tmp_path / "model").resolve())
+
+
+@pytest.mark.parametrize(
+    ("position", "prefix"),
+    [
+        ("1:10", "def f(x):"),
+        ("3:1", "def f(x):\r\n    return \r\n"),
+        ("3:10", "def f(x):\r\n    return \r\n\x0cprint('🙂"),
+        ("4:1", "def f(x):\r\n    return \r\n\x0cprint('🙂e\u0301')\n"),
+    ],
+)
+def test_columns_are_characters_and_a_form_feed_ends_no_line(
+    fake: FakeEngine, source: Path, position: str, prefix: str
+) -> None:
+    assert run("fill", source, "--at", position) == 0
+    assert fake.requests[0].template[0] == Fixed(prefix)
+
+
+def test_standard_input(
+    fake: FakeEngine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfx = \r1")))
+    assert run("fill", "-", "--at", "1:5") == 0
+    assert fake.requests[0].template == (Fixed("x = "), Hole(), Fixed("\r1"))
+
+
+def test_json_is_all_that_is_on_stdout(
+    fake: FakeEngine, source: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake.fills = ["é\n"]
+    assert run("fill", source, "--at", "2:12", "--json", "--watch") == 0
+    assert json.loads(capfd.readouterr().out) == {
+        "text": "é\n",
+        "holes": ["é\n"],
+        "steps": 3,
+        "forward_passes": 5,
+        "stop_reason": "settled",
+        "confidence": 0.8765,
+        "ms": 123.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.py", "--at", "1:1"], "can't read missing.py: No such file"),
+        ([".", "--at", "1:1"], "can't read .: Is a directory"),
+        (["binary", "--at", "1:1"], "binary is a binary file"),
+        (["latin1", "--at", "1:1"], "latin1 is not UTF-8 (byte 4)"),
+        (["ok.py", "--at", "3:1"], "3:1 is past the end; the last position is 2:1"),
+        (["ok.py", "--at", "1:7"], "1:7 is past the end of its line; the last position there is 1"),
+        (["ok.py", "--at", "1:3", "--to", "1:2"], "--to 1:2 lies before --at 1:3"),
+        (["ok.py", "--at", "0:1"], "argument --at: expected LINE:COL, both from 1, not '0:1'"),
+        (["ok.py", "--at", "1"], "argument --at: expected LINE:COL"),
+        (["ok.py"], "--at"),
+        (["ok.py", "--at", "1:1", "--steps", "0"], "a whole number of at least 1, not '0'"),
+        (["ok.py", "--at", "1:1", "--seed", "-1"], "from 0 to 9223372036854775807, not '-1'"),
+        (["ok.py", "--at", "1:1", "--seed", "x"], "not 'x'"),
+        (["ok.py", "--at", "1:1", "--max-tokens", "1e3"], "not '1e3'"),
+        (["ok.py", "--at", "1:1", "--strength", "0.5"], "--strength is for a rewrite"),
+        (["ok.py", "--at", "1:1", "--to", "1:2", "--strength", "nan"], "from 0 to 1, not 'nan'"),
+        (["ok.py", "--at", "1:1", "--model", "nowhere"], "no model at nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(
+    fake: FakeEngine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    (tmp_path / "ok.py").write_bytes(b"x = 1\n")
+    (tmp_path / "binary").write_bytes(b"\x7fELF\0\0")
+    (tmp_path / "latin1").write_bytes("café".encode("latin-1") + b"\xff")
+    monkeypatch.chdir(tmp_path)
+    assert run("fill", *arguments) == 2
+    assert message in complaint(capfd)
+    assert fake.requests == []
+
+
+def test_an_engine_that_can_not_is_one_line_and_exit_2(
+    fake: FakeEngine, source: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake.error = OutOfMemory("not enough memory:\ntry a smaller model")
+    assert run("fill", source, "--at", "1:1") == 2
+    assert complaint(capfd) == "diffgemma-lsp: not enough memory: try a smaller model\n"
+
+
+def test_ctrl_c(fake: FakeEngine, source: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    fake.error = KeyboardInterrupt()
+    assert run("fill", source, "--at", "1:1") == 130
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_reader_that_leaves_is_no_traceback(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from diffgemma_lsp import cli; from diffgemma_lsp.commands import fill\n"
+        "fill.run = lambda _: [print('x' * 100) for _ in range(5000)]\n"
+        "sys.exit(cli.main(['fill', 'x', '--at', '1:1']))"
+    )
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=writer, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writer)
+    os.close(reader)
+    assert process.communicate() == (None, "")
+    assert process.returncode == cli.BROKEN_PIPE
+
+
+def test_no_subcommand_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = pytest.importorskip("diffgemma_lsp.server")
+    monkeypatch.setattr(server, "run_stdio", lambda: 5)
+    assert run() == 5
+    assert run("--stdio") == 5
+
+
+def test_help_and_version(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capfd.readouterr().out.startswith("diffgemma-lsp ")
+    assert run("--help") == 0
+    shown = capfd.readouterr().out
+    assert all(name in shown for name in ("fill", "demo", "doctor", "engine"))
+    assert run("frobnicate") == 2
+    assert "frobnicate" in complaint(capfd)
+
+
+def test_engine_status(fake: FakeEngine, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("engine", "status") == 0
+    shown = capfd.readouterr().out
+    for expected in ("ready", "nano", "12.0 million", "cpu, float32", "300 MiB", "42"):
+        assert expected in shown
+    assert run("engine", "status", "--json") == 0
+    assert json.loads(capfd.readouterr().out) == STATUS
+
+
+def test_engine_status_without_an_engine(
+    fake: FakeEngine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake.running = False
+    assert run("engine", "status") == 1
+    assert capfd.readouterr().out == "not running\n"
+    assert run("engine", "status", "--json") == 1
+    assert capfd.readouterr().out == "null\n"
+    assert run("engine", "stop") == 0
+    assert capfd.readouterr().out == "not running\n"
+    assert "stop" not in fake.done
+
+
+def test_engine_stop_and_unload(fake: FakeEngine, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("engine", "unload") == 0
+    assert run("engine", "stop") == 0
+    assert capfd.readouterr().out == "unloaded\nstopped\n"
+    assert [done for done in fake.done if done != "aclose"] == ["unload", "stop"]
+
+
+def test_demo_keeps_what_comes_out_and_says_what_it_is(
+    fake: FakeEngine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake.fills = ["1 +"]
+    assert run("demo", "--out", tmp_path / "new") == 0
+    shown = capfd.readouterr().out
+    for scene in demo.SCENES:
+        text = (tmp_path / "new" / scene.file).read_text(encoding="utf-8")
+        assert "1 +" in text
+        assert "⟦" not in text
+        assert scene.file in shown
+        assert demo.verdict(text).startswith("does not parse")
+    assert shown.count("does not parse") == len(demo.SCENES)
+    assert shown.endswith(f"They are in {tmp_path / 'new'}\n")
+    assert sum(isinstance(part, Hole) for part in fake.requests[-1].template) == 5
+
+
+def test_demo_says_where_it_can_not_write(
+    fake: FakeEngine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert run("demo", "--out", tmp_path / "file" / "below") == 2
+    assert "can't write to" in complaint(capfd)
+
+
+def test_doctor_says_what_to_do(
+    fake: FakeEngine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake.error = OutOfMemory("not enough memory: close something")
+    monkeypatch.setattr(doctor, "PACKAGES", ("rich", "no-such-package"))
+    assert run("doctor") == 1
+    shown = capfd.readouterr().out
+    assert "→ install it again" in shown
+    assert "→ not enough memory: close something" in shown
+    assert "problem" in shown
+
+
+def test_the_view_numbers_lines_leaves_out_far_ones_and_shows_no_control_characters() -> None:
+    before = "".join(f"line {number}\n" for number in range(1, 101))
+    between = "".join(f"\tmiddle\x1b[31m {number}\r\n" for number in range(40))
+    template = (
+        Fixed(before + "x = "),
+        Hole(),
+        Fixed(between),
+        Hole("draft", 0.5),
+        Fixed("\n" * 50),
+    )
+    console = Console(width=80, file=io.StringIO(), record=True)
+    view = FillView(template, "a.py")
+    console.print(view.draw(None))
+    console.print(view.draw(Frame(2, 9, ((Piece("f(", 0.2), Piece("y)\n", 0.95)), ()), 0.5)))
+    shown = console.export_text()
+    assert "\x1b" not in shown
+    assert "101  x = f(y)" in shown
+    assert " 95  line 95" in shown
+    assert "line 94" not in shown
+    assert "⋮" in shown
+    assert "      middle·[31m 39" in shown
+    assert "draft" in shown
+    assert "pass 2 of 9 · 1 of 2 tokens settled" in shown
