@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 Event = Frame | Infill | EngineError
 Deliver = Callable[[Event], None]
 Progress = Callable[[str, float], None]
-State = Literal["unloaded", "loading", "ready", "busy"]
+State = Literal["unloaded", "loading", "ready", "busy", "stopping"]
 
 
 class Engine(Protocol):
@@ -175,7 +175,9 @@ class Scheduler:
             jobs = len(self._open)
             busy = jobs or self._loading is not None
             state: State = "unloaded"
-            if self._loading is not None:
+            if self._closed:
+                state = "stopping"
+            elif self._loading is not None:
                 state = "loading"
             elif self._info is not None:
                 state = "busy" if jobs else "ready"

@@ -1,0 +1,364 @@
+"""The engine service as seen from here: find it, start it, stream from it, cancel, replace it.
+
+The service is one process per model and user, which whoever needs it first starts and nobody owns.
+Closing a stream cancels its request. Imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+import engine
+from engine.errors import DeadlineExceeded, EngineUnavailable
+from engine.paths import (
+    PROTOCOL,
+    VERSION_HEADER,
+    EnginePaths,
+    engine_paths,
+    identity,
+    local_model,
+    lock_is_held,
+    make_private,
+    package_version,
+)
+from engine.types import Frame, Infill, InfillRequest
+from engine.wire import event_from_json, request_to_json
+
+START_WAIT_S = 30.0
+"""For so long may a started service take to answer; it answers long before its model is loaded."""
+
+STOP_WAIT_S = 10.0
+ANSWER_WAIT_S = 5.0
+"""For so long may a living service take for a short answer; importing torch can hold it up."""
+
+GRACE_S = 10.0
+"""So long after its deadline a request counts as lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Which engine, and how long it stays.
+
+    model, device: None means the embedded model and the best device there is.
+    idle_unload_s, idle_exit_s: seconds without work until it frees the model, and until it ends;
+        infinity means never. They count for the service that this client starts.
+    runtime_dir: where its socket is; None means the system's place for that.
+    """
+
+    model: str | None = None
+    device: str | None = None
+    idle_unload_s: float = 900.0
+    idle_exit_s: float = 3600.0
+    runtime_dir: Path | None = None
+
+
+Spawn = Callable[[EngineOptions, EnginePaths], list[str]]
+
+
+def service_command(options: EngineOptions, paths: EnginePaths) -> list[str]:
+    """The command line that starts the service."""
+    # -P: no module is taken from the working directory. faulthandler: a crash in native code
+    # leaves its place in the log.
+    command = [sys.executable, "-P", "-X", "faulthandler", "-m", "engine.service"]
+    command += ["--socket", str(paths.socket)]
+    command += ["--idle-unload", str(options.idle_unload_s)]
+    command += ["--idle-exit", str(options.idle_exit_s)]
+    model = local_model(options.model)
+    command += ["--model", model] if model is not None else []
+    command += ["--device", options.device] if options.device is not None else []
+    return command
+
+
+class EngineClient:
+    """Talks to the engine service and starts it when needed. Bound to one event loop.
+
+    spawn: gives the command that starts the service; tests put theirs.
+    Raises EngineUnavailable where there are no Unix sockets.
+    """
+
+    def __init__(self, options: EngineOptions, spawn: Spawn = service_command) -> None:
+        self.options = options
+        self.paths = engine_paths(options.model, options.device, options.runtime_dir)
+        self._spawn = spawn
+        self._http = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(self.paths.socket)),
+            base_url="http://engine",
+            headers={VERSION_HEADER: identity()},
+            timeout=ANSWER_WAIT_S,
+            trust_env=False,  # a proxy has no business here
+        )
+        self._starting: asyncio.Task[None] | None = None
+        self._known_good = False
+
+    async def stream(self, request: InfillRequest) -> AsyncGenerator[Frame | Infill]:
+        """The frames as they settle, then the Infill. Starts the engine if need be.
+
+        The budget counts from this call. Leave early with `contextlib.aclosing` (or by cancelling
+        the task): that cancels the request in the engine within one pass.
+        Raises the EngineError that the engine reports; DeadlineExceeded if the budget is used up
+        before the engine has the request; EngineUnavailable if it can't be started, or died.
+        """
+        events = self._events(request, frames=True)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                yield event
+
+    async def fill(self, request: InfillRequest) -> Infill:
+        """The Infill alone. Raises as `stream` does."""
+        async with contextlib.aclosing(self._events(request, frames=False)) as events:
+            async for event in events:
+                if isinstance(event, Infill):
+                    return event
+        raise self._died("its answer had no end")
+
+    async def status(self) -> dict[str, Any] | None:
+        """What the service says of itself (GET /status); None if none is running. Never starts it.
+
+        Raises EngineUnavailable if there is one that does not answer.
+        """
+        if not self._may_exist():
+            return None
+        try:
+            return (await self._http.get("/status")).json()
+        except httpx.TimeoutException as error:
+            raise self._silent() from error
+        except (httpx.TransportError, ValueError):
+            return None
+
+    async def ensure_started(self) -> None:
+        """Makes sure that a service of our version answers; its model may still be loading.
+
+        Raises EngineUnavailable, with the last line of its log if it ended at once.
+        """
+        if self._starting is None or self._starting.done():
+            self._starting = asyncio.create_task(self._start())
+            self._starting.add_done_callback(_note_outcome)
+        # One start for all who wait; whoever stops waiting does not stop the others.
+        await asyncio.shield(self._starting)
+
+    async def warm_up(self) -> None:
+        """Starts the service and has it load its model; does not wait for that to be done."""
+        await self._ask("/load", start=True)
+
+    async def unload(self) -> bool:
+        """Has the service free its model's memory. False if none is running."""
+        return await self._ask("/unload", start=False, wait_s=60.0)
+
+    async def stop(self) -> bool:
+        """Ends the service and waits until it is gone. False if none was running.
+
+        Raises EngineUnavailable if it does not end.
+        """
+        self._known_good = False
+        asked = await self._ask("/stop", start=False)
+        give_up = time.monotonic() + STOP_WAIT_S
+        while asked and lock_is_held(self.paths.lock):
+            if time.monotonic() > give_up:
+                raise self._silent()
+            await asyncio.sleep(0.02)
+        return asked
+
+    async def aclose(self) -> None:
+        """Closes the connections. The service goes on."""
+        if self._starting is not None:
+            self._starting.cancel()
+        await self._http.aclose()
+
+    # ---- requests ----
+
+    async def _events(self, request: InfillRequest, frames: bool) -> AsyncGenerator[Frame | Infill]:
+        budget = math.inf if request.budget_s is None else request.budget_s
+        deadline = time.monotonic() + budget
+        last_try = False
+        while True:
+            await self._start_before(deadline)
+            left = deadline - time.monotonic()
+            bounded = not math.isinf(left)
+            sent = replace(request, budget_s=left) if bounded else request
+            answered = False
+            try:
+                async with self._http.stream(
+                    "POST",
+                    "/infill",
+                    params={"frames": int(frames)},
+                    content=json.dumps(request_to_json(sent)),
+                    timeout=httpx.Timeout(ANSWER_WAIT_S, read=left + GRACE_S if bounded else None),
+                ) as response:
+                    # 409 and 503: another version, or about to end. It has not begun.
+                    answered = response.status_code not in (409, 503)
+                    async for line in response.aiter_lines():
+                        event = event_from_json(json.loads(line))
+                        yield event
+                        if isinstance(event, Infill):
+                            return
+                raise self._died("its answer had no end")
+            except httpx.TransportError as error:
+                self._known_good = False
+                if answered or last_try:
+                    raise self._died(type(error).__name__) from error
+            except EngineUnavailable:
+                self._known_good = False
+                if answered or last_try:
+                    raise
+            last_try = True
+
+    async def _start_before(self, deadline: float) -> None:
+        if not self._known_good:
+            left = deadline - time.monotonic()
+            try:
+                await asyncio.wait_for(
+                    self.ensure_started(), None if math.isinf(left) else max(left, 0.0)
+                )
+            except TimeoutError as error:
+                raise _too_late() from error
+        if time.monotonic() >= deadline:
+            raise _too_late()
+
+    async def _ask(self, path: str, start: bool, wait_s: float = ANSWER_WAIT_S) -> bool:
+        """POSTs to the service; False if it isn't there."""
+        if start:
+            await self.ensure_started()
+        elif not self._may_exist():
+            return False
+        try:
+            await self._http.post(path, timeout=wait_s)
+        except httpx.TimeoutException as error:
+            raise self._silent() from error
+        except httpx.TransportError as error:
+            if start:
+                raise self._died(type(error).__name__) from error
+            return False
+        return True
+
+    def _may_exist(self) -> bool:
+        """Whether there is a socket. Raises EngineUnavailable if it is not in a private place."""
+        found = self.paths.socket.exists()
+        if found:
+            make_private(self.paths.socket.parent)
+        return found
+
+    # ---- starting ----
+
+    async def _start(self) -> None:
+        make_private(self.paths.socket.parent)
+        give_up = time.monotonic() + START_WAIT_S
+        child: _Child | None = None
+        while time.monotonic() < give_up:
+            status = await self._status_or_silence()
+            if status is not None:
+                if not _same_version(status):
+                    await self.stop()
+                elif status["state"] != "stopping":
+                    self._known_good = True
+                    return
+            elif child is not None and child.failed:
+                raise EngineUnavailable(f"the engine can't be started: {child.last_words()}")
+            elif (child is None or child.over) and not lock_is_held(self.paths.lock):
+                # None yet, or ours lost against one that has ended since.
+                child = _Child(self._spawn(self.options, self.paths), self.paths.log)
+            await asyncio.sleep(0.02)
+        raise self._silent()
+
+    async def _status_or_silence(self) -> dict[str, Any] | None:
+        try:
+            return await self.status()
+        except EngineUnavailable:
+            return None
+
+    # ---- what to say ----
+
+    def _died(self, how: str) -> EngineUnavailable:
+        return EngineUnavailable(
+            f"the engine went away while it worked ({how}): ask again; its log is {self.paths.log}"
+        )
+
+    def _silent(self) -> EngineUnavailable:
+        try:
+            pid = self.paths.lock.read_text().strip()
+        except OSError:
+            pid = ""
+        remedy = f"kill process {pid}" if pid else "try again"
+        return EngineUnavailable(
+            f"the engine does not answer: {remedy}; its log is {self.paths.log}"
+        )
+
+
+class _Child:
+    """A service just started, in a session of its own so that it outlives us; its stderr a log."""
+
+    def __init__(self, command: list[str], log: Path) -> None:
+        self._log = log
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            self._past = os.fstat(output).st_size
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                env=_environment(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise EngineUnavailable(f"the engine can't be started: {error}") from error
+        finally:
+            os.close(output)
+        # Reaps it, whenever that may be.
+        threading.Thread(target=self._process.wait, daemon=True).start()
+
+    @property
+    def over(self) -> bool:
+        return self._process.returncode is not None
+
+    @property
+    def failed(self) -> bool:
+        """It ended, and not because another one has the lock."""
+        return self._process.returncode not in (None, 0)
+
+    def last_words(self) -> str:
+        """The last line that it left in its log."""
+        try:
+            written = self._log.read_bytes()
+        except OSError:
+            written = b""
+        new = written[self._past :] if self._past <= len(written) else written
+        lines = [line for line in new.decode(errors="replace").splitlines() if line.strip()]
+        return lines[-1] if lines else f"it ended with code {self._process.returncode}"
+
+
+def _same_version(status: dict[str, Any]) -> bool:
+    return status.get("protocol") == PROTOCOL and status.get("version") == package_version()
+
+
+def _note_outcome(task: asyncio.Task[None]) -> None:
+    # All who waited may have gone; asyncio would complain about an error that nobody looked at.
+    if not task.cancelled():
+        task.exception()
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with a path on which the service finds the same `engine` as we have."""
+    root = Path(engine.__file__ or ".").resolve().parent.parent
+    own = [] if root.name in ("site-packages", "dist-packages") else [str(root)]
+    # What is relative would mean another place in another working directory.
+    given = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(p)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(own + given)}
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded("the time was up before the engine was ready: ask again in a moment")
