@@ -252,12 +252,12 @@ class HoleMaker:
 
     def _cut_inside(self, window: Window, start: int, token: int, offset: int) -> _Cut | None:
         """A hole from ``start`` that ends ``offset`` bytes into ``token``; both sides anew."""
-        if offset == 0:
-            return _Cut(start, token)
         vocabulary, raw = self._vocabulary, self._vocabulary.raw[int(window.ids[token])]
         head, tail = raw[:offset], raw[offset:]
         if 0x80 <= tail[0] < 0xC0:  # inside a character
             return None
+        if offset == 0:
+            return _Cut(start, token)
         before = vocabulary.bytes_of(window.ids[start:token]) + head
         try:
             middle = before.decode("utf-8")
