@@ -65,14 +65,12 @@ class Attention(nn.Module):
         self.k_norm = Norm(self.head_dim, config.norm_eps)
         self.v_norm = Norm(self.head_dim, config.norm_eps, scaled=False)
 
-    def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], index: int, attend: Attend
-    ) -> Tensor:
+    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B, T, d] -> q [B, T, H, D], k and v [B, T, K, D], normed and rotated."""
         q = self.q_proj(x).unflatten(-1, (self.heads, self.head_dim))
         k = self.k_proj(x).unflatten(-1, (self.kv_heads, self.head_dim))
         v = k if self.v_proj is None else self.v_proj(x).unflatten(-1, k.shape[-2:])
-        q, k, v = rotate(self.q_norm(q), *rope), rotate(self.k_norm(k), *rope), self.v_norm(v)
-        return self.o_proj(attend(index, q, k, v).flatten(-2))
+        return rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin), self.v_norm(v)
 
 
 class GatedMLP(nn.Module):
@@ -186,15 +184,22 @@ class Layer(nn.Module):
     def forward(
         self, x: Tensor, rope: tuple[Tensor, Tensor], attend: Attend, encoder: bool
     ) -> Tensor:
-        read = self.self_attn(self.input_layernorm(x), rope, self.index, attend)
-        x = x + self.post_attention_layernorm(read)
+        q, k, v = self.before(x, *rope)
+        x = self.after(x, attend(self.index, q, k, v))
+        return x * (self.encoder_layer_scalar if encoder else self.layer_scalar)
 
+    def before(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All that comes before attention. Training compiles this and `after`."""
+        return self.self_attn.project(self.input_layernorm(x), cos, sin)
+
+    def after(self, x: Tensor, read: Tensor) -> Tensor:
+        """All that comes after attention: x [B, T, d], read [B, T, H, D] -> [B, T, d]."""
+        x = x + self.post_attention_layernorm(self.self_attn.o_proj(read.flatten(-2)))
         rows = x.flatten(0, 1)  # [N, d]
         dense = self.post_feedforward_layernorm_1(self.mlp(self.pre_feedforward_layernorm(rows)))
         sparse = self.experts(self.pre_feedforward_layernorm_2(rows), *self.router(rows))
         sparse = self.post_feedforward_layernorm_2(sparse)
-        rows = rows + self.post_feedforward_layernorm(dense + sparse)
-        return rows.view_as(x) * (self.encoder_layer_scalar if encoder else self.layer_scalar)
+        return (rows + self.post_feedforward_layernorm(dense + sparse)).view_as(x)
 
 
 class SelfConditioning(GatedMLP):

@@ -1,0 +1,140 @@
+"""The shape of nano and how a trained nano becomes a checkpoint that transformers loads too."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from engine.config import ModelConfig, parse_config
+from engine.loader import to_reference_state
+from engine.model import Attention, DiffusionGemma, Layer
+
+BOS, EOS, PAD, SLACK = 2, 1, 0, 3
+CONTEXT = 1024
+CANVAS = 64
+
+NANO: dict[str, Any] = {
+    "architectures": ["DiffusionGemmaForBlockDiffusion"],
+    "model_type": "diffusion_gemma",
+    "dtype": "bfloat16",
+    "canvas_length": 256,
+    "text_config": {
+        "model_type": "diffusion_gemma_text",
+        "vocab_size": 4096,
+        "hidden_size": 256,
+        "intermediate_size": 512,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 64,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
+        "sliding_window": 256,
+        "per_layer_config": {
+            "2": {"head_dim": 64, "num_key_value_heads": 2},
+            "5": {"head_dim": 64, "num_key_value_heads": 2},
+        },
+        "rope_parameters": {
+            "full_attention": {
+                "partial_rotary_factor": 0.25,
+                "rope_theta": 1e6,
+                "rope_type": "proportional",
+            },
+            "sliding_attention": {"rope_theta": 1e4, "rope_type": "default"},
+        },
+        "num_experts": 4,
+        "top_k_experts": 2,
+        "moe_intermediate_size": 128,
+        "max_position_embeddings": 4096,
+        "final_logit_softcapping": 30.0,
+        "tie_word_embeddings": True,
+        "bos_token_id": BOS,
+        "eos_token_id": EOS,
+        "pad_token_id": PAD,
+    },
+    # transformers always builds a vision tower; this is the smallest that it accepts.
+    "vision_config": {
+        "model_type": "gemma4_vision",
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "position_embedding_size": 16,
+    },
+    "boi_token_id": PAD,
+    "eoi_token_id": PAD,
+    "image_token_id": PAD,
+    "tie_word_embeddings": True,
+}
+
+
+def nano_config() -> ModelConfig:
+    """The shape of nano as the forward pass wants it."""
+    return parse_config(NANO)
+
+
+@torch.no_grad()
+def new_model(config: ModelConfig, seed: int) -> DiffusionGemma:
+    """A model with fresh float32 weights.
+
+    Branches are normed after they are computed, so the size of a matrix hardly matters; what does
+    is how loud each branch speaks (the weight of its last norm) and how peaked attention is at the
+    start (scaling is 1, so the norms of queries and keys carry the usual D ** -0.5 between them).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    model = DiffusionGemma(config)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim >= 2:
+            fan_in = config.hidden_size if "embed" in name else parameter.shape[-1]
+            nn.init.normal_(parameter, std=fan_in**-0.5, generator=generator)
+    loudness = (2 * len(config.layers)) ** -0.5
+    for module in model.modules():
+        if isinstance(module, Attention):
+            for norm in (module.q_norm, module.k_norm):
+                _weight(norm).fill_(module.head_dim**-0.25)
+        if isinstance(module, Layer):
+            _weight(module.post_attention_layernorm).fill_(loudness)
+            _weight(module.post_feedforward_layernorm).fill_(loudness)
+    return model
+
+
+def _weight(module: nn.Module) -> Tensor:
+    return module.get_parameter("weight")
+
+
+def export(weights: dict[str, Tensor], tokenizer: Path, out: Path) -> None:
+    """Writes a checkpoint folder from own weights by name: config, bfloat16 weights, tokenizer.
+
+    It goes through transformers' own class, so that what is written is what that class reads.
+    """
+    from transformers import DiffusionGemmaConfig, DiffusionGemmaForBlockDiffusion
+
+    own = DiffusionGemma(nano_config())
+    own.load_state_dict(weights, strict=False)
+    reference = DiffusionGemmaForBlockDiffusion(DiffusionGemmaConfig(**NANO))
+    result = reference.load_state_dict(to_reference_state(own), strict=False)
+    if result.unexpected_keys:
+        raise ValueError(f"transformers does not know {result.unexpected_keys[:3]}")
+    reference.tie_weights()
+    reference.to(torch.bfloat16).save_pretrained(out)
+    if tokenizer.resolve() != out.resolve():
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copyfile(tokenizer / name, out / name)
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Writes safetensors next to `path` and moves them there, so that no kill leaves half a file."""
+    part = path.with_suffix(".part")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
+    part.replace(path)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """What `save_tensors` wrote."""
+    return load_file(path)

@@ -1,0 +1,223 @@
+"""One training step: a long causal prefix and many canvases that each continue a part of it.
+
+The prefix is encoded once, with a loss on every next token. Each canvas attends to the prefix up
+to where it starts, and to itself in both directions, exactly as at inference. Source of the
+objective: Google's fine-tuning recipe for DiffusionGemma (uniform noise, one noise level per
+example, self-conditioning with probability one half, plain cross entropy, encoder loss beside it).
+
+Shapes: B windows, N prefix tokens, K canvases a window, C canvas tokens, W sliding window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.config import ModelConfig
+from engine.model import Attend, DiffusionGemma
+
+
+@dataclass(frozen=True, slots=True)
+class TensorBatch:
+    """A batch as tensors; see engine.training.dataset.Batch for the meaning of the fields."""
+
+    prefix: Tensor  # int64 [B, N]
+    canvas: Tensor  # int64 [B, K, C]
+    start: Tensor  # int64 [B, K], ascending in each window
+    free: Tensor  # bool [B, K, C]
+    weight: Tensor  # float32 [B, K, C]
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Nats. causal: a prefix token; denoise: a weighted hole slot; content: an unweighted
+    hole token that is not slack, of canvases that were noised by more than 90%."""
+
+    total: Tensor
+    causal: Tensor
+    denoise: Tensor
+    content: Tensor
+
+
+def losses(
+    model: DiffusionGemma,
+    batch: TensorBatch,
+    generator: torch.Generator,
+    bos_id: int,
+    slack_id: int,
+) -> Losses:
+    """Forward pass and losses of one batch; call `.total.backward()` on the result."""
+    config = model.config
+    b, n = batch.prefix.shape
+    _, k, c = batch.canvas.shape
+    device = batch.prefix.device
+
+    prefix_keys: list[Tensor] = []
+    prefix_values: list[Tensor] = []
+
+    def attend_prefix(layer: int, q: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        prefix_keys.append(key)
+        prefix_values.append(value)
+        window = config.sliding_window if config.layers[layer].sliding else None
+        return _causal(q, key, value, window)
+
+    hidden = model.encode(batch.prefix, torch.arange(n, device=device), attend_prefix)
+    causal = _causal_loss(model, hidden, batch.prefix, bos_id)
+
+    clean, free = batch.canvas.flatten(0, 1), batch.free.flatten(0, 1)  # [B * K, C]
+    start = batch.start.flatten()
+    noised, level = _noise(clean, free, config.vocab_size, generator)
+    positions = start.unsqueeze(1) + torch.arange(c, device=device)
+
+    def attend_with(views: _Views) -> Attend:
+        def attend(layer: int, q: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            see = _see_window if config.layers[layer].sliding else _see_all
+            return see(q, key, value, prefix_keys[layer], prefix_values[layer], views)
+
+        return attend
+
+    # Half of each window's canvases are conditioned on what a first pass believed about them.
+    half = torch.randperm(k, generator=generator)[: k // 2].sort().values.to(device)
+    rows = (torch.arange(b, device=device).unsqueeze(1) * k + half).flatten()
+    soft = torch.zeros(b * k, c, config.hidden_size, dtype=model.dtype, device=device)
+    with torch.no_grad():
+        views = _Views(batch.start[:, half], n, c, config)
+        first = model.decode(noised[rows], positions[rows], attend_with(views))
+        temperature = float(0.4 + 0.6 * torch.rand((), generator=generator))
+        believed = (model.logits(first[free[rows]]) / temperature).softmax(-1)
+        conditioned = model.embed(clean[rows])
+        conditioned[free[rows]] = model.soft_embed(believed)
+        soft[rows] = conditioned
+
+    views = _Views(batch.start, n, c, config)
+    second = model.decode(noised, positions, attend_with(views), soft)
+    nats = F.cross_entropy(model.logits(second[free]), clean[free], reduction="none")
+    weight = batch.weight.flatten(0, 1)[free]
+    denoise = (nats * weight).sum() / weight.sum().clamp(min=1)
+    with torch.no_grad():
+        blind = (level > 0.9).expand_as(free)[free] & (clean[free] != slack_id)
+        content = nats[blind].mean() if bool(blind.any()) else torch.tensor(float("nan"))
+    return Losses(denoise + causal, causal.detach(), denoise.detach(), content)
+
+
+def _causal_loss(model: DiffusionGemma, hidden: Tensor, prefix: Tensor, bos_id: int) -> Tensor:
+    """Mean over all tokens but those that begin another document."""
+    target = prefix[:, 1:].flatten()
+    nats = F.cross_entropy(model.logits(hidden[:, :-1]).flatten(0, 1), target, reduction="none")
+    inside = target != bos_id
+    return (nats * inside).sum() / inside.sum()
+
+
+def _noise(
+    clean: Tensor, free: Tensor, vocab_size: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Replaces each free token, with its canvas' probability t, by one drawn from all tokens.
+
+    Returns the noised canvases and t, [canvases, 1]. One canvas in seven is noise throughout,
+    because that is how each fill begins.
+    """
+    level = torch.rand(clean.shape[0], 1, generator=generator) * 0.999 + 0.001
+    whole = torch.rand(clean.shape[0], 1, generator=generator) < 1 / 7
+    level = torch.where(whole, 1.0, level)
+    hit = torch.rand(clean.shape, generator=generator) < level
+    random = torch.randint(0, vocab_size, clean.shape, generator=generator)
+    device = clean.device
+    return torch.where(free & hit.to(device), random.to(device), clean), level.to(device)
+
+
+class _Views:
+    """What the canvases may see of the prefix: computed once, used by every layer.
+
+    In full layers, canvases that start near each other are read together: one group sees the
+    prefix up to the last start in it, under a mask, so that no prefix is copied and little is
+    computed in vain.
+    """
+
+    GROUPS = 4
+
+    def __init__(self, start: Tensor, n: int, c: int, config: ModelConfig) -> None:
+        b, k = start.shape
+        self.shape = (b, k, c)
+        device = start.device
+        self.groups: list[tuple[slice, int, Tensor]] = []
+        size = -(-k // self.GROUPS)
+        for low in range(0, k, size):
+            part = start[:, low : low + size]
+            limit, count = int(part.max()), part.shape[1]
+            seen = torch.arange(limit, device=device) < part.unsqueeze(-1)  # [B, count, limit]
+            own = torch.eye(count, dtype=torch.bool, device=device).expand(b, -1, -1)
+            mask = torch.cat((seen, own.repeat_interleave(c, 2)), dim=-1)
+            mask = mask.repeat_interleave(c, 1).unsqueeze(1)  # [B, 1, count * C, limit + count * C]
+            self.groups.append((slice(low * c, (low + count) * c), limit, mask))
+        # Sliding layers: the last W - 1 prefix tokens before each canvas, gathered.
+        width = min(config.sliding_window - 1, n)
+        index = start.unsqueeze(-1) - width + torch.arange(width, device=device)  # [B, K, W - 1]
+        near = F.pad(index >= 0, (0, c), value=True)  # [B, K, W - 1 + C]
+        self.near = near.flatten(0, 1)[:, None, None, :].expand(b * k, 1, c, width + c)
+        offset = torch.arange(b, device=device)[:, None, None] * n
+        self.index = (index.clamp(min=0) + offset).flatten()
+
+
+def _see_all(
+    q: Tensor, k: Tensor, v: Tensor, prefix_k: Tensor, prefix_v: Tensor, views: _Views
+) -> Tensor:
+    """Canvas rows over their part of the prefix and their own canvas, in a full layer."""
+    b, _, c = views.shape
+    q, k, v = (t.reshape(b, -1, *t.shape[2:]) for t in (q, k, v))
+    outs: list[Tensor] = []
+    for part, limit, mask in views.groups:
+        keys = torch.cat((prefix_k[:, :limit], k[:, part]), 1)
+        values = torch.cat((prefix_v[:, :limit], v[:, part]), 1)
+        outs.append(_sdpa(q[:, part], keys, values, mask))
+    out = torch.cat(outs, 1)
+    return out.reshape(-1, c, *out.shape[2:])
+
+
+def _see_window(
+    q: Tensor, k: Tensor, v: Tensor, prefix_k: Tensor, prefix_v: Tensor, views: _Views
+) -> Tensor:
+    """Canvas rows over the last W - 1 prefix tokens and their own canvas, in a sliding layer."""
+    rows = q.shape[0]
+    near_k = prefix_k.flatten(0, 1)[views.index].view(rows, -1, *k.shape[2:])
+    near_v = prefix_v.flatten(0, 1)[views.index].view(rows, -1, *v.shape[2:])
+    return _sdpa(q, torch.cat((near_k, k), 1), torch.cat((near_v, v), 1), views.near)
+
+
+def _causal(q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+    """Causal attention [B, N, ...]; with a window, in blocks that see one block back."""
+    b, n, heads, d = q.shape
+    if window is None or window >= n or n % window:
+        mask = None
+        if window is not None and window < n:
+            row = torch.arange(n, device=q.device)
+            gap = row.unsqueeze(1) - row
+            mask = (gap >= 0) & (gap < window)
+        return _sdpa(q, k, v, mask, causal=mask is None)
+    blocks = n // window
+    row = torch.arange(window, device=q.device).unsqueeze(1) + window
+    key = torch.arange(2 * window, device=q.device)
+    mask = (key <= row) & (key > row - window)  # [W, 2W]
+    first = mask & (key >= window)
+    mask = torch.stack([first] + [mask] * (blocks - 1)).repeat(b, 1, 1).unsqueeze(1)
+
+    def two_blocks(x: Tensor) -> Tensor:
+        x = F.pad(x, (0, 0, 0, 0, window, 0)).unflatten(1, (blocks + 1, window))
+        return torch.cat((x[:, :-1], x[:, 1:]), dim=2).flatten(0, 1)
+
+    out = _sdpa(q.reshape(b * blocks, window, heads, d), two_blocks(k), two_blocks(v), mask)
+    return out.reshape(b, n, heads, d)
+
+
+def _sdpa(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool = False
+) -> Tensor:
+    """q [B, T, H, D], k and v [B, S, K, D] -> [B, T, H, D], with gradients."""
+    share = q.shape[2] // k.shape[2]
+    if share > 1:
+        k, v = k.repeat_interleave(share, 2), v.repeat_interleave(share, 2)
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=1.0)
+    return out.transpose(1, 2)

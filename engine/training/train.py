@@ -1,0 +1,226 @@
+"""Trains nano: `python -m engine.training.train --data DIR --out DIR --minutes 120`.
+
+A run has a budget of minutes of training time, counted over all its resumptions. The learning rate
+warms up, holds, and falls to zero over the budget's last third; the same command resumes a run that
+was stopped, and a larger budget prolongs one. What ships is the running average of the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from engine.loader import pick_device, pick_dtype
+from engine.training.dataset import Batches
+from engine.training.muon import MixedOptimizer
+from engine.training.nano import (
+    BOS,
+    SLACK,
+    export,
+    load_tensors,
+    nano_config,
+    new_model,
+    save_tensors,
+)
+from engine.training.step import Losses, TensorBatch, losses
+
+WARM_UP_STEPS = 60
+DECAY_SHARE = 0.35
+AVERAGE_OVER = 100
+"""Steps over which weights are averaged (the time constant of the running average)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """One run. Times are minutes of training, not of the clock on the wall."""
+
+    data: Path
+    out: Path
+    tokenizer: Path
+    minutes: float
+    windows: int = 4
+    save_every: float = 5.0
+    muon_lr: float = 0.02
+    adam_lr: float = 0.004
+    seed: int = 1
+    device: str | None = None
+    compile: bool = False
+
+
+def learning_rate(step: int, spent: float, budget: float) -> float:
+    """The share of the full rate at `step`, with `spent` of `budget` minutes gone."""
+    warm = min(1.0, (step + 1) / WARM_UP_STEPS)
+    left = max(0.0, 1.0 - spent / budget)
+    return warm * min(1.0, left / DECAY_SHARE)
+
+
+class Run:
+    """A training run that can be stopped at any moment and gone on with."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.device = pick_device(options.device)
+        self.model = new_model(nano_config(), options.seed)
+        self.model.to(self.device, pick_dtype(self.device))
+        self.optimizer = MixedOptimizer(self.model, options.muon_lr, options.adam_lr)
+        self.average = {n: m.clone() for n, m in self.optimizer.masters.items()}
+        self.spent = 0.0
+        tokenizer = Tokenizer.from_file(str(options.tokenizer / "tokenizer.json"))
+        size = options.windows
+        self.batches = Batches(options.data, tokenizer, options.seed, windows=size)
+        self.validation = Batches(options.data, tokenizer, 0, windows=size, split="valid")
+        options.out.mkdir(parents=True, exist_ok=True)
+        if (options.out / "state.json").exists():
+            self._resume()
+        if options.compile:
+            for layer in self.model.layers:
+                layer.before = torch.compile(layer.before, dynamic=False)
+                layer.after = torch.compile(layer.after, dynamic=False)
+
+    @property
+    def steps(self) -> int:
+        """Updates made so far."""
+        return self.optimizer.steps
+
+    def train(self) -> None:
+        """Trains until the budget is spent, saving now and then and at the end."""
+        console = Console(stderr=True)
+        bar = Progress(
+            TextColumn("{task.fields[note]}"), BarColumn(), TimeElapsedColumn(), console=console
+        )
+        log = (self.options.out / "log.jsonl").open("a", encoding="utf-8")
+        with bar, contextlib.closing(log):
+            task = bar.add_task("train", total=self.options.minutes, note="starting")
+            saved = self.spent
+            while self.spent < self.options.minutes:
+                began = time.perf_counter()
+                record = self.step()
+                self.spent += (time.perf_counter() - began) / 60
+                record |= {"step": self.steps, "minutes": round(self.spent, 3)}
+                if self.spent - saved >= self.options.save_every:
+                    record |= self.validate()
+                    self.save()
+                    saved = self.spent
+                log.write(json.dumps(record) + "\n")
+                log.flush()
+                note = f"step {self.steps}  causal {record['causal']:.3f}  fill {record['fill']:.3f}"
+                bar.update(task, completed=self.spent, note=note)
+            final = self.validate()
+            log.write(json.dumps({"step": self.steps, "final": True, **final}) + "\n")
+            self.save()
+            console.print(f"trained {self.steps} steps, {self.spent:.0f} minutes: {final}")
+
+    def step(self) -> dict[str, float]:
+        """One update of the weights; returns its losses in nats."""
+        result = self._losses(self.batches, self.steps, self.options.seed + 1)
+        result.total.backward()
+        rate = learning_rate(self.steps, self.spent, self.options.minutes)
+        norm = self.optimizer.step(rate)
+        keep = min(1 - 1 / AVERAGE_OVER, self.steps / (self.steps + 10))
+        for name, master in self.optimizer.masters.items():
+            self.average[name].lerp_(master, 1 - keep)
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"the gradient is {norm} at step {self.steps}")
+        return {**_named(result), "rate": rate, "norm": norm}
+
+    @torch.no_grad()
+    def validate(self, batches: int = 8) -> dict[str, float]:
+        """Losses of the averaged weights on held-back files, always on the same batches."""
+        parameters = self.optimizer.parameters
+        for name, parameter in parameters.items():
+            parameter.copy_(self.average[name])
+        all_losses = [_named(self._losses(self.validation, i, 0)) for i in range(batches)]
+        for name, parameter in parameters.items():
+            parameter.copy_(self.optimizer.masters[name])
+        return {
+            f"valid_{key}": round(sum(one[key] for one in all_losses) / batches, 4)
+            for key in all_losses[0]
+        }
+
+    def save(self) -> None:
+        """Writes the whole state, and the averaged weights as a checkpoint in `out`/model."""
+        out = self.options.out
+        state = self.optimizer.state_dict()
+        tensors = {"average." + name: tensor for name, tensor in self.average.items()}
+        for part in ("masters", "first", "second"):
+            tensors |= {f"{part}.{name}": tensor for name, tensor in state[part].items()}
+        save_tensors(tensors, out / "state.safetensors")
+        meta = {"steps": self.steps, "minutes": self.spent}
+        part = out / "state.json.part"
+        part.write_text(json.dumps(meta), encoding="utf-8")
+        part.replace(out / "state.json")
+        export(
+            {name: tensor.cpu() for name, tensor in self.average.items()},
+            self.options.tokenizer,
+            out / "model",
+        )
+
+    def _resume(self) -> None:
+        out = self.options.out
+        meta: dict[str, Any] = json.loads((out / "state.json").read_text(encoding="utf-8"))
+        tensors = load_tensors(out / "state.safetensors")
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {
+                name.removeprefix(prefix + "."): tensor.to(self.device)
+                for name, tensor in tensors.items()
+                if name.startswith(prefix + ".")
+            }
+
+        self.optimizer.load_state_dict(
+            {"steps": meta["steps"], **{p: part(p) for p in ("masters", "first", "second")}}
+        )
+        self.average = part("average")
+        self.spent = meta["minutes"]
+
+    def _losses(self, batches: Batches, index: int, seed: int) -> Losses:
+        batch = batches.batch(index)
+        tensors = TensorBatch(
+            *(
+                torch.from_numpy(array).to(self.device)
+                for array in (batch.prefix, batch.canvas, batch.start, batch.free, batch.weight)
+            )
+        )
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
+        return losses(self.model, tensors, generator, BOS, SLACK)
+
+
+def _named(result: Losses) -> dict[str, float]:
+    return {
+        "causal": float(result.causal),
+        "fill": float(result.denoise),
+        "blind": float(result.content),
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m engine.training.train", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train.bin")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the state and model")
+    parser.add_argument("--tokenizer", type=Path, default=Path("engine/weights/nano"))
+    parser.add_argument("--minutes", type=float, required=True, help="training time in all")
+    parser.add_argument("--windows", type=int, default=4, help="windows of context in a step")
+    parser.add_argument("--save-every", type=float, default=5.0, help="minutes")
+    parser.add_argument("--muon-lr", type=float, default=0.02)
+    parser.add_argument("--adam-lr", type=float, default=0.004)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device")
+    parser.add_argument("--compile", action="store_true", help="fuse what stands beside attention")
+    Run(Options(**vars(parser.parse_args()))).train()
+
+
+if __name__ == "__main__":
+    main()
