@@ -35,8 +35,10 @@ KINDS = ("rest", "lines", "full lines", "bracket", "span", "chars", "two", "bloc
 SHARES = (0.30, 0.20, 0.12, 0.10, 0.10, 0.06, 0.08, 0.04)
 _LINE_KINDS = ("rest", "lines", "full lines")
 _OPENING, _CLOSING = "([{", ")]}"
-_CUMULATIVE = np.cumsum(np.array(SHARES))
-_LINE_COUNTS = np.cumsum(np.array((0.75, 0.13, 0.08)))  # of 1, 2 and 3 lines; else 4
+_CUMULATIVE: npt.NDArray[np.float64] = np.cumsum(np.array(SHARES))
+_LINE_COUNTS: npt.NDArray[np.float64] = np.cumsum(
+    np.array((0.75, 0.13, 0.08))
+)  # of 1, 2 and 3 lines; else 4
 
 
 @dataclass(frozen=True)
