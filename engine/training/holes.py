@@ -94,7 +94,9 @@ class HoleMaker:
         kind = KINDS[0]
         for attempt in range(18):
             if attempt % 6 == 0:
-                kind = KINDS[int(np.searchsorted(_CUMULATIVE, rng.random() * _CUMULATIVE[-1]))]
+                kind = KINDS[
+                    int(np.searchsorted(_CUMULATIVE, rng.random() * float(_CUMULATIVE[-1])))
+                ]
             made = self._attempt(window, rng, target, kind)
             if made is not None and 1 <= made.start <= window.size:
                 return made
