@@ -1,0 +1,194 @@
+"""The text of open documents: immutable, cheap to edit, cheap to keep.
+
+`Text` is a tuple of chunks of lines. An edit makes a new `Text` that shares all chunks but the ones
+that it touches, so it costs what it changes, and a snapshot is nothing but a reference. A line ends
+at "\\n", "\\r\\n" or "\\r" and nowhere else: form feed, NEL, U+2028 and the other characters at
+which `str.splitlines` splits are ordinary characters to an editor.
+
+Knows nothing of LSP; a `Point` counts characters (code points). `proto.py` converts.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
+
+logger = logging.getLogger(__name__)
+
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+
+# Lines in a chunk. Small enough that rebuilding one is a matter of microseconds, large enough that
+# a document of 100,000 lines has only some hundred chunks to look through.
+_CHUNK = 256
+
+
+class Point(NamedTuple):
+    """A place between two characters: a line and a column, both from 0, in characters."""
+
+    line: int
+    column: int
+
+
+class _Chunk(NamedTuple):
+    lines: tuple[str, ...]
+    chars: int
+
+
+class Text:
+    """An immutable text. Every line but the last one carries its line end."""
+
+    __slots__ = ("_chunks", "_first_chars", "_first_lines", "_string")
+
+    def __init__(self, chunks: tuple[_Chunk, ...]) -> None:
+        self._chunks = chunks
+        # The number of lines (characters) before each chunk; the last entry is that of all of them.
+        self._first_lines = list(accumulate((len(c.lines) for c in chunks), initial=0))
+        self._first_chars = list(accumulate((c.chars for c in chunks), initial=0))
+        self._string: str | None = None
+
+    @classmethod
+    def of(cls, string: str) -> Text:
+        """The text that reads `string`."""
+        text = cls(_chunked(_split(string)))
+        text._string = string
+        return text
+
+    def __str__(self) -> str:
+        if self._string is None:
+            self._string = "".join("".join(chunk.lines) for chunk in self._chunks)
+        return self._string
+
+    def __len__(self) -> int:
+        return self._first_chars[-1]
+
+    @property
+    def line_count(self) -> int:
+        """At least 1: an empty text is one empty line."""
+        return self._first_lines[-1]
+
+    @property
+    def end(self) -> Point:
+        """The place after the last character."""
+        last = self.line_count - 1
+        return Point(last, len(self.line(last)))
+
+    def line(self, number: int) -> str:
+        """Line `number`, from 0, with its line end."""
+        index = bisect_right(self._first_lines, number) - 1
+        return self._chunks[index].lines[number - self._first_lines[index]]
+
+    def content(self, number: int) -> str:
+        """Line `number`, from 0, without its line end."""
+        return self.line(number).rstrip("\r\n")
+
+    def offset(self, point: Point) -> int:
+        """How many characters come before `point`."""
+        index = bisect_right(self._first_lines, point.line) - 1
+        before = self._chunks[index].lines[: point.line - self._first_lines[index]]
+        return self._first_chars[index] + sum(map(len, before)) + point.column
+
+    def point(self, offset: int) -> Point:
+        """The inverse of `offset`, for 0 <= offset <= len(text)."""
+        index = min(bisect_right(self._first_chars, offset), len(self._chunks)) - 1
+        line, column = self._first_lines[index], offset - self._first_chars[index]
+        for content in self._chunks[index].lines:
+            if column < len(content) or line == self.line_count - 1:
+                break
+            line, column = line + 1, column - len(content)
+        return Point(line, column)
+
+    def between(self, start: Point, end: Point) -> str:
+        """The characters from `start` to `end`."""
+        if start.line == end.line:
+            return self.line(start.line)[start.column : end.column]
+        middle = (self.line(number) for number in range(start.line + 1, end.line))
+        return "".join(
+            (self.line(start.line)[start.column :], *middle, self.line(end.line)[: end.column])
+        )
+
+    def edit(self, start: Point, end: Point, new: str) -> Text:
+        """The text with `new` in place of what stands from `start` to `end`.
+
+        Both must lie in the text and not behind their line's content.
+        """
+        first, last = start.line, end.line
+        new = self.line(first)[: start.column] + new + self.line(last)[end.column :]
+        if first and new.startswith("\n") and self.line(first - 1).endswith("\r"):
+            # The two now stand side by side and are one line end.
+            first -= 1
+            new = self.line(first) + new
+        lines = _split(new)
+        if last < self.line_count - 1:
+            lines.pop()  # `new` ends with a line end, behind which the next line begins
+        return Text(self._spliced(first, last + 1, lines))
+
+    def _spliced(self, first: int, stop: int, lines: list[str]) -> tuple[_Chunk, ...]:
+        """The chunks with `lines` in place of the lines from `first` up to `stop`."""
+        i = bisect_right(self._first_lines, first) - 1
+        j = bisect_right(self._first_lines, stop - 1)
+        before = self._chunks[i].lines[: first - self._first_lines[i]]
+        after = self._chunks[j - 1].lines[stop - self._first_lines[j - 1] :]
+        size = len(before) + len(lines) + len(after)
+        if size < _CHUNK // 4 and j < len(self._chunks):
+            # Joined with its neighbour, so that many deletions don't leave many tiny chunks.
+            after += self._chunks[j].lines
+            j += 1
+        return self._chunks[:i] + _chunked([*before, *lines, *after]) + self._chunks[j:]
+
+
+def _split(string: str) -> list[str]:
+    """The lines of `string` with their ends; the last one has none, and may be empty."""
+    lines = _LINE.findall(string)
+    if not lines or lines[-1][-1] in "\r\n":
+        lines.append("")
+    return lines
+
+
+def _chunked(lines: list[str]) -> tuple[_Chunk, ...]:
+    size = len(lines) if len(lines) <= 2 * _CHUNK else _CHUNK
+    parts = [tuple(lines[at : at + size]) for at in range(0, len(lines), size)]
+    return tuple(_Chunk(part, sum(map(len, part))) for part in parts)
+
+
+@dataclass(slots=True)
+class Document:
+    """An open document, as the client last described it."""
+
+    uri: str
+    language_id: str
+    version: int
+    text: Text
+
+
+class Documents:
+    """What is open. What a client gets wrong is logged, never raised."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Document] = {}
+
+    def get(self, uri: str) -> Document | None:
+        """The document at `uri`, if it is open."""
+        return self._open.get(uri)
+
+    def open(self, document: Document) -> None:
+        """Takes `document` in, in place of what was open under its URI."""
+        if document.uri in self._open:
+            logger.warning("%s was opened again without having been closed", document.uri)
+        self._open[document.uri] = document
+
+    def update(self, uri: str, version: int, text: Text) -> None:
+        """Gives an open document its new text."""
+        document = self._open[uri]
+        if version <= document.version:
+            # The edit is taken all the same: without it the text would be wrong for good.
+            logger.warning("%s went from version %d to %d", uri, document.version, version)
+        document.version, document.text = version, text
+
+    def close(self, uri: str) -> None:
+        """Forgets the document."""
+        if self._open.pop(uri, None) is None:
+            logger.warning("%s was closed but not open", uri)

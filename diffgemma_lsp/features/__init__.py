@@ -1,0 +1,1 @@
+"""One file per LSP method: the handler on top, what it needs below it."""

@@ -1,0 +1,42 @@
+"""textDocument/didOpen, didChange and didClose: keeps the documents as the client has them."""
+
+from __future__ import annotations
+
+import logging
+
+from lsprotocol import types
+
+from diffgemma_lsp import proto
+from diffgemma_lsp.documents import Document, Text
+from diffgemma_lsp.session import Session
+
+logger = logging.getLogger(__name__)
+
+
+def did_open(session: Session, params: types.DidOpenTextDocumentParams) -> None:
+    """Takes the document in."""
+    item = params.text_document
+    session.end_flights("the document was opened anew", item.uri)
+    text = Text.of(item.text)
+    session.documents.open(Document(item.uri, item.language_id, item.version, text))
+
+
+def did_change(session: Session, params: types.DidChangeTextDocumentParams) -> None:
+    """Applies the changes, one after the other. What is computed for the old text ends."""
+    uri, version = params.text_document.uri, params.text_document.version
+    document = session.documents.get(uri)
+    if document is None:
+        logger.warning("%s was changed but not open", uri)
+        return
+    session.end_flights("the document was changed", uri)
+    text = document.text
+    for change in params.content_changes:
+        text = proto.apply_change(text, change, session.encoding)
+    session.documents.update(uri, version, text)
+
+
+def did_close(session: Session, params: types.DidCloseTextDocumentParams) -> None:
+    """Forgets the document."""
+    uri = params.text_document.uri
+    session.end_flights("the document was closed", uri)
+    session.documents.close(uri)

@@ -1,0 +1,164 @@
+"""The language server: which method is handled where, and its life on standard input and output.
+
+Importing this loads neither an HTTP client nor anything of torch: `initialize` is answered first,
+and the engine's client is made in the background.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from typing import Any, cast
+
+from lsprotocol import types
+from pygls.lsp.server import LanguageServer
+
+from diffgemma_lsp import logs
+from diffgemma_lsp.features import status, text_sync
+from diffgemma_lsp.features.inline_completion import Items, inline_completion
+from diffgemma_lsp.proto import Encoding
+from diffgemma_lsp.rpc import Protocol
+from diffgemma_lsp.session import Engine, MakeEngine, Session
+from diffgemma_lsp.settings import Settings, parse
+from diffgemma_lsp.stdio import Stdio
+from engine.paths import package_version
+
+logger = logging.getLogger(__name__)
+
+# After `exit`, whatever still holds the process up is given this long.
+EXIT_S = 2.0
+
+
+def run_stdio() -> int:
+    """Serves the client on standard input and output until it is done. The exit code."""
+    return serve(build_server())
+
+
+def engine_client(settings: Settings) -> Engine:
+    """The client of the engine service."""
+    # Imported here: it brings an HTTP client, which `initialize` need not wait for.
+    from diffgemma_lsp.engine_client import EngineClient, EngineOptions
+
+    options = EngineOptions(
+        model=settings.model,
+        device=settings.device,
+        idle_unload_s=settings.idle_unload_s,
+        idle_exit_s=settings.idle_exit_s,
+    )
+    return EngineClient(options)
+
+
+class Server(LanguageServer):
+    """pygls's server with this server's protocol, and the session behind it."""
+
+    def __init__(self, make_engine: MakeEngine) -> None:
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]
+            "diffgemma-lsp", package_version(), protocol_cls=Protocol
+        )
+        self.rpc = cast(Protocol, self.protocol)
+        self.session = Session(make_engine, self._show_error)
+        self.stopped = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def connected(self, raw_settings: object) -> list[str]:
+        """Takes over what `initialize` settles. Returns what is wrong with the settings."""
+        self._loop = asyncio.get_running_loop()
+        self.session.encoding = cast(Encoding, str(self.workspace.position_encoding))
+        self.session.settings, complaints = parse(raw_settings)
+        return complaints
+
+    def log_to_client(self, kind: int, message: str) -> None:
+        """Sends a line to the client's log; from any thread, and not before `initialize`."""
+        params = types.LogMessageParams(types.MessageType(kind), message)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.window_log_message, params)
+
+    def show(self, kind: types.MessageType, message: str) -> None:
+        """Shows a message to the user."""
+        params = types.ShowMessageParams(kind, f"diffgemma-lsp: {message}")
+        self.window_show_message(params)
+
+    def _show_error(self, message: str) -> None:
+        self.show(types.MessageType.Error, message)
+
+    def report_server_error(self, error: Exception, source: Any) -> None:
+        """What pygls reports of its own: logged without the text, which may quote a document."""
+        logger.error("internal error: %s", logs.describe(error))
+
+
+def build_server(make_engine: MakeEngine = engine_client) -> Server:
+    """A server with everything registered, ready for a transport."""
+    server = Server(make_engine)
+    session = server.session
+    complaints: list[str] = []
+    logs.set_up(server.log_to_client)
+
+    @server.feature(types.INITIALIZE)
+    def _(params: types.InitializeParams) -> None:
+        complaints.extend(server.connected(params.initialization_options))
+
+    @server.feature(types.INITIALIZED)
+    def _(params: types.InitializedParams) -> None:
+        logger.info("diffgemma-lsp %s, positions in %s", server.version, session.encoding)
+        for complaint in complaints:
+            logger.warning("%s", complaint)
+        if complaints:
+            server.show(types.MessageType.Warning, "; ".join(complaints))
+        if session.settings.enable and session.settings.warm_up:
+            session.spawn(session.warm_up())
+
+    @server.feature(types.SHUTDOWN)
+    async def _(params: None) -> None:
+        await session.close()
+
+    @server.feature(types.EXIT)
+    def _(params: None) -> None:
+        server.stopped.set()
+
+    @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
+    def _(params: types.DidOpenTextDocumentParams) -> None:
+        text_sync.did_open(session, params)
+
+    @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
+    def _(params: types.DidChangeTextDocumentParams) -> None:
+        text_sync.did_change(session, params)
+
+    @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
+    def _(params: types.DidCloseTextDocumentParams) -> None:
+        text_sync.did_close(session, params)
+
+    # With options, since pygls advertises the method only then. Not asked for by some clients
+    # that use it, so it is offered to all.
+    @server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())
+    def _(params: types.InlineCompletionParams) -> asyncio.Task[Items]:
+        return inline_completion(session, params, server.rpc.arrived)
+
+    @server.feature(status.METHOD)
+    def _(params: Any) -> asyncio.Task[dict[str, Any]]:
+        return status.status(session, params)
+
+    return server
+
+
+def serve(server: Server) -> int:
+    """Serves standard input and output. 0 after `shutdown`, 1 if the client just left."""
+    try:
+        return asyncio.run(_serve(server))
+    except KeyboardInterrupt:
+        return 130
+
+
+async def _serve(server: Server) -> int:
+    stdio = Stdio(at_end=server.stopped.set)
+    server.rpc.set_writer(stdio)
+    stdio.read(asyncio.get_running_loop(), server.rpc.receive)
+    await server.stopped.wait()
+    code = 0 if server.rpc.was_shut_down else 1
+    # An editor that is closed must not leave a process behind, whatever hangs.
+    timer = threading.Timer(EXIT_S, os._exit, [code])
+    timer.daemon = True
+    timer.start()
+    await server.session.close()
+    return code
