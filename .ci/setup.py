@@ -28,7 +28,7 @@ def main():
             import ensurepip  # noqa: F401  (Debian splits it off, and venv needs it)
         except ImportError:
             return fail("this Python can't make virtual environments: install python3-venv")
-        print("Setting up .venv (PyTorch is large: about a gigabyte on disk, once)", flush=True)
+        say("Setting up .venv (PyTorch is large: about a gigabyte on disk, once)")
         code, output = follow([sys.executable, "-m", "venv", VENV])
         if code:
             return fail("python -m venv failed", output)
@@ -38,7 +38,7 @@ def main():
         code, output = follow(pip + arguments)
         if code:
             return fail("pip failed", output)
-    print("Set up: .venv", flush=True)
+    say("Set up: .venv")
     return 0
 
 
@@ -61,8 +61,16 @@ def show(text):
         width = shutil.get_terminal_size().columns - 1
         sys.stdout.write("\r\033[K" + text[:width])
         sys.stdout.flush()
-    elif text.startswith(("Downloading", "Installing", "Building")):
-        print("  " + text[:100], flush=True)
+    elif text.startswith("Installing collected") or (
+        text.startswith("Downloading") and "MB" in text
+    ):
+        say("  " + text[:76])
+
+
+def say(text):
+    """Prints a line at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def fail(message, output=""):

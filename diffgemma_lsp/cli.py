@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from diffgemma_lsp.commands import UsageError, demo, doctor, engine, fill
+from diffgemma_lsp.commands import UsageError
 from engine.errors import EngineError
 from engine.paths import package_version
 
@@ -30,15 +30,23 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """All flags and subcommands."""
+    # Imported here: they bring an HTTP client and more, which a server has no time for when it
+    # starts.
+    from diffgemma_lsp.commands import demo, doctor, engine, fill
+
     parser = _Parser(
         prog="diffgemma-lsp",
         description="A language server that fills the middle with a diffusion language model. "
-        "Without a subcommand it speaks LSP on standard input and output.",
+        "Without a subcommand, or with --stdio, it speaks LSP on standard input and output.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {package_version()}")
-    # Many editors pass it; standard input and output are what there is.
-    parser.add_argument("--stdio", action="store_true", help=argparse.SUPPRESS)
-    subparsers = parser.add_subparsers(title="subcommands", metavar="", parser_class=_Parser)
+    subparsers = parser.add_subparsers(
+        title="subcommands",
+        metavar="COMMAND",
+        required=True,
+        dest="subcommand",
+        parser_class=_Parser,
+    )
     for command in (fill, demo, doctor, engine):
         command.add_parser(subparsers)
     return parser
@@ -46,9 +54,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
-    arguments = build_parser().parse_args(argv)
-    if not hasattr(arguments, "run"):
+    words = sys.argv[1:] if argv is None else list(argv)
+    if set(words) <= {"--stdio"}:
         return _serve()
+    arguments = build_parser().parse_args(words)
     try:
         code = arguments.run(arguments)
         sys.stdout.flush()
@@ -65,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve() -> int:
-    # Imported here: `fill` and the rest need no language server.
+    # Imported here: the subcommands need no language server.
     from diffgemma_lsp.server import run_stdio
 
     return run_stdio()

@@ -25,7 +25,7 @@ NOT_RUNNING = 1
 def add_parser(subparsers: Subparsers) -> None:
     """Adds `engine` and its actions to the command line."""
     parser = subparsers.add_parser("engine", help="status, stop or unload the resident engine")
-    actions = parser.add_subparsers(title="actions", metavar="", required=True, dest="action")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, dest="action")
     status = actions.add_parser(
         "status",
         help="what it is doing",

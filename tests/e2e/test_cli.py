@@ -275,6 +275,8 @@ def test_help_and_version(capfd: pytest.CaptureFixture[str]) -> None:
     assert all(name in shown for name in ("fill", "demo", "doctor", "engine"))
     assert run("frobnicate") == 2
     assert "frobnicate" in complaint(capfd)
+    assert run("-x") == 2
+    assert "COMMAND" in complaint(capfd)
 
 
 def test_engine_status(fake: FakeEngine, capfd: pytest.CaptureFixture[str]) -> None:
