@@ -164,9 +164,11 @@ class EngineClient:
         Raises EngineUnavailable if it does not end.
         """
         self._known_good = False
+        holder = self._holder()
         asked = await self._ask("/stop", start=False)
         give_up = time.monotonic() + STOP_WAIT_S
-        while asked and lock_is_held(self.paths.lock):
+        # Another client may start the next one at once.
+        while asked and lock_is_held(self.paths.lock) and self._holder() == holder:
             if time.monotonic() > give_up:
                 raise self._silent()
             await asyncio.sleep(0.02)
@@ -251,6 +253,13 @@ class EngineClient:
             make_private(self.paths.socket.parent)
         return found
 
+    def _holder(self) -> str:
+        """The pid that the service wrote into its lock; empty if there is none."""
+        try:
+            return self.paths.lock.read_text().strip()
+        except OSError:
+            return ""
+
     # ---- starting ----
 
     async def _start(self) -> None:
@@ -287,11 +296,8 @@ class EngineClient:
         )
 
     def _silent(self) -> EngineUnavailable:
-        try:
-            pid = self.paths.lock.read_text().strip()
-        except OSError:
-            pid = ""
-        remedy = f"kill process {pid}" if pid else "try again"
+        holder = self._holder()
+        remedy = f"kill process {holder}" if holder else "try again"
         return EngineUnavailable(
             f"the engine does not answer: {remedy}; its log is {self.paths.log}"
         )

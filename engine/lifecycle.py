@@ -25,9 +25,9 @@ def take_lock(lock: Path) -> int | None:
     Returns the open file, which must stay open. Raises EngineUnavailable if the directory is not
     private.
     """
-    import fcntl
-
     make_private(lock.parent)
+    import fcntl  # not on every system; make_private has looked
+
     handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     # A client that looks whether the lock is held holds it for a moment itself.
     give_up = time.monotonic() + _LOCK_PATIENCE_S

@@ -158,7 +158,7 @@ class Scheduler:
         """Frees the model once what is running has ended; what comes later loads it again."""
         return self._wish("unload")
 
-    def close(self, wait_s: float = 2.0) -> bool:
+    def close(self, wait_s: float = 1.0) -> bool:
         """Ends all jobs and the thread. False if the thread is still in a pass after `wait_s`."""
         with self._lock:
             self._closed = True

@@ -27,7 +27,7 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -166,6 +166,8 @@ class Service:
             return _refusal(400, error)
         except EngineUnavailable as error:
             return _refusal(503, error)
+        except ClientDisconnect:
+            return Response(status_code=400)  # which nobody reads
         except (ValueError, TypeError):
             # The exception's own text may quote the document.
             return _refusal(400, BadRequest("the request is not the JSON of an InfillRequest"))
@@ -298,7 +300,7 @@ def _real_engine(options: ServiceOptions) -> Load:
         try:
             from engine.engine import InfillEngine
         except ImportError as error:
-            line = f"torch can't be imported ({error}): install the package again"
+            line = f"the engine can't be imported ({error}): install the package again"
             raise ModelError(line) from error
         return InfillEngine.load(options.model, options.device, progress)
 

@@ -272,6 +272,24 @@ def test_stop_ends_what_runs(start: Callable[..., Service], way: str) -> None:
     assert not service.paths.socket.exists()
 
 
+def test_stop_does_not_wait_for_a_load(start: Callable[..., Service]) -> None:
+    service = start(FAKE_LOAD_S="60").ready("loading")
+    service.process.send_signal(signal.SIGTERM)
+    assert service.end()[0] == 0
+    assert not service.paths.socket.exists()
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_request(start: Callable[..., Service]) -> None:
+    service = start().ready()
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.connect(str(service.paths.socket))
+        caller.send(b"POST /infill HTTP/1.1\r\nhost: x\r\ncontent-length: 999\r\n\r\n{")
+        time.sleep(0.1)
+    assert "infill" in service.infill()[-1]
+    service.http.post("/stop")
+    assert "Traceback" not in service.end()[1]
+
+
 def test_a_second_service_leaves_quietly(start: Callable[..., Service]) -> None:
     first = start().ready()
     assert start().end() == (0, "")
