@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import re
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
@@ -33,37 +34,43 @@ class Point(NamedTuple):
     column: int
 
 
-class _Chunk(NamedTuple):
-    lines: tuple[str, ...]
-    chars: int
+_Chunk = tuple[str, ...]
 
 
 class Text:
     """An immutable text. Every line but the last one carries its line end."""
 
-    __slots__ = ("_chunks", "_first_chars", "_first_lines", "_string")
+    __slots__ = ("_chars", "_chunks", "_first_chars", "_first_lines", "_string")
 
-    def __init__(self, chunks: tuple[_Chunk, ...]) -> None:
+    def __init__(self, chunks: tuple[_Chunk, ...], chars: tuple[int, ...]) -> None:
         self._chunks = chunks
-        # The number of lines (characters) before each chunk; the last entry is that of all of them.
-        self._first_lines = list(accumulate((len(c.lines) for c in chunks), initial=0))
-        self._first_chars = list(accumulate((c.chars for c in chunks), initial=0))
+        self._chars = chars
+        # How many lines (characters) come before each chunk; the last entry is all of them.
+        self._first_lines = list(accumulate(map(len, chunks), initial=0))
+        self._first_chars: list[int] | None = None
         self._string: str | None = None
 
     @classmethod
     def of(cls, string: str) -> Text:
         """The text that reads `string`."""
-        text = cls(_chunked(_split(string)))
+        chunks = _chunked(_split(string))
+        text = cls(chunks, _sizes(chunks))
         text._string = string
         return text
 
     def __str__(self) -> str:
         if self._string is None:
-            self._string = "".join("".join(chunk.lines) for chunk in self._chunks)
+            self._string = "".join(map("".join, self._chunks))
         return self._string
 
     def __len__(self) -> int:
-        return self._first_chars[-1]
+        return self._char_starts()[-1]
+
+    def _char_starts(self) -> list[int]:
+        # When first asked for: most versions of a document that is being typed in never are.
+        if self._first_chars is None:
+            self._first_chars = list(accumulate(self._chars, initial=0))
+        return self._first_chars
 
     @property
     def line_count(self) -> int:
@@ -79,7 +86,7 @@ class Text:
     def line(self, number: int) -> str:
         """Line `number`, from 0, with its line end."""
         index = bisect_right(self._first_lines, number) - 1
-        return self._chunks[index].lines[number - self._first_lines[index]]
+        return self._chunks[index][number - self._first_lines[index]]
 
     def content(self, number: int) -> str:
         """Line `number`, from 0, without its line end."""
@@ -88,14 +95,15 @@ class Text:
     def offset(self, point: Point) -> int:
         """How many characters come before `point`."""
         index = bisect_right(self._first_lines, point.line) - 1
-        before = self._chunks[index].lines[: point.line - self._first_lines[index]]
-        return self._first_chars[index] + sum(map(len, before)) + point.column
+        before = self._chunks[index][: point.line - self._first_lines[index]]
+        return self._char_starts()[index] + sum(map(len, before)) + point.column
 
     def point(self, offset: int) -> Point:
         """The inverse of `offset`, for 0 <= offset <= len(text)."""
-        index = min(bisect_right(self._first_chars, offset), len(self._chunks)) - 1
-        line, column = self._first_lines[index], offset - self._first_chars[index]
-        for content in self._chunks[index].lines:
+        starts = self._char_starts()
+        index = min(bisect_right(starts, offset), len(self._chunks)) - 1
+        line, column = self._first_lines[index], offset - starts[index]
+        for content in self._chunks[index]:
             if column < len(content) or line == self.line_count - 1:
                 break
             line, column = line + 1, column - len(content)
@@ -124,20 +132,23 @@ class Text:
         lines = _split(new)
         if last < self.line_count - 1:
             lines.pop()  # `new` ends with a line end, behind which the next line begins
-        return Text(self._spliced(first, last + 1, lines))
+        return self._with(first, last + 1, lines)
 
-    def _spliced(self, first: int, stop: int, lines: list[str]) -> tuple[_Chunk, ...]:
-        """The chunks with `lines` in place of the lines from `first` up to `stop`."""
+    def _with(self, first: int, stop: int, lines: list[str]) -> Text:
+        """The text with `lines` in place of the lines from `first` up to `stop`."""
         i = bisect_right(self._first_lines, first) - 1
         j = bisect_right(self._first_lines, stop - 1)
-        before = self._chunks[i].lines[: first - self._first_lines[i]]
-        after = self._chunks[j - 1].lines[stop - self._first_lines[j - 1] :]
-        size = len(before) + len(lines) + len(after)
-        if size < _CHUNK // 4 and j < len(self._chunks):
+        before = self._chunks[i][: first - self._first_lines[i]]
+        after = self._chunks[j - 1][stop - self._first_lines[j - 1] :]
+        if len(before) + len(lines) + len(after) < _CHUNK // 4 and j < len(self._chunks):
             # Joined with its neighbour, so that many deletions don't leave many tiny chunks.
-            after += self._chunks[j].lines
+            after += self._chunks[j]
             j += 1
-        return self._chunks[:i] + _chunked([*before, *lines, *after]) + self._chunks[j:]
+        new = _chunked((*before, *lines, *after))
+        return Text(
+            self._chunks[:i] + new + self._chunks[j:],
+            self._chars[:i] + _sizes(new) + self._chars[j:],
+        )
 
 
 def _split(string: str) -> list[str]:
@@ -148,10 +159,14 @@ def _split(string: str) -> list[str]:
     return lines
 
 
-def _chunked(lines: list[str]) -> tuple[_Chunk, ...]:
-    size = len(lines) if len(lines) <= 2 * _CHUNK else _CHUNK
-    parts = [tuple(lines[at : at + size]) for at in range(0, len(lines), size)]
-    return tuple(_Chunk(part, sum(map(len, part))) for part in parts)
+def _chunked(lines: Sequence[str]) -> tuple[_Chunk, ...]:
+    if len(lines) <= 2 * _CHUNK:
+        return (tuple(lines),)
+    return tuple(tuple(lines[at : at + _CHUNK]) for at in range(0, len(lines), _CHUNK))
+
+
+def _sizes(chunks: tuple[_Chunk, ...]) -> tuple[int, ...]:
+    return tuple(sum(map(len, chunk)) for chunk in chunks)
 
 
 @dataclass(slots=True)

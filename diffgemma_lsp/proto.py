@@ -18,7 +18,7 @@ Encoding = Literal["utf-8", "utf-16", "utf-32"]
 
 def column_of(content: str, units: int, encoding: Encoding) -> int:
     """How many whole characters of `content` lie within its first `units` code units."""
-    reach = content[: max(units, 0)]  # a character has at least one unit
+    reach = content[:units]  # a character has at least one unit
     if encoding == "utf-32" or reach.isascii():
         return len(reach)
     if encoding == "utf-16" and max(reach) <= "\uffff":
@@ -48,8 +48,6 @@ def _width(char: str, encoding: Encoding) -> int:
 
 def to_point(text: Text, position: types.Position, encoding: Encoding) -> Point:
     """The place in `text` that `position` names."""
-    if position.line < 0:
-        return Point(0, 0)
     if position.line >= text.line_count:
         return text.end
     content = text.content(position.line)

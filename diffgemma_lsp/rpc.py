@@ -41,6 +41,9 @@ _OWN = (
 )
 """What pygls handles by itself and this server handles in its own way, or not at all."""
 
+_LARGEST = 2**31 - 1
+_ENCODINGS = "positionEncodings"
+
 Codes = types.ErrorCodes
 
 
@@ -68,7 +71,7 @@ class Protocol(LanguageServerProtocol):
         """Handles one message."""
         self.arrived = time.monotonic() if arrived is None else arrived
         try:
-            raw: object = json.loads(body)
+            raw: object = json.loads(body, parse_constant=_no_json)
         except (ValueError, RecursionError):
             self._refuse(None, Codes.ParseError, "the message is not JSON")
             return
@@ -106,12 +109,16 @@ class Protocol(LanguageServerProtocol):
     def _dispatch(self, data: dict[str, Any]) -> bool:
         """Handles a message; False if its parameters are not what its method takes."""
         data.setdefault("params", None)
+        message: Any = self._structured(data) or self._structured(_mended(data))
+        if message is not None:
+            self.handle_message(message)
+        return message is not None
+
+    def _structured(self, data: dict[str, Any]) -> Any:
         try:
-            message: Any = self.structure_message(data)
+            return self.structure_message(data)
         except (JsonRpcException, RecursionError):
-            return False
-        self.handle_message(message)
-        return True
+            return None
 
     def _refuse(self, id: str | int | None, code: types.ErrorCodes, message: str) -> None:
         logger.warning("refused: %s", message)
@@ -157,6 +164,35 @@ class Protocol(LanguageServerProtocol):
             super()._send_handler_result(future, msg_id=msg_id)
         else:
             self._refuse(msg_id, Codes.InternalError, f"internal error: {describe(error)}")
+
+
+def _mended(data: Any) -> Any:
+    """The message with what clients are known to get wrong put right.
+
+    Positions beyond what LSP allows ("to the end") are clamped; of capabilities, where one that
+    lsprotocol can't read would be the end of everything, only the one that matters is kept.
+    """
+    if isinstance(data, list):
+        return [_mended(item) for item in cast("list[Any]", data)]
+    if not isinstance(data, dict):
+        return data
+    mended = {key: _mended(value) for key, value in cast("dict[str, Any]", data).items()}
+    for key in ("line", "character"):
+        number = mended.get(key)
+        if isinstance(number, int | float):
+            mended[key] = int(min(max(number, 0), _LARGEST))
+    if isinstance(general := mended.get("capabilities"), dict):
+        general = cast("dict[str, Any]", general).get("general")
+        known = isinstance(general, dict) and cast("dict[str, Any]", general).get(_ENCODINGS)
+        texts = isinstance(known, list) and all(
+            isinstance(e, str) for e in cast("list[Any]", known)
+        )
+        mended["capabilities"] = {"general": {_ENCODINGS: known}} if texts else {}
+    return mended
+
+
+def _no_json(constant: str) -> None:
+    raise ValueError(constant)  # Python's own NaN and Infinity
 
 
 def _usable(id: object) -> str | int | None:
