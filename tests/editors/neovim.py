@@ -114,6 +114,7 @@ def init_lua(server: tuple[str, ...]) -> str:
         [
             block[1].replace("~/src/diffgemma-lsp", str(ROOT)),
             f"vim.lsp.config('diffgemma', {{ cmd = {{ {cmd} }} }})",
+            "vim.o.termguicolors = true",
             f"dofile([[{Path(__file__).with_name('probe.lua')}]])",
         ]
     )

@@ -5,16 +5,21 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
 import termios
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import pyte
+from rich.style import Style
+from rich.text import Text
 
 ROWS, COLUMNS = 24, 88
 
@@ -69,6 +74,24 @@ class Terminal:
         """The screen as one text."""
         return "\n".join(self.lines())
 
+    def picture(self) -> Text:
+        """The screen with its colours, on whatever ground the picture has."""
+        with self._lock:
+            rows = [[self.screen.buffer[y][x] for x in range(COLUMNS)] for y in range(ROWS)]
+        # Cells that were never drawn have no colour; those that were have the program's own.
+        drawn = Counter(cell.bg for row in rows for cell in row if cell.bg != "default")
+        ground = {"default", *(colour for colour, _ in drawn.most_common(1))}
+        lines = [
+            Text.assemble(
+                *(
+                    ("".join(cell.data for cell in cells), style)
+                    for style, cells in groupby(row, key=lambda cell: _style(cell, ground))
+                )
+            )
+            for row in rows
+        ]
+        return Text("\n").join(lines)
+
     def wait_for(self, condition: str | Callable[[str], bool], seconds: float = 20.0) -> str:
         """The screen as soon as it holds the text or meets the condition; else fails, with it."""
         met = (lambda shown: condition in shown) if isinstance(condition, str) else condition
@@ -91,3 +114,23 @@ class Terminal:
                 return
             with self._lock:
                 self._stream.feed(data)
+
+
+def _style(character: pyte.screens.Char, ground: set[str]) -> Style:
+    return Style(
+        color=_colour(character.fg),
+        bgcolor=None if character.bg in ground else _colour(character.bg),
+        bold=character.bold,
+        italic=character.italics,
+        underline=character.underscore,
+        reverse=character.reverse,
+    )
+
+
+def _colour(name: str) -> str | None:
+    """pyte's name of a colour as rich's: six hexadecimal digits, or a name of the palette."""
+    if name == "default":
+        return None
+    if re.fullmatch("[0-9a-fA-F]{6}", name):
+        return f"#{name}"
+    return name.replace("brown", "yellow").replace("bright", "bright_")
