@@ -122,8 +122,9 @@ class Protocol(LanguageServerProtocol):
 
     def _refuse(self, id: str | int | None, code: types.ErrorCodes, message: str) -> None:
         logger.warning("refused: %s", message)
-        error = types.ResponseError(code=code, message=message)
-        self._send_data(types.ResponseErrorMessage(id=id, error=error))
+        # Not lsprotocol's message, which leaves an id of null out.
+        error = {"code": code.value, "message": message}
+        self._send_data({"jsonrpc": self.VERSION, "id": id, "error": error})
 
     # ---- how pygls runs handlers ----
 

@@ -18,7 +18,6 @@ from pygls.lsp.server import LanguageServer
 from diffgemma_lsp import logs
 from diffgemma_lsp.features import status, text_sync
 from diffgemma_lsp.features.inline_completion import Items, inline_completion
-from diffgemma_lsp.proto import Encoding
 from diffgemma_lsp.rpc import Protocol
 from diffgemma_lsp.session import Engine, MakeEngine, Session
 from diffgemma_lsp.settings import Settings, parse
@@ -65,7 +64,8 @@ class Server(LanguageServer):
     def connected(self, raw_settings: object) -> list[str]:
         """Takes over what `initialize` settles. Returns what is wrong with the settings."""
         self._loop = asyncio.get_running_loop()
-        self.session.encoding = cast(Encoding, str(self.workspace.position_encoding))
+        chosen = types.PositionEncodingKind(self.workspace.position_encoding)
+        self.session.encoding = chosen.value
         self.session.settings, complaints = parse(raw_settings)
         return complaints
 

@@ -1,0 +1,75 @@
+"""An engine without a model: what it answers, and when, is written in the document itself.
+
+A line `# fake: {"delay": 0.1}` anywhere around the hole plans the run:
+
+delay: seconds of work. text: the answer; else it tells of the prefix and suffix it was made for.
+frame: a frame with this text comes first. deaf: the budget is ignored. confidence: of the answer.
+error: the code of the EngineError to raise. bug: an exception that nobody foresaw.
+stubborn: seconds that it takes to notice that it was cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import zlib
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from engine.errors import error_from_code
+from engine.types import Fixed, Frame, Infill, InfillRequest, Piece
+
+PLAN = re.compile(r"# fake: (\{.*\})")
+
+
+def filling(prefix: str, suffix: str) -> str:
+    """What the engine answers if the document does not say otherwise."""
+    both = prefix + "|" + suffix
+    return f"_{zlib.crc32(both.encode()):08x}"
+
+
+class FakeEngine:
+    """Counts its runs, and how many of them were cancelled."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.cancelled = 0
+        self.warmed_up = False
+        self.closed = False
+        self.requests: list[InfillRequest] = []
+
+    async def stream(self, request: InfillRequest) -> AsyncGenerator[Frame | Infill]:
+        self.runs += 1
+        self.requests.append(request)
+        fixed = [part.text for part in request.template if isinstance(part, Fixed)]
+        found = PLAN.search("\n".join(fixed))
+        plan: dict[str, Any] = json.loads(found[1]) if found else {}
+        try:
+            if "bug" in plan:
+                raise ValueError(plan["bug"])
+            if "error" in plan:
+                raise error_from_code(plan["error"], "the fake engine was told to fail")
+            if "frame" in plan:
+                piece = Piece(plan["frame"], plan.get("confidence", 0.9))
+                yield Frame(1, 8, ((piece,),), 1.0)
+            delay = plan.get("delay", 0.0)
+            if request.budget_s is not None and not plan.get("deaf"):
+                delay = min(delay, request.budget_s)
+            await asyncio.sleep(delay)
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled += 1
+            if "stubborn" in plan:
+                await asyncio.sleep(plan["stubborn"])
+            raise
+        text = plan.get("text", filling(*fixed))
+        yield Infill(text, (text,), 8, 9, "settled", plan.get("confidence", 0.9), {"total": 1.0})
+
+    async def status(self) -> dict[str, Any] | None:
+        return {"state": "ready", "model": "fake", "info": None}
+
+    async def warm_up(self) -> None:
+        self.warmed_up = True
+
+    async def aclose(self) -> None:
+        self.closed = True

@@ -1,0 +1,31 @@
+"""The real server on standard input and output, with an engine that needs no model.
+
+`test/report` tells what the engine was asked to do, and which modules are loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from fake_engine import FakeEngine
+
+from diffgemma_lsp.server import build_server, serve
+
+engine = FakeEngine()
+server = build_server(lambda settings: engine)
+
+
+@server.feature("test/report")
+def report(params: Any) -> dict[str, Any]:
+    return {
+        "runs": engine.runs,
+        "cancelled": engine.cancelled,
+        "warmed_up": engine.warmed_up,
+        "budgets": [request.budget_s for request in engine.requests],
+        "modules": sorted(sys.modules),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(serve(server))
