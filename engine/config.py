@@ -57,7 +57,7 @@ class ModelConfig:
 
 
 def load_config(folder: Path) -> ModelConfig:
-    """Reads `folder`/config.json. Raises ModelError if it is missing, broken or of another model."""
+    """Reads `folder`/config.json. Raises ModelError if it is missing, broken or another model's."""
     path = folder / "config.json"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

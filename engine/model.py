@@ -244,9 +244,7 @@ class DiffusionGemma(nn.Module):
 
     def _embed_scale(self) -> Tensor:
         # Rounded to the weights' precision first, as the reference does.
-        return torch.tensor(
-            self.config.hidden_size**0.5, dtype=self.dtype, device=self.device
-        )
+        return torch.tensor(self.config.hidden_size**0.5, dtype=self.dtype, device=self.device)
 
     def encode(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """Prefix tokens [B, T] at positions [T] or [B, T] -> hidden rows [B, T, d]."""

@@ -33,13 +33,18 @@ class PrefixCache:
         self._keys: list[Tensor] = []  # per layer [1, capacity, K, D]
         self._values: list[Tensor] = []
 
-    def keep(self, ids: Sequence[int]) -> int:
-        """Drops all but the longest beginning shared with `ids`; returns its length in tokens."""
-        shared = 0
-        for mine, theirs in zip(self.ids, ids, strict=False):
-            if mine != theirs:
-                break
-            shared += 1
+    def shared(self, ids: Sequence[int]) -> int:
+        """How many tokens of `ids` are here, from the beginning."""
+        pairs = enumerate(zip(self.ids, ids, strict=False))
+        return next((i for i, (a, b) in pairs if a != b), min(len(self.ids), len(ids)))
+
+    def keep(self, ids: Sequence[int], multiple: int = 1) -> int:
+        """Drops all but what is shared with `ids`; returns how many tokens are left.
+
+        Cut at a multiple of `multiple`, the rest is computed in the same pieces as without a
+        cache, and so to the last bit the same.
+        """
+        shared = self.shared(ids) // multiple * multiple
         del self.ids[shared:]
         return shared
 

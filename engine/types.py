@@ -163,7 +163,7 @@ class Infill:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What is loaded. can: what this model does: "fill", and "instruct" if it follows instructions."""
+    """What is loaded. can: "fill", and "instruct" if the model follows instructions."""
 
     model: str
     device: str

@@ -129,7 +129,7 @@ def export(weights: dict[str, Tensor], tokenizer: Path, out: Path) -> None:
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Writes safetensors next to `path` and moves them there, so that no kill leaves half a file."""
+    """Writes safetensors beside `path`, then moves them there: no kill leaves half a file."""
     part = path.with_suffix(".part")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
     part.replace(path)

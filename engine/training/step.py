@@ -211,9 +211,7 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
     return out.reshape(b, n, heads, d)
 
 
-def _sdpa(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool = False
-) -> Tensor:
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
     """q [B, T, H, D], k and v [B, S, K, D] -> [B, T, H, D], with gradients."""
     share = q.shape[2] // k.shape[2]
     if share > 1:

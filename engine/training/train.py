@@ -11,6 +11,8 @@ import argparse
 import contextlib
 import json
 import math
+import os
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, distributed, multiprocessing
 
 from engine.loader import pick_device, pick_dtype
 from engine.training.dataset import Batches
@@ -57,6 +59,32 @@ class Options:
     seed: int = 1
     device: str | None = None
     compile: bool = False
+    processes: int = 1
+
+
+class Team:
+    """The processes that train together: each takes its share of a step's windows.
+
+    On a CPU that does other work too, processes of one thread each lose far less than threads
+    that wait for each other at every operation.
+    """
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+
+    def average(self, tensors: list[Tensor], number: float) -> float:
+        """Averages gradients in place over the team; returns the largest `number` of any member."""
+        if self.size == 1:
+            return number
+        flat = torch.cat([t.float().flatten() for t in tensors])
+        distributed.all_reduce(flat)
+        for tensor, mean in zip(
+            tensors, (flat / self.size).split([t.numel() for t in tensors]), strict=True
+        ):
+            tensor.copy_(mean.view_as(tensor))
+        largest = torch.tensor(number, dtype=torch.float64)
+        distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+        return float(largest)
 
 
 def learning_rate(step: int, spent: float, budget: float) -> float:
@@ -69,14 +97,15 @@ def learning_rate(step: int, spent: float, budget: float) -> float:
 class Run:
     """A training run that can be stopped at any moment and gone on with."""
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    def __init__(self, options: Options, team: Team) -> None:
+        self.options, self.team = options, team
         self.device = pick_device(options.device)
         self.model = new_model(nano_config(), options.seed)
         self.model.to(self.device, pick_dtype(self.device))
         self.optimizer = MixedOptimizer(self.model, options.muon_lr, options.adam_lr)
         self.average = {n: m.clone() for n, m in self.optimizer.masters.items()}
         self.spent = 0.0
+        self._mark = time.perf_counter()
         tokenizer = Tokenizer.from_file(str(options.tokenizer / "tokenizer.json"))
         size = options.windows
         self.batches = Batches(options.data, tokenizer, options.seed, windows=size)
@@ -96,36 +125,43 @@ class Run:
 
     def train(self) -> None:
         """Trains until the budget is spent, saving now and then and at the end."""
-        console = Console(stderr=True)
+        console = Console(stderr=True, quiet=self.team.rank > 0)
         bar = Progress(
             TextColumn("{task.fields[note]}"), BarColumn(), TimeElapsedColumn(), console=console
         )
-        log = (self.options.out / "log.jsonl").open("a", encoding="utf-8")
+        leads = self.team.rank == 0
+        log = (self.options.out / "log.jsonl" if leads else Path(os.devnull)).open("a")
         with bar, contextlib.closing(log):
             task = bar.add_task("train", total=self.options.minutes, note="starting")
             saved = self.spent
             while self.spent < self.options.minutes:
-                began = time.perf_counter()
                 record = self.step()
-                self.spent += (time.perf_counter() - began) / 60
                 record |= {"step": self.steps, "minutes": round(self.spent, 3)}
-                if self.spent - saved >= self.options.save_every:
+                if leads and self.spent - saved >= self.options.save_every:
                     record |= self.validate()
                     self.save()
                     saved = self.spent
                 log.write(json.dumps(record) + "\n")
                 log.flush()
-                note = f"step {self.steps}  causal {record['causal']:.3f}  fill {record['fill']:.3f}"
+                note = (
+                    f"step {self.steps}  causal {record['causal']:.3f}  fill {record['fill']:.3f}"
+                )
                 bar.update(task, completed=self.spent, note=note)
-            final = self.validate()
-            log.write(json.dumps({"step": self.steps, "final": True, **final}) + "\n")
-            self.save()
-            console.print(f"trained {self.steps} steps, {self.spent:.0f} minutes: {final}")
+            if leads:
+                final = self.validate()
+                log.write(json.dumps({"step": self.steps, "final": True, **final}) + "\n")
+                self.save()
+                console.print(f"trained {self.steps} steps, {self.spent:.0f} minutes: {final}")
 
     def step(self) -> dict[str, float]:
         """One update of the weights; returns its losses in nats."""
-        result = self._losses(self.batches, self.steps, self.options.seed + 1)
+        result = self._losses(self.batches, self.steps, self.options.seed + 1, self.team)
         result.total.backward()
+        grads = [p.grad for p in self.optimizer.parameters.values() if p.grad is not None]
+        # The slowest member's clock is everybody's, so that all agree on rates and on the end.
+        now = time.perf_counter()
+        self.spent += self.team.average(grads, now - self._mark) / 60
+        self._mark = now
         rate = learning_rate(self.steps, self.spent, self.options.minutes)
         norm = self.optimizer.step(rate)
         keep = min(1 - 1 / AVERAGE_OVER, self.steps / (self.steps + 10))
@@ -141,7 +177,8 @@ class Run:
         parameters = self.optimizer.parameters
         for name, parameter in parameters.items():
             parameter.copy_(self.average[name])
-        all_losses = [_named(self._losses(self.validation, i, 0)) for i in range(batches)]
+        alone = Team(0, 1)
+        all_losses = [_named(self._losses(self.validation, i, 0, alone)) for i in range(batches)]
         for name, parameter in parameters.items():
             parameter.copy_(self.optimizer.masters[name])
         return {
@@ -185,15 +222,15 @@ class Run:
         self.average = part("average")
         self.spent = meta["minutes"]
 
-    def _losses(self, batches: Batches, index: int, seed: int) -> Losses:
+    def _losses(self, batches: Batches, index: int, seed: int, team: Team) -> Losses:
         batch = batches.batch(index)
         tensors = TensorBatch(
             *(
-                torch.from_numpy(array).to(self.device)
+                torch.from_numpy(array[team.rank :: team.size].copy()).to(self.device)
                 for array in (batch.prefix, batch.canvas, batch.start, batch.free, batch.weight)
             )
         )
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + index) * 64 + team.rank)
         return losses(self.model, tensors, generator, BOS, SLACK)
 
 
@@ -218,8 +255,24 @@ def main() -> None:
     parser.add_argument("--adam-lr", type=float, default=0.004)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device")
+    parser.add_argument("--processes", type=int, default=1, help="share each step among so many")
     parser.add_argument("--compile", action="store_true", help="fuse what stands beside attention")
-    Run(Options(**vars(parser.parse_args()))).train()
+    options = Options(**vars(parser.parse_args()))
+    if options.processes == 1:
+        Run(options, Team(0, 1)).train()
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = f"file://{folder}/meeting"
+        multiprocessing.spawn(_member, (options, meeting), nprocs=options.processes)
+
+
+def _member(rank: int, options: Options, meeting: str) -> None:
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.processes))
+    distributed.init_process_group(
+        "gloo", init_method=meeting, rank=rank, world_size=options.processes
+    )
+    Run(options, Team(rank, options.processes)).train()
+    distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,288 @@
+"""From a template to canvases, and from canvases to text.
+
+A template becomes token work: fixed ids and gaps, in reading order. What fits is laid out on one
+canvas: gaps as free slots, the text between them clamped, and behind the last gap a clamped head of
+what follows. When a canvas is done, what is settled moves to the prefix and the rest goes on: holes
+that lie far apart take consecutive canvases, and a gap that filled up without slack commits its
+first half and slides on.
+
+Fixed text never comes back through the tokenizer: what is returned is built from the hole's own
+tokens and the template's own strings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from engine.denoise import Canvas
+from engine.models.profile import Profile
+from engine.tokenizer import TextTokenizer
+from engine.types import Fixed, Hole, Piece, Template
+
+SLIDE_STRENGTH = 0.5
+"""How much of a canvas' second half may change when it becomes the next canvas' draft."""
+
+_LEAST_SLOTS = 8
+"""A further gap joins a canvas only if there is room for so many of its slots."""
+
+_SUFFIX_CHARS = 16
+"""Characters of the suffix that are encoded for each slot of a canvas: more than enough."""
+
+
+@dataclass(slots=True)
+class Gap:
+    """A hole while it is being filled. Token counts include those of the typed bytes.
+
+    slots: how many it gets on the next canvas. draft: ids to start from. done: ids that are
+    settled, with their certainty. capped: whether it ended because it reached its cap.
+    """
+
+    hole: Hole
+    typed: bytes
+    cap: int
+    draft: list[int] | None
+    strength: float
+    slots: int
+    done: list[int] = field(default_factory=list[int])
+    certainty: list[float] = field(default_factory=list[float])
+    capped: bool = False
+
+    def settle(self, ids: list[int], certainty: list[float]) -> None:
+        """Takes over `ids`, whose certainty stands at the beginning of `certainty`."""
+        self.done += ids
+        self.certainty += certainty[: len(ids)]
+
+
+Work = list[list[int] | Gap]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One canvas and what it holds. spans: gaps and their slots. items: how many entries of the
+    work lie on the canvas up to its last gap; what follows on the canvas is a clamped head."""
+
+    canvas: Canvas
+    spans: list[tuple[Gap, slice]]
+    items: int
+
+
+class Sheet:
+    """A template as token work for one model. prefix_text: what stands in front of it all."""
+
+    def __init__(self, template: Template, tokenizer: TextTokenizer, profile: Profile) -> None:
+        self.tokenizer, self.profile = tokenizer, profile
+        self.template = _with_fixed_ends(template)
+        self.slack = _id_of(tokenizer, profile.slack)
+        self.newline = _newline(self.template)
+        self.gaps: list[Gap] = []
+        self.work: Work = []
+        *inner, last = self.template
+        before = ""
+        for segment in inner:
+            if isinstance(segment, Hole):
+                before, typed = tokenizer.heal(before) if segment.strength > 0 else (before, b"")
+                self._add_fixed(before)
+                before = ""
+                self.gaps.append(self._gap(segment, typed))
+                self.work.append(self.gaps[-1])
+            else:
+                before = _unix(segment.text)
+        self._add_suffix(last)
+        # A draft of strength 0 is fixed text, and so is what stands before the first gap.
+        self.work = [_draft_if_kept(item) for item in self.work]
+
+    def leading(self) -> list[int]:
+        """Takes the fixed ids off the front of the work: they belong to the prefix now."""
+        ids: list[int] = []
+        while self.work and not isinstance(self.work[0], Gap):
+            ids += self.work[0]
+            del self.work[0]
+        return ids
+
+    @property
+    def pending(self) -> bool:
+        """Whether a gap is still to be filled."""
+        return any(isinstance(item, Gap) for item in self.work)
+
+    def lay_out(self, most: int, banned: Tensor) -> Layout:
+        """The next canvas, of at most `most` slots; the work has to begin with a gap.
+
+        banned [V] is what is added to all logits.
+        """
+        suffix = min(self.profile.suffix, most // 2)
+        room = most - suffix
+        rows: list[int] = []
+        spans: list[tuple[Gap, slice]] = []
+        items = 0
+        for index, item in enumerate(self.work):
+            left = room - len(rows)
+            if not isinstance(item, Gap):
+                rows += item
+                continue
+            if spans and left < min(item.slots, _LEAST_SLOTS):
+                break
+            width = max(1, min(item.slots, item.cap - len(item.done), left))
+            spans.append((item, slice(len(rows), len(rows) + width)))
+            rows += self._start(item, width)
+            items = index + 1
+        del rows[spans[-1][1].stop :]
+        rows += self._head(items, max(self.profile.canvas - len(rows), suffix))
+        return Layout(self._canvas(rows[:most], spans, banned), spans, items)
+
+    def commit(self, layout: Layout, best: list[int], certainty: list[float]) -> list[int]:
+        """Takes over a finished canvas; returns the ids that join the prefix.
+
+        best, certainty: the guess at each free slot. Stops behind the first half of a gap that
+        filled up and has tokens left: what comes after it is laid out anew.
+        """
+        joined: list[int] = []
+        widths = {id(gap): span.stop - span.start for gap, span in layout.spans}
+        offset = 0
+        for index, item in enumerate(self.work[: layout.items]):
+            if not isinstance(item, Gap):
+                joined += item
+                continue
+            width = widths[id(item)]
+            ids = self._text_ids(best[offset : offset + width])
+            sure = certainty[offset : offset + width]
+            offset += width
+            full = self.slack is not None and len(ids) == width
+            if full and len(item.done) + width < item.cap:
+                half = max(1, width // 2)
+                item.settle(ids[:half], sure)
+                item.draft, item.strength, item.slots = ids[half:], SLIDE_STRENGTH, width
+                self.work = self.work[index:]
+                return joined + ids[:half]
+            item.settle(ids, sure)
+            item.capped = full
+            joined += ids
+        self.work = self.work[layout.items :]
+        return joined
+
+    def pieces(self, gap: Gap, ids: list[int], certainty: list[float]) -> tuple[Piece, ...]:
+        """A gap's settled tokens and the current guess `ids` behind them, as text."""
+        everything = gap.done + self._text_ids(ids)
+        texts = self.tokenizer.pieces_of(everything, len(gap.typed))
+        sure = (gap.certainty + certainty)[: len(everything)]
+        return tuple(
+            Piece(self._newlines(text), min(1.0, one))
+            for text, one in zip(texts, sure, strict=True)
+            if text
+        )
+
+    def texts(self) -> tuple[str, ...]:
+        """What each hole of the template holds."""
+        return tuple(self._text(gap) for gap in self.gaps)
+
+    def assembled(self) -> str:
+        """All that stands from the first hole's start to the last hole's end."""
+        texts = iter(self.texts())
+        return "".join(
+            segment.text if isinstance(segment, Fixed) else next(texts)
+            for segment in self.template[1:-1]
+        )
+
+    def _add_fixed(self, text: str) -> None:
+        if not self.work:
+            self.prefix_text = text
+        else:
+            self.work.append(self.tokenizer.encode(text))
+
+    def _add_suffix(self, last: Fixed | Hole) -> None:
+        text = last.text if isinstance(last, Fixed) else ""
+        head = text[: self.profile.canvas * _SUFFIX_CHARS]
+        ids = self.tokenizer.encode(_unix(head))
+        end = _id_of(self.tokenizer, self.profile.end)
+        if len(head) < len(text):
+            del ids[-1:]  # the cut may have gone through a word
+        elif end is not None:
+            ids += [end] * self.profile.canvas
+        self.work.append(ids)
+
+    def _gap(self, hole: Hole, typed: bytes) -> Gap:
+        if hole.draft is None:
+            cap = hole.max_tokens or self.profile.longest
+            return Gap(hole, typed, cap, None, 1.0, min(cap, self.profile.hole))
+        draft = self._encode_draft(hole.draft, typed)
+        cap = hole.max_tokens or max(self.profile.longest, 2 * len(draft))
+        spare = max(8, len(draft) // 4) if self.slack is not None else 0
+        slots = max(1, min(cap, len(draft) + spare))
+        return Gap(hole, typed, cap, draft, hole.strength, slots)
+
+    def _encode_draft(self, draft: str, typed: bytes) -> list[int]:
+        return self.tokenizer.encode(typed.decode() + _unix(draft))
+
+    def _start(self, gap: Gap, width: int) -> list[int]:
+        """What a gap's slots hold before they are noised: a draft, and slack behind it."""
+        draft = (gap.draft or [])[:width]
+        return draft + [self.slack or 0] * (width - len(draft))
+
+    def _head(self, items: int, count: int) -> list[int]:
+        """About `count` clamped ids of what follows, up to the next gap."""
+        head: list[int] = []
+        for item in self.work[items:]:
+            if isinstance(item, Gap) or len(head) >= count:
+                break
+            head += item
+        return head[:count]
+
+    def _canvas(self, rows: list[int], spans: list[tuple[Gap, slice]], banned: Tensor) -> Canvas:
+        device = banned.device
+        free = torch.zeros(len(rows), dtype=torch.bool, device=device)
+        held, strength = free.clone(), torch.ones(len(rows), device=device)
+        first: dict[int, Tensor] = {}
+        for gap, span in spans:
+            free[span] = True
+            # Slack behind a draft is part of it, where the model knows slack.
+            held[span] = gap.draft is not None
+            strength[span] = gap.strength
+            if gap.typed and not gap.done:
+                allowed = self.tokenizer.starting_with(gap.typed)
+                first[span.start] = torch.tensor(allowed, device=device)
+        ids = torch.tensor(rows, device=device)
+        holes = [span for _, span in spans]
+        return Canvas(ids, free, holes, held, strength, banned, self.slack, first)
+
+    def _text_ids(self, ids: list[int]) -> list[int]:
+        """The ids in front of the first slack."""
+        return ids[: ids.index(self.slack)] if self.slack in ids else ids
+
+    def _text(self, gap: Gap) -> str:
+        draft = gap.hole.draft
+        if draft is not None and (
+            gap.hole.strength == 0 or gap.done == self._encode_draft(draft, gap.typed)
+        ):
+            return draft
+        return self._newlines(self.tokenizer.text_of(gap.done, len(gap.typed)))
+
+    def _newlines(self, text: str) -> str:
+        return text if self.newline == "\n" else text.replace("\n", self.newline)
+
+
+def _with_fixed_ends(template: Template) -> Template:
+    """The template with a Fixed, perhaps an empty one, at either end."""
+    first = () if isinstance(template[0], Fixed) else (Fixed(""),)
+    last = () if isinstance(template[-1], Fixed) else (Fixed(""),)
+    return (*first, *template, *last)
+
+
+def _draft_if_kept(item: list[int] | Gap) -> list[int] | Gap:
+    return item.draft or [] if isinstance(item, Gap) and item.strength == 0 else item
+
+
+def _newline(template: Template) -> str:
+    """The line end that most lines of the fixed text have; models are trained on \\n alone."""
+    texts = [segment.text for segment in template if isinstance(segment, Fixed)]
+    windows = sum(text.count("\r\n") for text in texts)
+    return "\r\n" if windows * 2 > sum(text.count("\n") for text in texts) else "\n"
+
+
+def _unix(text: str) -> str:
+    return text.replace("\r\n", "\n")
+
+
+def _id_of(tokenizer: TextTokenizer, name: str | None) -> int | None:
+    return None if name is None else tokenizer.id_of(name)

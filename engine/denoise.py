@@ -1,0 +1,190 @@
+"""The one denoising loop. Model, canvas, schedule and draws are its arguments.
+
+A canvas is a row of token slots; clamped slots hold what stands in the document and are never
+touched: not by acceptance, not by noise, not by the stop rule. In every pass the model sees the
+whole canvas, a guess is drawn for every free slot, the surest are kept, the rest go back to noise.
+
+It is a generator of passes: a plain call drains it, a preview shows each, a deadline or a cancel
+just stops asking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from engine.models.profile import Sampling
+from engine.sampler import Draws, accept, entropies, sample, temperature
+
+
+class Denoiser(Protocol):
+    """The model as the loop sees it: bound to a prefix, blind to text."""
+
+    vocab_size: int
+
+    def logits(self, ids: Tensor, soft: Tensor | None, free: Tensor) -> Tensor:
+        """Canvas ids [T], soft embeddings [T, d], free bool [T] -> logits [n, V] in float32."""
+        ...
+
+    def condition(self, ids: Tensor, probs: Tensor, free: Tensor) -> Tensor:
+        """Soft embeddings [T, d]: clamped slots as themselves, free ones by `probs` [n, V]."""
+        ...
+
+
+@dataclass(slots=True)
+class Canvas:
+    """What is denoised. Only this module changes it, and only at free slots.
+
+    ids: int64 [T]. free: bool [T]; the others are clamped. holes: each hole's slots, in order;
+    together they are the free slots. held: bool [T], free slots whose token is a draft's that has
+    survived so far. strength: float32 [T], how likely a draft's token is noised at the start.
+    banned: float32 [V], -inf for what no free slot may hold.
+    first: for a slot, the only tokens that it may hold (a word that was typed in part).
+    """
+
+    ids: Tensor
+    free: Tensor
+    holes: list[slice]
+    held: Tensor
+    strength: Tensor
+    banned: Tensor
+    slack: int | None = None
+    first: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How many passes, and where in the schedule to begin.
+
+    planned: the most passes of this run. strength: 1 from noise, below that from a draft; the
+    schedule then begins where it stands at that share of the whole.
+    """
+
+    sampling: Sampling
+    planned: int
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one pass gave. best, certainty: the best guess and its probability at each free slot.
+
+    entropy: mean over free slots in nats. settled: "settled" if this was the last pass because the
+    canvas settled, "steps" if the passes are used up.
+    """
+
+    step: int
+    best: Tensor  # int64 [n]
+    certainty: Tensor  # float32 [n]
+    entropy: float
+    settled: Literal["settled", "steps"] | None
+
+
+def noise(canvas: Canvas, draws: Draws, step: int, vocab_size: int) -> None:
+    """Fills the free slots for the first pass: a draft's with the probability that its strength
+    says, all others always."""
+    slots = canvas.free.nonzero().squeeze(-1)
+    kept = draws.uniform(step, slots, Draws.RENOISE) >= canvas.strength[slots]
+    keep = canvas.held[slots] & kept
+    canvas.ids[slots] = torch.where(keep, canvas.ids[slots], draws.tokens(step, slots, vocab_size))
+    canvas.held[slots] = keep
+
+
+def denoise(
+    model: Denoiser, canvas: Canvas, schedule: Schedule, draws: Draws, first_step: int = 0
+) -> Iterator[Pass]:
+    """Yields a `Pass` after every forward pass, until the canvas settles or the passes are over.
+
+    first_step: counter of the first pass, so that consecutive canvases get draws of their own.
+    """
+    sampling, planned = schedule.sampling, schedule.planned
+    noise(canvas, draws, first_step, model.vocab_size)
+    slots = canvas.free.nonzero().squeeze(-1)
+    local = _local_holes(canvas)
+    bias = _bias(canvas, slots)
+    # A run that begins in the middle of the schedule is as cool as the schedule is there.
+    t_max = sampling.t_min + (sampling.t_max - sampling.t_min) * schedule.strength
+    soft: Tensor | None = None
+    history: list[Tensor] = []
+    for step in range(planned):
+        counter = first_step + step + 1
+        raw = model.logits(canvas.ids, soft, canvas.free) + bias
+        heat = temperature(step, planned, t_max, sampling.t_min)
+        log_probs = (raw / heat).log_softmax(-1)
+        entropy = entropies(log_probs)
+        tokens = sample(log_probs, draws.uniform(counter, slots, Draws.TOKEN))
+        accepted = accept(entropy, tokens, canvas.slack, local, sampling.entropy_bound)
+
+        best = _best(canvas, slots, log_probs, accepted)
+        certainty = raw.log_softmax(-1).gather(1, best.unsqueeze(1)).squeeze(1).exp()
+        mean_entropy = float(entropy.mean())
+        stable = sampling.stability == 0 or (
+            len(history) >= sampling.stability
+            and all(torch.equal(best, old) for old in history[-sampling.stability :])
+        )
+        done = None
+        if stable and mean_entropy < sampling.confidence:
+            done = "settled"
+        elif step + 1 == planned:
+            done = "steps"
+        yield Pass(first_step + step + 1, best, certainty, mean_entropy, done)
+        if done:
+            return
+        history = [*history, best][-max(1, sampling.stability) :]
+        soft = model.condition(canvas.ids, log_probs.exp(), canvas.free)
+        share = schedule.strength * (planned - step - 1) / planned
+        _advance(canvas, slots, tokens, accepted, log_probs, share, draws, counter)
+
+
+def _best(canvas: Canvas, slots: Tensor, log_probs: Tensor, accepted: Tensor) -> Tensor:
+    """The most probable tokens, but a draft's where it has not been given up."""
+    stays = canvas.held[slots] & ~accepted
+    return torch.where(stays, canvas.ids[slots], log_probs.argmax(-1))
+
+
+def _advance(
+    canvas: Canvas,
+    slots: Tensor,
+    tokens: Tensor,
+    accepted: Tensor,
+    log_probs: Tensor,
+    share: float,
+    draws: Draws,
+    counter: int,
+) -> None:
+    """Writes the next pass' canvas: accepted tokens, surviving draft, noise for the rest."""
+    current = canvas.ids[slots]
+    held = canvas.held[slots] & ~accepted
+    # Of the draft, only the least likely tokens are given up: a share that falls to nothing.
+    let_go = int(share * int(held.sum()))
+    if let_go:
+        belief = log_probs.gather(1, current.unsqueeze(1)).squeeze(1).masked_fill(~held, 1.0)
+        held[belief.argsort()[:let_go]] = False
+    fresh = draws.tokens(counter, slots, log_probs.shape[-1])
+    canvas.ids[slots] = torch.where(accepted, tokens, torch.where(held, current, fresh))
+    canvas.held[slots] = held
+
+
+def _local_holes(canvas: Canvas) -> list[slice]:
+    """The holes as slices of the free slots instead of the canvas."""
+    starts = [0]
+    for hole in canvas.holes:
+        starts.append(starts[-1] + hole.stop - hole.start)
+    return [slice(a, b) for a, b in pairwise(starts)]
+
+
+def _bias(canvas: Canvas, slots: Tensor) -> Tensor:
+    """What is added to the logits [n, V] of the free slots: 0, or -inf where a token is banned."""
+    bias = canvas.banned.expand(len(slots), -1)
+    for slot, allowed in canvas.first.items():
+        bias = bias.clone()
+        row = int((slots == slot).nonzero())
+        only = torch.full_like(bias[row], float("-inf"))
+        only[allowed] = 0.0
+        bias[row] = only
+    return bias

@@ -1,0 +1,297 @@
+"""InfillEngine: the public face. Requests in, frames and results out.
+
+    engine = InfillEngine.load()
+    print(engine.fill(InfillRequest(fill_in_the_middle("x = ", "\\n"))).text)
+
+One engine serves many requests that take turns: `stream` is a generator, and each `next` does one
+unit of work. It is not thread-safe; the service gives it a thread of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import exp, log
+
+import torch
+from torch import Tensor
+
+from engine.canvas import Layout, Sheet
+from engine.denoise import Pass, Schedule, denoise
+from engine.errors import Cancelled, DeadlineExceeded
+from engine.loader import Progress, load_model, pick_device, pick_dtype
+from engine.model import DiffusionGemma
+from engine.models.locate import locate
+from engine.models.profile import Profile, load_profile
+from engine.prefix_cache import PrefixCache
+from engine.prompt import prefix_ids
+from engine.sampler import Draws
+from engine.tokenizer import TextTokenizer
+from engine.types import EngineInfo, Frame, Infill, InfillRequest, Piece, StopReason
+
+CACHES = 4
+"""Prefix caches that are kept: so many documents can be worked on without starting over."""
+
+
+def never() -> bool:
+    """The `cancelled` of a request that nobody withdraws."""
+    return False
+
+
+class BoundModel:
+    """A model behind one prefix: what the denoising loop calls (see engine.denoise.Denoiser)."""
+
+    def __init__(self, model: DiffusionGemma, cache: PrefixCache) -> None:
+        self.model, self.cache = model, cache
+        self.vocab_size = model.config.vocab_size
+
+    def logits(self, ids: Tensor, soft: Tensor | None, free: Tensor) -> Tensor:
+        """One decoder pass; the head runs on free rows only."""
+        return self.model.logits(self.cache.canvas(ids, soft)[free])
+
+    def condition(self, ids: Tensor, probs: Tensor, free: Tensor) -> Tensor:
+        """A clamp conditions as itself: the embedding of its token."""
+        soft = self.model.embed(ids)
+        soft[free] = self.model.soft_embed(probs)
+        return soft
+
+
+class InfillEngine:
+    """A model in memory, ready to fill holes."""
+
+    def __init__(self, model: DiffusionGemma, tokenizer: TextTokenizer, profile: Profile) -> None:
+        self.model, self.tokenizer, self.profile = model, tokenizer, profile
+        self.pass_seconds = 0.0
+        self._idle: list[PrefixCache] = []
+        self._banned = self._ban()
+        self.info = EngineInfo(
+            model=profile.name,
+            device=str(model.device),
+            dtype=str(model.dtype).removeprefix("torch."),
+            parameters=sum(p.numel() for p in model.parameters()),
+            canvas_length=model.config.canvas_length,
+            context_tokens=profile.context,
+            can=profile.can,
+        )
+
+    @classmethod
+    def load(
+        cls,
+        model: str | None = None,
+        device: str | None = None,
+        progress: Progress | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> InfillEngine:
+        """Loads nano (None), a folder, or a model of the hub by its name.
+
+        device: "cuda", "mps", "cpu"; None takes the best. dtype: None takes the device's fastest;
+        float32 is reference mode. progress is told what is done and how much of it (0 to 1).
+        Raises ModelError, or OutOfMemory if it does not fit.
+        """
+        folder = locate(model)
+        where = pick_device(device)
+        loaded = load_model(folder, where, dtype or pick_dtype(where), progress)
+        tokenizer = TextTokenizer.load(folder)
+        return cls(loaded, tokenizer, load_profile(folder, loaded.config))
+
+    def fill(self, request: InfillRequest, cancelled: Callable[[], bool] = never) -> Infill:
+        """Runs a request to its end. Raises as `stream` does."""
+        for event in self.stream(request, cancelled):
+            if isinstance(event, Infill):
+                return event
+        raise AssertionError("a stream ends with its result")
+
+    @torch.inference_mode()
+    def stream(
+        self, request: InfillRequest, cancelled: Callable[[], bool] = never
+    ) -> Iterator[Frame | Infill | None]:
+        """Yields a Frame after every pass and the Infill at the end; None after other work.
+
+        Raises Cancelled within one pass of `cancelled()` turning true, DeadlineExceeded if the
+        budget runs out before anything can be shown, and other EngineErrors.
+        """
+        run = _Run(self, request, cancelled)
+        try:
+            yield from run.events()
+        finally:
+            self._idle = [*self._idle, run.cache][-CACHES:]
+
+    def take_cache(self, ids: list[int]) -> PrefixCache:
+        """The idle prefix cache that knows the most of `ids`, or a new one."""
+        if not self._idle:
+            return PrefixCache(self.model)
+        best = max(self._idle, key=lambda cache: cache.shared(ids))
+        if best.shared(ids) < len(ids) // 2 and len(self._idle) < CACHES:
+            return PrefixCache(self.model)
+        self._idle.remove(best)
+        return best
+
+    def planned(self, most: int, seconds_left: float | None) -> int:
+        """How many passes, of at most `most`, fit into the time that is left."""
+        if seconds_left is None or self.pass_seconds == 0.0:
+            return most
+        return max(1, min(most, int(seconds_left / self.pass_seconds)))
+
+    def timed(self, seconds: float) -> None:
+        """Learns how long a pass takes: slower at once, faster by and by."""
+        share = 0.5 if seconds > self.pass_seconds else 0.1
+        self.pass_seconds += (seconds - self.pass_seconds) * (share if self.pass_seconds else 1.0)
+
+    def _ban(self) -> Tensor:
+        """What is added to all logits: -inf for special tokens and ids without a token."""
+        banned = torch.zeros(self.model.config.vocab_size, device=self.model.device)
+        banned[[i for i in self.tokenizer.special if i < len(banned)]] = float("-inf")
+        banned[len(self.tokenizer) :] = float("-inf")
+        slack = self.tokenizer.id_of(self.profile.slack) if self.profile.slack else None
+        if slack is not None:
+            banned[slack] = 0.0
+        return banned
+
+
+@dataclass(slots=True)
+class _Timings:
+    prefill: float = 0.0
+    denoise: float = 0.0
+
+
+class _Run:
+    """One request on its way."""
+
+    def __init__(
+        self, engine: InfillEngine, request: InfillRequest, cancelled: Callable[[], bool]
+    ) -> None:
+        self.began = time.monotonic()
+        self.engine, self.request, self.cancelled = engine, request, cancelled
+        self.deadline = None if request.budget_s is None else self.began + request.budget_s
+        self.sampling = engine.profile.sampling.override(request.params)
+        self.sheet = Sheet(request.template, engine.tokenizer, engine.profile)
+        self.prefix = prefix_ids(
+            self.sheet.prefix_text,
+            engine.tokenizer,
+            engine.model.config.bos_id,
+            engine.profile.context,
+        )
+        self.cache = engine.take_cache(self.prefix)
+        self.steps = 0
+        self.forward_passes = 0
+        self.timings = _Timings()
+
+    def events(self) -> Iterator[Frame | Infill | None]:
+        """What `InfillEngine.stream` yields."""
+        reason: StopReason = "unchanged"
+        if any(gap.draft for gap in self.sheet.gaps):
+            yield self._frame(0, 0, {}, 0.0)
+        ids = self.prefix + self.sheet.leading()
+        while self.sheet.pending:
+            yield from self._prefill(ids)
+            reason, layout, last = yield from self._denoise()
+            joined = self.sheet.commit(layout, last.best.tolist(), last.certainty.tolist())
+            ids = [*ids, *joined, *self.sheet.leading()]
+            if reason == "deadline":
+                break
+        if reason in ("settled", "steps") and any(gap.capped for gap in self.sheet.gaps):
+            reason = "max_tokens"
+        yield self._result(reason)
+
+    def _prefill(self, ids: list[int]) -> Iterator[None]:
+        """Brings the cache to `ids`, chunk by chunk, looking up between chunks."""
+        chunk = self.engine.profile.prefill
+        self.cache.keep(ids, chunk)
+        while len(self.cache.ids) < len(ids):
+            self._look_up(before_anything=self.steps == 0)
+            began = time.monotonic()
+            at = len(self.cache.ids)
+            self.cache.extend(ids[at : at + chunk])
+            self.forward_passes += 1
+            self.timings.prefill += time.monotonic() - began
+            yield None
+
+    def _denoise(self) -> Iterator[Frame | None]:
+        """Denoises the next canvas; returns why it stopped, its layout and its last pass."""
+        engine = self.engine
+        layout = self.sheet.lay_out(engine.model.config.canvas_length, engine._banned)
+        schedule = self._schedule(layout)
+        draws = Draws(self.request.seed, engine.model.device)
+        bound = BoundModel(engine.model, self.cache)
+        passes = denoise(bound, layout.canvas, schedule, draws, first_step=self.steps)
+        base = self.steps
+        last: Pass | None = None
+        while True:
+            self._look_up(before_anything=last is None and self.steps == 0)
+            began = time.monotonic()
+            last = next(passes)
+            seconds = time.monotonic() - began
+            engine.timed(seconds)
+            self.timings.denoise += seconds
+            self.steps, self.forward_passes = last.step, self.forward_passes + 1
+            yield self._frame(
+                last.step, base + schedule.planned, layout_guess(layout, last), last.entropy
+            )
+            if last.settled:
+                return last.settled, layout, last
+            if self.deadline is not None and self._left() < engine.pass_seconds:
+                return "deadline", layout, last
+
+    def _schedule(self, layout: Layout) -> Schedule:
+        strength = max(gap.strength for gap, _ in layout.spans)
+        most = max(1, round(self.sampling.max_steps * strength))
+        left = None if self.deadline is None else self._left()
+        return Schedule(self.sampling, self.engine.planned(most, left), strength)
+
+    def _look_up(self, before_anything: bool) -> None:
+        if self.cancelled():
+            raise Cancelled("the request was withdrawn")
+        if before_anything and self.deadline is not None and self._left() <= 0:
+            raise DeadlineExceeded(
+                "the time was up before the first pass; allow more time or wait for the model"
+            )
+
+    def _left(self) -> float:
+        assert self.deadline is not None
+        return self.deadline - time.monotonic()
+
+    def _frame(
+        self,
+        step: int,
+        planned: int,
+        guess: dict[int, tuple[list[int], list[float]]],
+        entropy: float,
+    ) -> Frame:
+        holes: list[tuple[Piece, ...]] = []
+        for gap in self.sheet.gaps:
+            ids, certainty = guess.get(id(gap), ([], []))
+            if not ids and not gap.done and gap.draft is not None:
+                ids, certainty = gap.draft, [0.0] * len(gap.draft)
+            holes.append(self.sheet.pieces(gap, ids, certainty))
+        return Frame(step, planned, tuple(holes), entropy)
+
+    def _result(self, reason: StopReason) -> Infill:
+        certainties = [c for gap in self.sheet.gaps for c in gap.certainty]
+        mean = sum(log(max(c, 1e-9)) for c in certainties) / max(1, len(certainties))
+        total = time.monotonic() - self.began
+        return Infill(
+            text=self.sheet.assembled(),
+            holes=self.sheet.texts(),
+            steps=self.steps,
+            forward_passes=self.forward_passes,
+            stop_reason=reason,
+            confidence=exp(mean),
+            timings={
+                "prefill": self.timings.prefill * 1000,
+                "denoise": self.timings.denoise * 1000,
+                "total": total * 1000,
+            },
+        )
+
+
+def layout_guess(layout: Layout, last: Pass) -> dict[int, tuple[list[int], list[float]]]:
+    """The guess for each gap on the canvas, by the gap's identity: ids and their certainty."""
+    best, certainty = last.best.tolist(), last.certainty.tolist()
+    guess: dict[int, tuple[list[int], list[float]]] = {}
+    offset = 0
+    for gap, span in layout.spans:
+        end = offset + span.stop - span.start
+        guess[id(gap)] = (best[offset:end], certainty[offset:end])
+        offset = end
+    return guess

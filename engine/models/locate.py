@@ -1,0 +1,44 @@
+"""Finds a model's folder by what a user calls it: nothing (nano), a path, or a name on the hub.
+
+The network is used only for a model that the user names by its hub name, and only for what is not
+on disk yet. Of a repository, only configs, the tokenizer and safetensors are fetched: no code.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from engine.errors import ModelError
+from engine.models.profile import EMBEDDED
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_WANTED = ["*.json", "*.safetensors", "*.jinja"]
+
+
+def locate(model: str | None) -> Path:
+    """The folder that holds the model. Raises ModelError with what to do if there is none."""
+    if model is None:
+        return EMBEDDED
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ModelError(f"{model} is a file; name the folder that holds config.json")
+    if not _HUB_NAME.fullmatch(model) or model.startswith("."):
+        raise ModelError(f"no model at {model}; name a folder or a model such as owner/name")
+    return _from_hub(model)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_WANTED, local_files_only=True))
+    except Exception:  # not on disk yet: the next call fetches it or says why not
+        pass
+    try:
+        return Path(snapshot_download(name, allow_patterns=_WANTED))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ModelError(f"{name} can't be fetched: {reason}") from error

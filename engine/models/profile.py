@@ -1,0 +1,91 @@
+"""What a checkpoint needs beyond its weights: thresholds, sizes, the slack token, abilities.
+
+A checkpoint may bring its own in `infill.json` (nano does); others get what fits their family.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from engine.config import ModelConfig
+from engine.errors import ModelError
+from engine.types import SamplingParams
+
+EMBEDDED = Path(__file__).resolve().parent.parent / "weights" / "nano"
+"""The folder of nano, the model that ships with the package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """SamplingParams with nothing left open; see there for the meaning and units."""
+
+    max_steps: int = 48
+    entropy_bound: float = 0.1
+    t_max: float = 0.8
+    t_min: float = 0.4
+    stability: int = 1
+    confidence: float = 0.005
+
+    def override(self, params: SamplingParams) -> Sampling:
+        """These values, except where `params` says otherwise."""
+        given = {f.name: getattr(params, f.name) for f in fields(params)}
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How to use one checkpoint. Sizes are in tokens.
+
+    name: what users see. can: what it does, "fill" and perhaps "instruct".
+    slack: the token that fills the rest of a hole behind its text; None if it knows none.
+    end: the token that fills a canvas behind the end of the text; None leaves the canvas shorter.
+    context: how much of the prefix it reads. canvas: the usual canvas, holes and suffix together.
+    hole: slots that a hole gets when nothing is said. longest: the cap of such a hole.
+    suffix: the least clamped suffix that a canvas ends in, if there is so much.
+    prefill: tokens that are encoded at a time; a multiple of it is where a cache is cut.
+    """
+
+    name: str
+    slack: str | None = None
+    end: str | None = None
+    context: int = 16_384
+    canvas: int = 256
+    hole: int = 128
+    longest: int = 512
+    suffix: int = 48
+    prefill: int = 512
+    can: tuple[str, ...] = ("fill",)
+    sampling: Sampling = Sampling()
+
+
+DIFFUSION_GEMMA = Profile(
+    # <turn|> ends what an instruction model says, so it is what can end a hole.
+    name="diffusiongemma",
+    slack="<turn|>",
+    can=("fill", "instruct"),
+)
+
+
+def load_profile(folder: Path, config: ModelConfig) -> Profile:
+    """The profile of the checkpoint in `folder`. Raises ModelError if its infill.json is broken."""
+    path = folder / "infill.json"
+    if not path.is_file():
+        canvas = min(DIFFUSION_GEMMA.canvas, config.canvas_length)
+        return replace(
+            DIFFUSION_GEMMA,
+            name=folder.name,
+            context=min(DIFFUSION_GEMMA.context, config.max_positions - canvas),
+            canvas=canvas,
+            hole=max(1, canvas // 2),
+            suffix=min(DIFFUSION_GEMMA.suffix, canvas // 4),
+        )
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        sampling = Sampling(**data.pop("sampling", {}))
+        data["can"] = tuple(data.get("can", ("fill",)))
+        return Profile(**data, sampling=sampling)
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{path} is broken: {error}") from error

@@ -1,0 +1,112 @@
+"""Entropy-bound sampling with clamped positions: pure functions of logits.
+
+Only free positions ever get here, so the entropy budget, renoising and the stop rule can't see a
+clamp. Source: transformers' `EntropyBoundSampler` and "Accelerated Sampling from Masked Diffusion
+Models via Entropy Bounded Unmasking" (arXiv 2505.24857); without drafts and slack, one step gives
+what the reference gives for the same draws.
+
+Shapes: n free positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_MASK32 = 0xFFFFFFFF
+
+
+def temperature(step: int, planned: int, t_max: float, t_min: float) -> float:
+    """Softmax temperature of pass `step` (from 0) of `planned`: t_max first, towards t_min."""
+    return t_min + (t_max - t_min) * (planned - step) / planned
+
+
+def entropies(log_probs: Tensor) -> Tensor:
+    """Entropy in nats of each row of log-probabilities [n, V] -> [n]. Banned tokens count as 0."""
+    return torch.special.entr(log_probs.exp()).sum(-1)
+
+
+def within_budget(entropy: Tensor, bound: float) -> Tensor:
+    """The surest positions whose entropies, but for the largest, sum to at most `bound`.
+
+    entropy [n] in nats -> bool [n]. At least the surest position is always accepted.
+    """
+    ordered, order = entropy.sort()
+    accepted = torch.zeros_like(entropy, dtype=torch.bool)
+    accepted[order] = ordered.cumsum(0) - ordered <= bound
+    return accepted
+
+
+def accept(
+    entropy: Tensor, tokens: Tensor, slack: int | None, holes: list[slice], bound: float
+) -> Tensor:
+    """Which of the sampled `tokens` [n] are kept in this pass, as bool [n].
+
+    Slack is the easiest token to predict: accepted like any other it would fill every hole. It is
+    kept only as a run that reaches the hole's end and whose left neighbour is kept; and it spends
+    no budget before the text does. `holes` are the slices of the free positions that form a hole.
+    """
+    if slack is None:
+        return within_budget(entropy, bound)
+    is_slack = tokens == slack
+    accepted = torch.zeros_like(is_slack)
+    text = ~is_slack
+    if bool(text.any()):
+        accepted[text] = within_budget(entropy[text], bound)
+    for hole in holes:
+        run = int(is_slack[hole].flip(0).long().cumprod(0).sum())
+        first = hole.stop - run
+        if run and (first == hole.start or bool(accepted[first - 1])):
+            accepted[first : hole.stop] = within_budget(entropy[first : hole.stop], bound)
+            # Kept slack has to stay one run: what is right of a rejected one stays, what is left
+            # of it is still being decided.
+            kept = accepted[first : hole.stop].flip(0).long().cumprod(0).flip(0).bool()
+            accepted[first : hole.stop] = kept
+    return accepted
+
+
+def sample(log_probs: Tensor, uniform: Tensor) -> Tensor:
+    """Draws a token from each row of log-probabilities [n, V] with one uniform number each [n].
+
+    The inverse of the cumulative distribution, so that the draw depends on its own number alone.
+    """
+    cumulative = log_probs.exp().cumsum(-1)
+    target = uniform.to(cumulative.dtype).unsqueeze(-1) * cumulative[:, -1:]
+    return (
+        torch.searchsorted(cumulative, target, right=True)
+        .squeeze(-1)
+        .clamp_(max=log_probs.shape[-1] - 1)
+    )
+
+
+class Draws:
+    """Uniform random numbers by counter: (seed, pass, slot, purpose) -> the same number, always.
+
+    A request's draws therefore do not depend on what else is in a batch or on the device.
+    Two rounds of the 32-bit finalizer of MurmurHash3, in 64-bit integers.
+    """
+
+    TOKEN, NOISE, RENOISE = 1, 2, 3
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.seed = seed
+        self.device = device
+
+    def uniform(self, step: int, slots: Tensor, purpose: int) -> Tensor:
+        """One number in [0, 1) for each slot [n], in float64."""
+        state = _mix(slots.to(torch.int64) ^ ((self.seed & _MASK32) * 0x9E3779B1 & _MASK32))
+        state = _mix(state ^ ((step * 0x85EBCA77 + (self.seed >> 32)) & _MASK32))
+        high = _mix(state ^ (purpose * 0xC2B2AE3D & _MASK32))
+        low = _mix(high ^ 0x27D4EB2F)
+        return (high.double() * 2**21 + (low >> 11).double()) / 2**53
+
+    def tokens(self, step: int, slots: Tensor, vocab_size: int) -> Tensor:
+        """One token for each slot [n], any of the vocabulary with the same probability."""
+        return (self.uniform(step, slots, self.NOISE) * vocab_size).long()
+
+
+def _mix(x: Tensor) -> Tensor:
+    # Products of 32-bit numbers overflow int64; the low 32 bits, which are all that is used, hold.
+    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & _MASK32
+    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & _MASK32
+    return x ^ (x >> 16)

@@ -1,0 +1,153 @@
+"""Text to token ids and back, for text that is cut wherever a cursor happens to stand.
+
+Document text is never parsed for special tokens: a file that spells `<eos>` is ordinary text. What
+comes back is built from the bytes of tokens, and bytes that are not whole UTF-8 are left out.
+
+The `tokenizers` library does the encoding; transformers, which is slow to import, is not needed.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from engine.errors import ModelError
+
+_LOOK_BACK = 160
+"""Characters before a cursor that healing looks at; longer words are not healed as a whole."""
+
+_TYPED = re.compile(r" ?\w+\Z| \Z")
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+class TextTokenizer:
+    """A checkpoint's tokenizer. `special` are the ids that never stand for text."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        tokenizer.encode_special_tokens = True
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        added = tokenizer.get_added_tokens_decoder()
+        self.special = frozenset(i for i, token in added.items() if token.special)
+        self._bytes = _token_bytes(tokenizer, self.special)
+        self._starting: dict[bytes, tuple[int, ...]] = {}
+
+    @classmethod
+    def load(cls, folder: Path) -> TextTokenizer:
+        """Reads `folder`/tokenizer.json. Raises ModelError if it is missing or broken."""
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise ModelError(f"{path} is missing; download the model again")
+        try:
+            return cls(Tokenizer.from_file(str(path)))
+        except Exception as error:  # the library raises bare Exceptions
+            raise ModelError(f"{path} can't be read: {error}") from error
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`, none of them special."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token by its name, such as "<slack>"."""
+        return self._tokenizer.token_to_id(token)
+
+    def bytes_of(self, ids: Iterable[int]) -> bytes:
+        """The bytes that `ids` stand for; special ids stand for none."""
+        return b"".join(self._bytes[i] for i in ids)
+
+    def text_of(self, ids: Iterable[int], skip: int = 0) -> str:
+        """The text of `ids` without its first `skip` bytes and without broken UTF-8."""
+        return self.bytes_of(ids)[skip:].decode("utf-8", errors="ignore")
+
+    def pieces_of(self, ids: Sequence[int], skip: int = 0) -> list[str]:
+        """The text that each token completes; joined, they are `text_of(ids, skip)`.
+
+        A token that only begins a character gives "", and the one that ends it gives it whole.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="ignore")
+        pieces: list[str] = []
+        for i in ids:
+            data = self._bytes[i]
+            pieces.append(decoder.decode(data[skip:]))
+            skip = max(0, skip - len(data))
+        return pieces
+
+    def starting_with(self, start: bytes) -> tuple[int, ...]:
+        """All ids whose bytes begin with `start`."""
+        if start not in self._starting:
+            self._starting[start] = tuple(
+                i for i, data in enumerate(self._bytes) if data.startswith(start)
+            )
+        return self._starting[start]
+
+    def heal(self, text: str) -> tuple[str, bytes]:
+        """Splits off the part of a word that was typed before a cursor at the end of `text`.
+
+        Returns what stays in front and the typed bytes that the hole's first token has to extend.
+        The split lies between tokens of `text`, as far left in the word as there are tokens that
+        begin with all of what is split off; without any the typed part is empty.
+        """
+        tail = text[-_LOOK_BACK:]
+        match = _TYPED.search(tail)
+        if match is None:
+            return text, b""
+        typed = match.group().encode()
+        ids = self.encode(tail)
+        best = b""
+        taken = b""
+        for i in reversed(ids):
+            taken = self._bytes[i] + taken
+            if not typed.endswith(taken):
+                break
+            if self.starting_with(taken) and _whole(taken):
+                best = taken
+        return (text[: len(text) - len(best.decode())], best) if best else (text, b"")
+
+
+def _whole(data: bytes) -> bool:
+    """Whether `data` is UTF-8 that does not begin or end inside a character."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _token_bytes(tokenizer: Tokenizer, special: frozenset[int]) -> list[bytes]:
+    size = tokenizer.get_vocab_size(with_added_tokens=True)
+    byte_level = '"ByteLevel"' in json.dumps(json.loads(tokenizer.to_str()).get("decoder"))
+    to_bytes = _from_byte_level if byte_level else _from_sentencepiece
+    table: list[bytes] = []
+    for i in range(size):
+        token: Any = tokenizer.id_to_token(i)
+        table.append(b"" if token is None or i in special else to_bytes(token))
+    return table
+
+
+def _from_sentencepiece(token: str) -> bytes:
+    match = _BYTE.fullmatch(token)
+    return bytes([int(match[1], 16)]) if match else token.replace("▁", " ").encode()
+
+
+def _from_byte_level(token: str) -> bytes:
+    return b"".join(bytes([_BYTE_OF[c]]) if c in _BYTE_OF else c.encode() for c in token)
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The characters that byte-level BPE writes bytes as: printable ones are themselves."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [b for b in range(256) if b not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(rest)}
+
+
+_BYTE_OF = _byte_alphabet()
