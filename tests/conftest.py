@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +16,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
-def root() -> Path:
-    """The repository."""
-    return ROOT
+def real_engine() -> Iterator[dict[str, str]]:
+    """The environment of an engine service with nano, apart from the user's own.
+
+    Whoever needs it first starts it; it ends with the tests.
+    """
+    # Not below pytest's own directory: a socket's path must be short.
+    folder = tempfile.mkdtemp(prefix="dgtest-")
+    env = {**os.environ, "DIFFGEMMA_LSP_RUNTIME_DIR": folder, "PYTHONPATH": str(ROOT)}
+    yield env
+    stop = [sys.executable, "-m", "diffgemma_lsp", "engine", "stop"]
+    subprocess.run(stop, env=env, stdout=subprocess.DEVNULL, check=True)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,9 +15,22 @@ import install_neovim
 import pytest
 import stub_server
 from install_neovim import CannotInstall, Neovim
-from neovim import editing
+from neovim import Session, editing
 
+ROOT = Path(__file__).resolve().parents[2]
 STUB = (sys.executable, str(stub_server.__file__))
+
+# Where to look for a suggestion in a file of this repository: the text from here to the end of its
+# line is taken away, as someone would who wants to write it anew.
+REAL_FILE = ROOT / "diffgemma_lsp" / "commands" / "source.py"
+PLACES = (
+    "self.line",
+    "Position(len",
+    "starts[at",
+    "length + 1:",
+    "_LINE_END.search",
+    "data.decode",
+)
 
 SOURCE = """\
 def add(a, b):
@@ -56,3 +71,33 @@ def test_tab_is_a_tab_without_a_suggestion(nvim: Neovim, tmp_path: Path) -> None
     with editing(nvim, tmp_path, SOURCE, ("no-such-server",)) as session:
         session.terminal.type("GO\tx")
         session.wait_for(lambda: "    x\n" in session.buffer())
+
+
+def test_ghost_text_of_the_real_server(
+    nvim: Neovim, real_engine: dict[str, str], tmp_path: Path
+) -> None:
+    text = REAL_FILE.read_text(encoding="utf-8")
+    with editing(nvim, tmp_path, text, env=real_engine) as session:
+        session.wait_until_attached()
+        warm = [sys.executable, "-m", "diffgemma_lsp", "fill", "-", "--at", "1:1"]
+        subprocess.run(warm, env=real_engine, input=b"\n", stdout=subprocess.DEVNULL, check=True)
+        place = next(place for place in PLACES if appears(session, place))
+        ghost = session.ghost()
+        before, _, after = text.partition(place)
+        after = after.partition("\n")[2]
+        assert session.buffer() == f"{before}\n{after}", "ghost text is not text yet"
+        print(session.terminal.text())
+        session.terminal.type("\t")
+        expected = f"{before}{ghost}\n{after}"
+        session.wait_for(lambda: session.buffer() == expected)
+
+
+def appears(session: Session, place: str) -> bool:
+    """Takes the text at a place away; whether a suggestion for it comes. Undone if none does."""
+    session.terminal.type(f"gg/{re.escape(place)}\rC")
+    try:
+        session.wait_for(lambda: session.ghost().strip(), 3)
+    except AssertionError:
+        session.terminal.type("\x1bu")
+        return False
+    return True

@@ -1,0 +1,137 @@
+"""The command line with the real engine and nano: whole programs, on real files."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from terminal import Terminal
+
+from diffgemma_lsp.commands import demo
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = [sys.executable, "-m", "diffgemma_lsp"]
+SOURCE = ROOT / "diffgemma_lsp" / "commands" / "source.py"
+
+
+def run(env: dict[str, str], *arguments: object, stdin: bytes = b"") -> bytes:
+    """Standard output of a run that must end well."""
+    done = subprocess.run(
+        [*PROGRAM, *map(str, arguments)], env=env, input=stdin, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stderr == b""
+    return done.stdout
+
+
+def result(env: dict[str, str], *arguments: object, stdin: bytes = b"") -> dict[str, object]:
+    return json.loads(run(env, "fill", *arguments, "--json", stdin=stdin))
+
+
+@pytest.mark.parametrize("position", ["1:1", "25:5", "60:30", "72:1"])
+def test_a_real_file(real_engine: dict[str, str], position: str) -> None:
+    filled = result(real_engine, SOURCE, "--at", position, "--max-tokens", 16)
+    assert list(filled) == [
+        "text",
+        "holes",
+        "steps",
+        "forward_passes",
+        "stop_reason",
+        "confidence",
+        "ms",
+    ]
+    assert filled["holes"] == [filled["text"]]
+    assert 0 <= float(str(filled["confidence"])) <= 1
+
+
+def test_the_same_seed_gives_the_same_text(real_engine: dict[str, str]) -> None:
+    arguments = (SOURCE, "--at", "60:12", "--max-tokens", 12, "--seed", 3)
+    first, second = (result(real_engine, *arguments) for _ in range(2))
+    assert first["text"] == second["text"]
+    assert run(real_engine, "fill", *arguments).decode() == first["text"]
+
+
+def test_a_rewrite_of_strength_0_changes_nothing(real_engine: dict[str, str]) -> None:
+    text = "x = 1  # café 🙂\r\ny = <turn|>\n"
+    flags = ("--at", "1:3", "--to", "2:12", "--strength", 0)
+    filled = result(real_engine, "-", *flags, stdin=text.encode())
+    assert filled["text"] == "= 1  # café 🙂\r\ny = <turn|>"
+    assert filled["stop_reason"] == "unchanged"
+
+
+@pytest.mark.parametrize("text", ["", "\n", "x", "\ufeff", "🙂", "a\rb\x0cc\u2028d"])
+def test_odd_files(real_engine: dict[str, str], text: str) -> None:
+    result(real_engine, "-", "--at", "1:1", "--max-tokens", 4, stdin=text.encode())
+
+
+def test_watch_draws_the_passes(real_engine: dict[str, str], tmp_path: Path) -> None:
+    arguments = ["fill", str(SOURCE), "--at", "60:12", "--max-tokens", "12", "--watch"]
+    with Terminal([*PROGRAM, *arguments], tmp_path, real_engine) as terminal:
+        shown = terminal.wait_for(" ms · ", 60)
+        assert "60  " in shown
+        terminal.wait_for(lambda _: not terminal.running)
+
+
+def test_the_loading_is_shown(tmp_path: Path, real_engine: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="dgtest-") as folder:
+        env = {**real_engine, "DIFFGEMMA_LSP_RUNTIME_DIR": folder}
+        arguments = ["fill", str(SOURCE), "--at", "1:1", "--max-tokens", "4", "--json"]
+        try:
+            with Terminal([*PROGRAM, *arguments], tmp_path, env) as terminal:
+                terminal.wait_for("━", 60)
+                shown = terminal.wait_for('"stop_reason"', 60)
+                assert "━" not in shown
+        finally:
+            run(env, "engine", "stop")
+
+
+def test_ctrl_c_while_the_engine_starts(real_engine: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="dgtest-") as folder:
+        env = {**real_engine, "DIFFGEMMA_LSP_RUNTIME_DIR": folder}
+        command = [*PROGRAM, "fill", str(SOURCE), "--at", "1:1"]
+        process = subprocess.Popen(
+            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
+        try:
+            while not list(Path(folder).glob("*.sock")):
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=20) == (b"", b"")
+            assert process.returncode == 130
+        finally:
+            process.kill()
+            run(env, "engine", "stop")
+
+
+def test_the_demo_leaves_filled_files(real_engine: dict[str, str], tmp_path: Path) -> None:
+    shown = run(real_engine, "demo", "--out", tmp_path).decode()
+    for scene in demo.SCENES:
+        text = (tmp_path / scene.file).read_text(encoding="utf-8")
+        marked = (ROOT / "diffgemma_lsp/demo_files" / f"{scene.file}.txt").read_text("utf-8")
+        fixed = demo.parse_scene(marked, scene.strength)
+        assert text.startswith(fixed[0].text)
+        assert text.endswith(fixed[-1].text)
+        assert demo.verdict(text) in shown
+
+
+def test_the_doctor_is_content(real_engine: dict[str, str]) -> None:
+    assert "All is well." in run(real_engine, "doctor").decode()
+    assert json.loads(run(real_engine, "engine", "status", "--json"))["state"] in ("ready", "busy")
+
+
+def test_a_broken_model_is_one_line_and_exit_2(real_engine: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    command = [*PROGRAM, "fill", str(SOURCE), "--at", "1:1", "--model", str(tmp_path)]
+    done = subprocess.run(command, env=real_engine, capture_output=True, text=True, check=False)
+    stop = [*PROGRAM, "engine", "stop", "--model", str(tmp_path)]
+    subprocess.run(stop, env=real_engine, capture_output=True, check=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
