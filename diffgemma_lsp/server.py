@@ -93,7 +93,6 @@ def build_server(make_engine: MakeEngine = engine_client) -> Server:
     server = Server(make_engine)
     session = server.session
     complaints: list[str] = []
-    logs.set_up(server.log_to_client)
 
     @server.feature(types.INITIALIZE)
     def _(params: types.InitializeParams) -> None:
@@ -144,6 +143,7 @@ def build_server(make_engine: MakeEngine = engine_client) -> Server:
 
 def serve(server: Server) -> int:
     """Serves standard input and output. 0 after `shutdown`, 1 if the client just left."""
+    logs.set_up(server.log_to_client)
     try:
         return asyncio.run(_serve(server))
     except KeyboardInterrupt:

@@ -30,9 +30,13 @@ def filling(prefix: str, suffix: str) -> str:
 
 
 class FakeEngine:
-    """Counts its runs, and how many of them were cancelled."""
+    """Counts its runs, and how many of them were cancelled.
 
-    def __init__(self) -> None:
+    jitter_ms: without a plan a run takes up to this long, by what it is made for.
+    """
+
+    def __init__(self, jitter_ms: int = 0) -> None:
+        self.jitter_ms = jitter_ms
         self.runs = 0
         self.cancelled = 0
         self.warmed_up = False
@@ -53,7 +57,8 @@ class FakeEngine:
             if "frame" in plan:
                 piece = Piece(plan["frame"], plan.get("confidence", 0.9))
                 yield Frame(1, 8, ((piece,),), 1.0)
-            delay = plan.get("delay", 0.0)
+            jitter = int(filling(*fixed)[1:], 16) % (self.jitter_ms + 1)
+            delay = plan.get("delay", jitter / 1000)
             if request.budget_s is not None and not plan.get("deaf"):
                 delay = min(delay, request.budget_s)
             await asyncio.sleep(delay)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -12,7 +13,7 @@ from fake_engine import FakeEngine
 
 from diffgemma_lsp.server import build_server, serve
 
-engine = FakeEngine()
+engine = FakeEngine(jitter_ms=int(os.environ.get("FAKE_JITTER_MS", "0")))
 server = build_server(lambda settings: engine)
 
 

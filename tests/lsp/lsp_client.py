@@ -42,8 +42,7 @@ class LspClient:
         self.capabilities: dict[str, Any] = {}
         self.initialize_s = 0.0
         self._waiting: dict[int | str, asyncio.Future[Any]] = {}
-        self._answered: set[int | str] = set()
-        self._unexpected: list[Any] = []
+        self.unexpected: list[Any] = []
         self._next_id = 0
 
     # ---- life ----
@@ -84,7 +83,7 @@ class LspClient:
         await self._reader
         stderr = await self._stderr
         unanswered = [id for id, answer in self._waiting.items() if not answer.done()]
-        assert self._unexpected == [], self._unexpected
+        assert self.unexpected == [], self.unexpected
         assert unanswered == [], f"never answered: {unanswered}; stderr:\n{stderr}"
         assert CANARY not in stderr + "".join(self.logged), "a document's text is in the log"
         assert "Traceback" not in stderr, stderr
@@ -151,14 +150,14 @@ class LspClient:
                 case "window/showMessage":
                     self.shown.append(message["params"])
                 case _:
-                    self._unexpected.append(message)
+                    self.unexpected.append(message)
             return
         if message["id"] is None:
             self.nameless_errors.append(message["error"])
             return
         answer = self._waiting.get(message["id"])
         if answer is None or answer.done() or ("result" in message) == ("error" in message):
-            self._unexpected.append(message)
+            self.unexpected.append(message)
         elif "error" in message:
             answer.set_exception(RpcError(message["error"]))
         else:

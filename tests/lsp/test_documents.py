@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lsprotocol import types
+from naive import naive_lines, naive_offset, size
 
 from diffgemma_lsp import proto
 from diffgemma_lsp.documents import Document, Documents, Point, Text
@@ -24,38 +25,6 @@ ALPHABET = (
 )
 texts = st.text(ALPHABET, max_size=40)
 encodings = st.sampled_from(ENCODINGS)
-
-
-# ---- the naive store: one string, and positions counted by encoding it ----
-
-
-def naive_lines(text: str) -> list[str]:
-    """Without line ends."""
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-
-
-def naive_line_starts(text: str) -> list[int]:
-    starts = [0]
-    for at, char in enumerate(text):
-        if char == "\n" or (char == "\r" and text[at + 1 : at + 2] != "\n"):
-            starts.append(at + 1)
-    return starts
-
-
-def size(text: str, encoding: Encoding) -> int:
-    unit = {"utf-8": ("utf-8", 1), "utf-16": ("utf-16-le", 2), "utf-32": ("utf-32-le", 4)}
-    codec, width = unit[encoding]
-    return sum(len(char.encode(codec, "surrogatepass")) for char in text) // width
-
-
-def naive_offset(text: str, line: int, character: int, encoding: Encoding) -> int:
-    lines = naive_lines(text)
-    if line >= len(lines):
-        return len(text)
-    fitting = [
-        n for n in range(len(lines[line]) + 1) if size(lines[line][:n], encoding) <= character
-    ]
-    return naive_line_starts(text)[line] + max(fitting, default=0)
 
 
 @dataclass(frozen=True)

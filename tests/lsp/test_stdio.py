@@ -477,8 +477,8 @@ async def test_a_used_id_is_refused(client: LspClient) -> None:
     assert caught.value.code == INVALID_REQUEST
     # The first one's answer comes too; this client knows that it asked twice.
     await asyncio.sleep(0.5)
-    assert len(client._unexpected) == 1  # pyright: ignore[reportPrivateUsage]
-    client._unexpected.clear()  # pyright: ignore[reportPrivateUsage]
+    assert len(client.unexpected) == 1
+    client.unexpected.clear()
 
 
 # ---- the end ----

@@ -1,0 +1,69 @@
+"""What the engine gets to see of a document."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffgemma_lsp.context import PREFIX_CHARS, SUFFIX_CHARS, fill_request, prefix_of, suffix_of
+from diffgemma_lsp.documents import Text
+from diffgemma_lsp.snapshot import DocumentSnapshot
+from engine.types import Fixed, Hole
+
+
+def at(text: str, offset: int) -> DocumentSnapshot:
+    whole = Text.of(text)
+    cursor = whole.point(offset)
+    return DocumentSnapshot("u", 1, "python", whole, cursor, cursor)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.text("ab\n\r\f\u2028😀", max_size=60), st.data())
+def test_a_small_document_is_seen_whole(text: str, data: st.DataObject) -> None:
+    offset = data.draw(st.integers(0, len(text)))
+    if text[offset - 1 : offset + 1] == "\r\n":
+        return  # no place for a cursor
+
+    def plain(part: str) -> str:
+        return part.replace("\r\n", "\n").replace("\r", "\n")
+
+    snapshot = at(text, offset)
+    assert prefix_of(snapshot) == plain(text[:offset])
+    assert suffix_of(snapshot) == plain(text[offset:])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 300), st.integers(0, 400_000))
+def test_a_large_document_is_cut_at_line_starts(width: int, offset: int) -> None:
+    line = "x" * (width - 1) + "\n"
+    text = line * (400_000 // width + 1)
+    snapshot = at(text, offset)
+    prefix, suffix = prefix_of(snapshot), suffix_of(snapshot)
+    assert text[:offset].endswith(prefix)
+    assert text[offset:].startswith(suffix)
+    left, right = offset - len(prefix), offset + len(suffix)
+    assert left == 0 or text[left - 1] == "\n"
+    assert right == len(text) or text[right - 1] == "\n"
+    assert len(prefix) <= PREFIX_CHARS
+    assert len(suffix) <= SUFFIX_CHARS
+    # No more is left away than the jumps and the lines make necessary.
+    assert left == 0 or len(prefix) > PREFIX_CHARS * 3 // 4 - width
+    assert right == len(text) or len(suffix) > SUFFIX_CHARS - width
+
+
+def test_the_left_edge_stands_still_while_typing() -> None:
+    text = "some line of code\n" * 10_000
+    edges = {n - len(prefix_of(at(text, n))) for n in range(100_000, 100_000 + PREFIX_CHARS, 7)}
+    assert len(edges) <= 5  # four jumps a budget
+
+
+def test_a_line_longer_than_the_budget_is_cut_where_the_budget_ends() -> None:
+    snapshot = at("x" * 200_000, 100_000)
+    assert PREFIX_CHARS * 3 // 4 <= len(prefix_of(snapshot)) <= PREFIX_CHARS
+    assert len(suffix_of(snapshot)) == SUFFIX_CHARS
+
+
+def test_the_request() -> None:
+    request = fill_request(at("a\r\nb\ud83dc", 4), max_tokens=5, seed=3)
+    assert request.template == (Fixed("a\nb"), Hole(max_tokens=5), Fixed("\ufffdc"))
+    assert (request.seed, request.budget_s) == (3, None)
