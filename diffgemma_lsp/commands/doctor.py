@@ -20,7 +20,7 @@ from rich.markup import escape
 
 from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.commands.engine import megabytes
-from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow
+from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow, is_hub_name
 from diffgemma_lsp.engine_client import EngineClient
 from engine.errors import EngineError
 from engine.paths import RUNTIME_DIR_VARIABLE, engine_paths, package_version
@@ -117,9 +117,9 @@ def _free_memory() -> int | None:
 def _model(chosen: str | None) -> Iterator[Finding]:
     """The files of the model, looked at without loading them."""
     if chosen is not None:
-        folder = Path(chosen).expanduser()
-        advice = None if folder.is_dir() else "pass a folder with config.json and safetensors"
-        yield Finding("model", str(folder), advice)
+        found = Path(chosen).expanduser().is_dir() or is_hub_name(chosen)
+        advice = None if found else "pass a folder with config.json and safetensors"
+        yield Finding("model", chosen, advice)
         return
     # Found without importing the engine's heavy parts.
     spec = util.find_spec("engine")

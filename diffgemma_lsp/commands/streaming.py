@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
@@ -26,7 +27,7 @@ POLL_S = 0.2
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that say which model, and where it runs."""
-    parser.add_argument("--model", metavar="PATH", help="a model's folder (default: nano)")
+    parser.add_argument("--model", metavar="PATH", help="a folder, or owner/name (default: nano)")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
 
 
@@ -34,8 +35,8 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
 async def connected(arguments: argparse.Namespace) -> AsyncGenerator[EngineClient]:
     """A client of the engine service that the flags describe."""
     model: str | None = arguments.model
-    if model is not None and not Path(model).expanduser().exists():
-        raise UsageError(f"no model at {model}")
+    if model is not None and not is_hub_name(model) and not Path(model).expanduser().exists():
+        raise UsageError(f"no model at {model}; name a folder, or a model such as owner/name")
     # The service runs elsewhere, so a relative path would mean another folder there.
     model = local_model(model)
     client = EngineClient(EngineOptions(model=model, device=arguments.device))
@@ -43,6 +44,11 @@ async def connected(arguments: argparse.Namespace) -> AsyncGenerator[EngineClien
         yield client
     finally:
         await client.aclose()
+
+
+def is_hub_name(model: str) -> bool:
+    """Whether it may be a model's name on the hub rather than a path."""
+    return re.fullmatch(r"(?!\.)[\w.-]+/[\w.-]+", model) is not None
 
 
 async def follow(

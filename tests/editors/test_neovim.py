@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,7 +93,7 @@ def test_ghost_text_of_the_real_server(
 
 def appears(session: Session, place: str) -> bool:
     """Takes the text at a place away; whether a suggestion for it comes. Undone if none does."""
-    session.terminal.type(f"gg/{re.escape(place)}\rC")
+    session.terminal.type(f"gg/\\V{place}\rC")
     try:
         session.wait_for(lambda: session.ghost().strip(), 3)
     except AssertionError:
