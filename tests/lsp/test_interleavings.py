@@ -29,6 +29,7 @@ from lsp_client import (
 )
 from naive import cursors, naive_position, plain
 
+from diffgemma_lsp.logs import silence_messages
 from diffgemma_lsp.postprocess import polish
 from diffgemma_lsp.server import build_server
 from diffgemma_lsp.stdio import Framing
@@ -56,8 +57,8 @@ fractions = st.floats(0, 1)
 steps = st.lists(
     st.builds(
         Step,
-        st.sampled_from(["open", "close", "edit", "edit", "edit", *["ask"] * 4, "invoke"])
-        | st.sampled_from(["cancel", "wait"]),
+        st.sampled_from(["open", "close", *["edit"] * 4, *["ask"] * 6, "invoke", "invoke"])
+        | st.sampled_from(["cancel", "wait", "wait"]),
         st.integers(0, 1),
         fractions,
         fractions,
@@ -140,7 +141,7 @@ class Editor:
     outbox: list[dict[str, Any]] = field(default_factory=list)
 
     async def play(self, script: list[Step]) -> None:
-        for step in script:
+        for step in [Step("open", 0), Step("open", 1), *script]:
             if not step.together:
                 self.flush()
                 await asyncio.sleep(0)
@@ -180,6 +181,9 @@ class Editor:
             case "edit" if buffer.open:
                 yield self.edit(buffer, places[start], places[end], step.text)
             case "ask" | "invoke":
+                if step.end > 0.3:  # mostly where there is nothing right of the cursor
+                    places = [n for n in places if buffer.text[n : n + 1] in ("", "\r", "\n")]
+                    start = round(step.start * (len(places) - 1))
                 yield self.ask(buffer, places[start], step.kind == "ask")
             case "cancel" if self.asked:
                 asked = self.asked[round(step.start * (len(self.asked) - 1))]
@@ -215,6 +219,7 @@ class InProcessClient(LspClient):
     """The same client, with the server in its own event loop."""
 
     def connect(self, engine: FakeEngine) -> None:
+        silence_messages()
         self._began = time.perf_counter()
         self.server = build_server(lambda settings: engine)
         self.server.rpc.set_writer(self)
