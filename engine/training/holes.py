@@ -3,7 +3,7 @@
 A canvas of C tokens continues the window's prefix at ``start``:
 
     [middle | slack | suffix head]            most kinds
-    [middle | slack | fixed | middle | slack | suffix head]     two holes
+    [middle | slack | fixed | middle | slack | suffix head]     several holes, up to six
     [first part of a longer middle | suffix head]                a truncated hole
     [document tokens]                                            a block
 
@@ -28,11 +28,11 @@ SERVINGS = (16, 24, 32, 48)
 LATER_SLACK = 0.08
 P_SERVING = 0.4
 P_EMPTY = 0.02
-P_TRUNCATED = 0.097  # of the line kinds, which are 62% of all: 6% of all
+P_TRUNCATED = 0.097  # of the line kinds, which are half of all: 5% of all
 P_KEEP_NON_CODE = 0.1
 
-KINDS = ("rest", "lines", "full lines", "bracket", "span", "chars", "two", "block")
-SHARES = (0.30, 0.20, 0.12, 0.10, 0.10, 0.06, 0.08, 0.04)
+KINDS = ("rest", "lines", "full lines", "bracket", "span", "chars", "several", "block")
+SHARES = (0.24, 0.15, 0.10, 0.08, 0.06, 0.05, 0.28, 0.04)
 _LINE_KINDS = ("rest", "lines", "full lines")
 _OPENING, _CLOSING = "([{", ")]}"
 _CUMULATIVE: npt.NDArray[np.float64] = np.cumsum(np.array(SHARES))
@@ -112,8 +112,8 @@ class HoleMaker:
                 return None
             ids = window.ids[start : start + self._canvas]
             return self._assemble(window, kind, start, [Part(ids, True)], start + self._canvas)
-        if kind == "two":
-            return self._two(window, rng, target)
+        if kind == "several":
+            return self._several(window, rng, target)
         if rng.random() < P_EMPTY:
             start = self._empty_place(window, rng, target)
             return None if start is None else self._single(window, rng, "empty", _Cut(start, start))
@@ -310,24 +310,36 @@ class HoleMaker:
             size = int(rng.integers(sizes[0], min(len(middle), self._room + 1)))
         return self._assemble(window, "truncated", cut.start, [Part(middle[:size], True)], cut.end)
 
-    def _two(self, window: Window, rng: np.random.Generator, target: int) -> CanvasSample | None:
+    def _several(
+        self, window: Window, rng: np.random.Generator, target: int
+    ) -> CanvasSample | None:
+        """Two to six holes with text between them. Per slot they teach the most: much of the
+        canvas is to be filled, and each hole sees text on both sides."""
         start = self._edge(window, target, False)
         if start is None:
             return None
+        stop = int(window.stop[start - 1])
         places = [start]
-        for low, high in ((1, 11), (3, 17), (1, 11)):
-            place = self._edge(window, places[-1] + int(rng.integers(low, high)), False)
-            if place is None or place >= window.stop[start - 1]:
-                return None
+        for _ in range(2 * int(rng.integers(2, 7)) - 1):
+            place = self._edge(window, places[-1] + int(rng.integers(1, 11)), False)
+            if place is None or place >= stop:
+                break
             places.append(place)
-        one, fixed, two = (window.ids[a:b] for a, b in pairwise(places))
-        room = self._room - len(fixed)
-        if len(one) + len(two) > room or len(fixed) > 20:
+        if len(places) % 2:
+            places.pop()
+        if len(places) < 4 or places[-1] - start > self._room:
             return None
-        first = draw_slack(rng, len(one), room - len(two), SERVINGS[:2], 13)
-        second = draw_slack(rng, len(two), room - len(one) - first, SERVINGS[:2], 13)
-        parts = [Part(one, True, first), Part(fixed, False), Part(two, True, second)]
-        return self._assemble(window, "two", start, parts, places[-1])
+        room = self._room - (places[-1] - start)
+        parts: list[Part] = []
+        for index, (low, high) in enumerate(pairwise(places)):
+            ids = window.ids[low:high]
+            hole = index % 2 == 0
+            slack = 0
+            if hole:
+                slack = draw_slack(rng, len(ids), min(room, 12) + len(ids), SERVINGS[:1], 9)
+                room -= slack
+            parts.append(Part(ids, hole, slack))
+        return self._assemble(window, "several", start, parts, places[-1])
 
     def _assemble(
         self,
