@@ -150,7 +150,9 @@ class Session:
         elif frames:
             suggestion = _from_frame(frames[-1])
         else:
-            raise DeadlineExceeded("the engine had nothing to show in time: it may be loading")
+            raise DeadlineExceeded(
+                "the engine had nothing to show in time: it is loading, or too slow on this machine"
+            )
         self.last_error = None
         return suggestion
 
@@ -247,10 +249,12 @@ class Session:
 
         What the user asked for is never met with silence, so an `invoked` one is always told.
         """
-        if isinstance(error, Cancelled | DeadlineExceeded) and not invoked:
+        late = isinstance(error, Cancelled | DeadlineExceeded)  # nothing is broken
+        if late and not invoked:
             return
         known = self.last_error is not None and self.last_error.code == error.code
-        self.last_error = error
+        if not late:
+            self.last_error = error
         logger.warning("%s: %s", error.code, error)
         if invoked or not known:
             self._to_user(str(error))
