@@ -1,0 +1,131 @@
+"""What all evaluations share: flags, how model and machine are described, the progress bar."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from engine.engine import InfillEngine
+from engine.models.locate import locate
+from engine.paths import package_version
+from engine.types import SamplingParams
+
+_HASHED_BYTES = 64 * 2**20
+"""So much of each weight file is hashed: all of a small model, the beginning of a large one."""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of every evaluation: which model, how it denoises, where the result goes."""
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="FILE.json", help="where the result goes")
+    add("--model", metavar="PATH", help="a folder or a name of the hub (default: nano)")
+    add("--device", help="cuda, mps or cpu (default: the best there is)")
+    add("--threads", type=int, metavar="N", help="threads of torch (default: as torch likes)")
+    add("--seed", type=int, default=0, metavar="N", help="of holes and draws (default: 0)")
+    add("--steps", type=int, dest="max_steps", metavar="N", help="the most passes per canvas")
+    add("--entropy-bound", type=float, metavar="NATS", help="accepted in one pass")
+    add("--t-max", type=float, metavar="T", help="temperature of the first pass")
+    add("--t-min", type=float, metavar="T", help="temperature after the last pass")
+    add("--stability", type=int, metavar="N", help="passes without a change before it may stop")
+    add("--confidence", type=float, metavar="NATS", help="mean entropy below which it may stop")
+
+
+def sampling_of(options: argparse.Namespace) -> SamplingParams:
+    """The sampling flags; what was not given is the model's own default."""
+    return SamplingParams(**{f.name: getattr(options, f.name) for f in fields(SamplingParams)})
+
+
+def load_engine(options: argparse.Namespace) -> InfillEngine:
+    """The engine that the flags name. Raises as `InfillEngine.load` does."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return InfillEngine.load(options.model, options.device)
+
+
+def describe_model(engine: InfillEngine, options: argparse.Namespace) -> dict[str, Any]:
+    """Which weights answered, and how they were asked: everything that an answer depends on."""
+    return {
+        "engine": asdict(engine.info),
+        "weights": _fingerprint(locate(options.model)),
+        "profile": asdict(engine.profile),
+        "sampling": asdict(engine.profile.sampling.override(sampling_of(options))),
+        "version": package_version(),
+    }
+
+
+def describe_machine() -> dict[str, Any]:
+    """What the times were measured on. load: processes that want to run, over 1, 5, 15 minutes."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(terse=True),
+        "load": [round(load, 2) for load in os.getloadavg()],
+    }
+
+
+def screen() -> Console:
+    """Where people look: stderr, and wide enough for tables where it is no terminal."""
+    return Console(stderr=True, width=None if sys.stderr.isatty() else 140)
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with a count, the time that is left and a field `note`."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
+def write_json(path: Path, result: dict[str, Any]) -> None:
+    """Writes the result whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def names(text: str, allowed: Sequence[str]) -> tuple[str, ...]:
+    """A list with commas, each of which is allowed. Raises argparse.ArgumentTypeError."""
+    given = tuple(dict.fromkeys(text.split(",")))
+    unknown = [name for name in given if name not in allowed]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(allowed)}")
+    return given
+
+
+def _fingerprint(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(str(path.stat().st_size).encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_HASHED_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
