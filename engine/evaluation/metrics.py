@@ -27,7 +27,7 @@ class Estimate:
     n: int
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ±{self.error:.3f}"
+        return f"{self.value:.3f}±{self.error:.3f}"
 
 
 def exact(answer: str, reference: str) -> bool:
