@@ -84,8 +84,8 @@ def event_from_json(data: Json) -> Frame | Infill:
     if "error" in data:
         raise error_from_code(data["error"]["code"], data["error"]["message"])
     if "infill" in data:
-        fields = data["infill"]
-        return Infill(**{**fields, "holes": tuple(fields["holes"])})
+        fields: Json = {**data["infill"], "holes": tuple(data["infill"]["holes"])}
+        return Infill(**fields)
     fields = data["frame"]
     holes = tuple(tuple(Piece(text, certainty) for text, certainty in h) for h in fields["holes"])
     return Frame(fields["step"], fields["planned"], holes, fields["entropy"])
@@ -98,4 +98,5 @@ def info_to_json(info: EngineInfo) -> Json:
 
 def info_from_json(data: Json) -> EngineInfo:
     """The inverse of `info_to_json`."""
-    return EngineInfo(**{**data, "can": tuple(data["can"])})
+    fields: Json = {**data, "can": tuple(data["can"])}
+    return EngineInfo(**fields)

@@ -58,11 +58,11 @@ def losses(
     prefix_keys: list[Tensor] = []
     prefix_values: list[Tensor] = []
 
-    def attend_prefix(layer: int, q: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        prefix_keys.append(key)
-        prefix_values.append(value)
+    def attend_prefix(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        prefix_keys.append(k)
+        prefix_values.append(v)
         window = config.sliding_window if config.layers[layer].sliding else None
-        return _causal(q, key, value, window)
+        return _causal(q, k, v, window)
 
     hidden = model.encode(batch.prefix, torch.arange(n, device=device), attend_prefix)
     causal = _causal_loss(model, hidden, batch.prefix, bos_id)
@@ -73,9 +73,9 @@ def losses(
     positions = start.unsqueeze(1) + torch.arange(c, device=device)
 
     def attend_with(views: _Views) -> Attend:
-        def attend(layer: int, q: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             see = _see_window if config.layers[layer].sliding else _see_all
-            return see(q, key, value, prefix_keys[layer], prefix_values[layer], views)
+            return see(q, k, v, prefix_keys[layer], prefix_values[layer], views)
 
         return attend
 

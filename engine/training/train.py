@@ -25,6 +25,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, distributed, multiprocessing
 
 from engine.loader import pick_device, pick_dtype
+from engine.model import Layer
 from engine.training.dataset import Batches
 from engine.training.muon import MixedOptimizer
 from engine.training.nano import (
@@ -115,6 +116,7 @@ class Run:
             self._resume()
         if options.compile:
             for layer in self.model.layers:
+                assert isinstance(layer, Layer)
                 layer.before = torch.compile(layer.before, dynamic=False)
                 layer.after = torch.compile(layer.after, dynamic=False)
 
@@ -263,7 +265,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/meeting"
-        multiprocessing.spawn(_member, (options, meeting), nprocs=options.processes)
+        spawn = multiprocessing.spawn  # pyright: ignore[reportPrivateImportUsage]
+        spawn(_member, (options, meeting), nprocs=options.processes)
 
 
 def _member(rank: int, options: Options, meeting: str) -> None:
