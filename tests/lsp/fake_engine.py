@@ -29,6 +29,11 @@ def filling(prefix: str, suffix: str) -> str:
     return f"_{zlib.crc32(both.encode()):08x}"
 
 
+def slow(seconds: float = 30.0, **more: object) -> str:
+    """A first line that makes the engine take its time, by default longer than any deadline."""
+    return f"# fake: {json.dumps({'delay': seconds, **more})}\n"
+
+
 class FakeEngine:
     """Counts its runs, and how many of them were cancelled.
 

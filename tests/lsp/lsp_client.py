@@ -168,6 +168,11 @@ class LspClient:
         return (await self.process.stderr.read()).decode(errors="replace")
 
 
+async def answered_at_once(answer: asyncio.Future[Any]) -> Any:
+    """The answer, which must come long before any deadline."""
+    return await asyncio.wait_for(answer, 3)
+
+
 # ---- what a client says ----
 
 

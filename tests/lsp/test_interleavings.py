@@ -6,9 +6,8 @@ The same random conversations, in process (hundreds) and over real standard inpu
 from __future__ import annotations
 
 import asyncio
-import json
-import time
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ import pytest
 from fake_engine import FakeEngine, filling
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from in_process import InProcessClient
 from lsp_client import (
     AUTOMATIC,
     INVOKED,
@@ -29,10 +29,7 @@ from lsp_client import (
 )
 from naive import cursors, naive_position, plain
 
-from diffgemma_lsp.logs import silence_messages
 from diffgemma_lsp.postprocess import polish
-from diffgemma_lsp.server import build_server
-from diffgemma_lsp.stdio import Framing
 
 ENCODINGS = ("utf-8", "utf-16", "utf-32")
 ALPHABET = "ab_1 ()\n\r\t\f\u2028é\u0301中😀"
@@ -212,79 +209,61 @@ class Editor:
         return message
 
 
-# ---- in process ----
-
-
-class InProcessClient(LspClient):
-    """The same client, with the server in its own event loop."""
-
-    def connect(self, engine: FakeEngine) -> None:
-        silence_messages()
-        self._began = time.perf_counter()
-        self.server = build_server(lambda settings: engine)
-        self.server.rpc.set_writer(self)
-        self._to_server, self._from_server = Framing(), Framing()
-
-    def send_raw(self, data: bytes) -> None:
-        for body in self._to_server.feed(data):
-            self.server.rpc.receive(body)
-
-    def write(self, data: bytes) -> None:
-        """The server's writer."""
-        for body in self._from_server.feed(data):
-            self._hear(json.loads(body))
-
-    def close(self) -> None:
-        """The server's writer."""
-
+# ---- how it happens ----
 
 OPTIONS = {"automatic_budget_ms": 60_000, "invoked_budget_ms": 60_000, "warm_up": False}
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(steps, st.sampled_from(ENCODINGS), st.integers(0, 10))
-def test_in_process(script: list[Step], encoding: str, jitter_ms: int) -> None:
-    async def conversation() -> None:
+def converse(
+    runner: asyncio.Runner,
+    client: LspClient,
+    encoding: str,
+    examples: int,
+    look: Callable[[], None] = lambda: None,
+) -> None:
+    """Plays many scripts in one session. New documents each time: no example sees another's."""
+    numbers = itertools.count()
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(steps)
+    def conversation(script: list[Step]) -> None:
+        uris = [f"file:///{next(numbers)}.py" for _ in range(2)]
+        runner.run(Editor(client, encoding, [Buffer(uri) for uri in uris]).play(script))
+        look()
+
+    conversation()
+    assert client.unexpected == []
+    assert client.shown == []
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_in_process(encoding: str) -> None:
+    with asyncio.Runner() as runner:
         client = InProcessClient()
-        client.connect(engine := FakeEngine(jitter_ms))
-        await client.initialize([encoding], **OPTIONS)
-        editor = Editor(client, encoding, [Buffer("file:///a.py"), Buffer("file:///b.py")])
-        await editor.play(script)
-        # Nothing is left behind: no flight, no future, no run that goes on.
-        await asyncio.sleep(0.01)
-        assert client.server.session.in_flight == 0
-        assert client.server.rpc._request_futures == {}  # pyright: ignore[reportPrivateUsage]
-        assert client.server.session._tasks == set()  # pyright: ignore[reportPrivateUsage]
-        assert client.unexpected == []
-        assert client.shown == []
-        assert engine.runs <= len(editor.asked)
 
-    asyncio.run(conversation())
+        async def connect() -> None:
+            client.connect(lambda settings: FakeEngine(jitter_ms=5))
+            await client.initialize([encoding], **OPTIONS)
 
+        def nothing_is_left_behind() -> None:
+            runner.run(asyncio.sleep(0.002))
+            assert client.server.session.in_flight == 0
+            assert client.server.rpc._request_futures == {}  # pyright: ignore[reportPrivateUsage]
+            assert client.server.session._tasks == set()  # pyright: ignore[reportPrivateUsage]
 
-# ---- over standard input and output ----
+        runner.run(connect())
+        converse(runner, client, encoding, 200, nothing_is_left_behind)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_over_stdio(encoding: str) -> None:
     with asyncio.Runner() as runner:
         client = LspClient()
-        numbers = iter(range(10**6))
-
-        @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-        @given(steps)
-        def conversation(script: list[Step]) -> None:
-            # New documents each time: an example does not see what an earlier one left.
-            uris = [f"file:///{next(numbers)}.py" for _ in range(2)]
-            editor = Editor(client, encoding, [Buffer(uri) for uri in uris])
-            runner.run(editor.play(script))
-
         runner.run(client.start(env={"FAKE_JITTER_MS": "8"}))
         try:
             runner.run(client.initialize([encoding], **OPTIONS))
-            conversation()
+            converse(runner, client, encoding, 100)
             assert runner.run(client.finish()) == 0
-            assert client.shown == []
         finally:
             if client.process.returncode is None:
                 client.process.kill()

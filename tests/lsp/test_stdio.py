@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 
 import pytest
-from fake_engine import filling
+from fake_engine import filling, slow
 from lsp_client import (
     AUTOMATIC,
     CANARY,
     INVOKED,
     LspClient,
     RpcError,
+    answered_at_once,
     completion,
     did_change,
     did_close,
@@ -25,11 +25,6 @@ from lsp_client import (
 URI = "file:///work/a.py"
 CANCELLED, INVALID_REQUEST, INVALID_PARAMS = -32800, -32600, -32602
 METHOD_NOT_FOUND, PARSE_ERROR, NOT_INITIALIZED = -32601, -32700, -32002
-
-
-def slow(seconds: float = 30.0, **more: object) -> str:
-    """A first line that makes the engine take its time, longer than any deadline if not told."""
-    return f"# fake: {json.dumps({'delay': seconds, **more})}\n"
 
 
 async def report(client: LspClient) -> dict:
@@ -47,23 +42,6 @@ async def test_initialize_is_quick_and_loads_nothing_heavy(client: LspClient) ->
     assert client.initialize_s < 5
     assert client.capabilities["inlineCompletionProvider"] == {}
     assert client.capabilities["textDocumentSync"]["change"] == 2
-
-
-@pytest.mark.parametrize(
-    ("offered", "chosen"),
-    [
-        (None, "utf-16"),
-        (["utf-16"], "utf-16"),
-        (["utf-8", "utf-16"], "utf-8"),
-        (["utf-32", "utf-8", "utf-16"], "utf-32"),
-        (["utf-7", "utf-16"], "utf-16"),
-    ],
-)
-async def test_the_clients_first_encoding_is_taken(
-    client: LspClient, offered: list[str] | None, chosen: str
-) -> None:
-    await client.initialize(offered)
-    assert client.capabilities["positionEncoding"] == chosen
 
 
 async def test_the_engine_is_warmed_up_unless_told_otherwise(client: LspClient) -> None:
@@ -114,14 +92,6 @@ async def test_ghost_text(client: LspClient) -> None:
     assert items == [{"insertText": text, "range": here}]
 
 
-async def test_a_hole_inside_a_word_replaces_the_word(client: LspClient) -> None:
-    await client.initialize()
-    client.send(did_open(URI, "foo(bar)\nfoo(ba)\n"))
-    (item,) = await client.request(*completion(URI, 1, 6))
-    assert item["insertText"] == "ba" + filling("foo(bar)\nfoo(ba", ")\n")
-    assert item["range"] == {"start": position(1, 4), "end": position(1, 6)}
-
-
 @pytest.mark.parametrize(
     ("encoding", "characters"),
     [("utf-8", (15, 11)), ("utf-16", (9, 6)), ("utf-32", (8, 5)), (None, (9, 6))],
@@ -141,72 +111,6 @@ async def test_emoji_and_combining_marks(
     assert item["insertText"] == "e\u0301x" + filling(f"\f\u2028👩🏽{line}", "\nmore")
     assert item["range"]["start"] == position(0, word + width + skin)
     assert item["range"]["end"] == position(0, behind + width + skin)
-
-
-@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
-async def test_line_ends_are_those_of_the_document(client: LspClient, newline: str) -> None:
-    await client.initialize()
-    plan = '# fake: {"text": "one\\ntwo\\r\\nthree"}'
-    client.send(did_open(URI, newline.join([plan, "x = ", "y", ""])))
-    (item,) = await client.request(*completion(URI, 1, 4))
-    assert item["insertText"] == newline.join(["one", "two", "three"])
-
-
-async def test_only_lsp_line_ends_end_lines(client: LspClient) -> None:
-    text = "a\fb\x0bc\x1cd\x85e\u2028f\u2029g\nx\r\ny\rz = "
-    await client.initialize()
-    client.send(did_open(URI, text))
-    (item,) = await client.request(*completion(URI, 3, 4))
-    prefix = text.replace("\r\n", "\n").replace("\r", "\n")
-    assert item["insertText"] == filling(prefix, "")
-
-
-async def test_the_popups_selection_counts_as_typed(client: LspClient) -> None:
-    await client.initialize()
-    client.send(did_open(URI, "import os\nos.pa\n"))
-    word = {"start": position(1, 3), "end": position(1, 5)}
-    selected = {"range": word, "text": "path"}
-    (item,) = await client.request(*completion(URI, 1, 5, selected=selected))
-    assert item == {"insertText": "path" + filling("import os\nos.path", "\n"), "range": word}
-    elsewhere = {"range": {"start": position(0, 0), "end": position(0, 3)}, "text": "x"}
-    assert await client.request(*completion(URI, 1, 5, selected=elsewhere)) == []
-
-
-@pytest.mark.parametrize(
-    ("rest", "wanted"),
-    [("", True), (")", True), (")]}'\"`:,;>  ", True), (" + 1", False), ("x", False)],
-)
-async def test_code_right_of_the_cursor(client: LspClient, rest: str, wanted: bool) -> None:
-    await client.initialize()
-    client.send(did_open(URI, f"f({rest}"))
-    assert bool(await client.request(*completion(URI, 0, 2))) == wanted
-    assert bool(await client.request(*completion(URI, 0, 2, INVOKED)))
-
-
-@pytest.mark.parametrize(
-    ("options", "word"),
-    [
-        ({"enable": False}, "turned off"),
-        ({"languagesOff": ["python"]}, "for python"),
-        ({"globs_off": ["secret/*"]}, "secret/*"),
-        ({"min_confidence": 0.95}, "90% sure"),
-    ],
-)
-async def test_no_suggestion_and_why(client: LspClient, options: dict, word: str) -> None:
-    uri = "file:///work/secret/a%20b.py"
-    await client.initialize(**options)
-    client.send(did_open(uri, "x = "))
-    assert await client.request(*completion(uri, 0, 4)) == []
-    status = await client.request("diffgemma/status", {})
-    assert word in status["lastReason"]
-    assert status["state"] == ("off" if "enable" in options else "ready")
-
-
-async def test_an_unknown_document(client: LspClient) -> None:
-    await client.initialize()
-    assert await client.request(*completion(URI, 0, 0)) == []
-    assert (await report(client))["runs"] == 0
-    assert "not open" in (await client.request("diffgemma/status"))["lastReason"]
 
 
 # ---- time ----
@@ -248,10 +152,6 @@ async def test_who_asks_gets_more_time(client: LspClient) -> None:
 # ---- what ends a request early ----
 
 
-async def answered_at_once(answer: asyncio.Future) -> list:
-    return await asyncio.wait_for(answer, 3)
-
-
 async def test_cancel(client: LspClient) -> None:
     await client.initialize(invoked_budget_ms=60_000)
     client.send(did_open(URI, slow() + "x = "))
@@ -275,34 +175,6 @@ async def test_cancel_in_the_same_breath(client: LspClient) -> None:
     client.cancel(answer)  # and once more, too late
     counts = await report(client)
     assert counts["runs"] == counts["cancelled"]
-
-
-@pytest.mark.parametrize(
-    ("older", "newer", "ends"),
-    [
-        (AUTOMATIC, AUTOMATIC, True),
-        (AUTOMATIC, INVOKED, True),
-        (INVOKED, INVOKED, True),
-        (INVOKED, AUTOMATIC, False),
-    ],
-)
-async def test_supersede(client: LspClient, older: int, newer: int, ends: bool) -> None:
-    await client.initialize(automatic_budget_ms=1_000, invoked_budget_ms=2_000)
-    client.send(did_open(URI, slow(text="t") + "x = "))
-    first, second = (client.ask(*completion(URI, 1, 4, kind)) for kind in (older, newer))
-    if ends:
-        assert await answered_at_once(first) == []
-        assert not second.done()
-    assert await second != []
-    assert bool(await first) != ends
-
-
-async def test_documents_do_not_supersede_each_other(client: LspClient) -> None:
-    await client.initialize()
-    uris = [f"{URI}{n}" for n in range(5)]
-    client.send(*(did_open(uri, slow(0.2) + "x = ") for uri in uris))
-    answers = [client.ask(*completion(uri, 1, 4)) for uri in uris]
-    assert all([await answer for answer in answers])
 
 
 @pytest.mark.parametrize("kind", [AUTOMATIC, INVOKED])
@@ -362,29 +234,6 @@ async def test_a_storm_of_changes_with_requests_between(client: LspClient) -> No
 # ---- what goes wrong ----
 
 
-async def test_an_engines_error_is_shown_once_until_it_changes(client: LspClient) -> None:
-    await client.initialize()
-    for n, code in enumerate(["model_error", "model_error", "out_of_memory", "cancelled"]):
-        uri = f"{URI}{n}"
-        client.send(did_open(uri, f'# fake: {{"error": "{code}"}}\nx = '))
-        assert await client.request(*completion(uri, 1, 4)) == []
-    assert len(client.shown) == 2
-    assert (await client.request("diffgemma/status"))["state"] == "error"
-    client.send(did_open(URI, "x = "))
-    assert await client.request(*completion(URI, 0, 4)) != []
-    assert (await client.request("diffgemma/status"))["state"] == "ready"
-    assert await client.request(*completion(f"{URI}0", 1, 4)) == []
-    assert len(client.shown) == 3
-
-
-async def test_who_asks_is_always_told(client: LspClient) -> None:
-    await client.initialize()
-    client.send(did_open(URI, '# fake: {"error": "engine_unavailable"}\nx = '))
-    for n in range(1, 3):
-        assert await client.request(*completion(URI, 1, 4, INVOKED)) == []
-        assert len(client.shown) == n
-
-
 async def test_a_bug_is_an_error_that_quotes_nothing(client: LspClient) -> None:
     await client.initialize()
     client.send(did_open(URI, f'# fake: {{"bug": "{CANARY}"}}\nx = '))
@@ -439,15 +288,6 @@ async def test_garbage_is_survived(client: LspClient) -> None:
     assert codes.count(INVALID_REQUEST) == 7
 
 
-async def test_positions_beyond_everything(client: LspClient) -> None:
-    await client.initialize()
-    client.send(did_open(URI, "x = "))
-    end = {"start": position(0, 4), "end": position(2**32 - 1, 2**53)}
-    client.send(did_change(URI, 2, {"range": end, "text": "y\nz = "}))
-    (item,) = await client.request(*completion(URI, 2**31, 10**30))
-    assert item["insertText"] == filling("x = y\nz = ", "")
-
-
 async def test_a_messy_client(client: LspClient) -> None:
     await client.initialize()
     client.send(did_change(URI, 2, insertion(0, 0, "nobody knows it")))
@@ -458,13 +298,6 @@ async def test_a_messy_client(client: LspClient) -> None:
     assert item["insertText"] == filling("y = (", "")
     await report(client)
     assert len([line for line in client.logged if URI in line]) == 4
-
-
-async def test_lone_surrogates(client: LspClient) -> None:
-    await client.initialize()
-    client.send(did_open(URI, "s = '\ud83d'\nx = "))
-    (item,) = await client.request(*completion(URI, 1, 4))
-    assert item["insertText"] == filling("s = '\ufffd'\nx = ", "")
 
 
 async def test_a_used_id_is_refused(client: LspClient) -> None:

@@ -1,0 +1,191 @@
+"""textDocument/inlineCompletion: when there is a suggestion, and which. In process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from fake_engine import FakeEngine, filling, slow
+from in_process import InProcessClient
+from lsp_client import (
+    AUTOMATIC,
+    INVOKED,
+    answered_at_once,
+    completion,
+    did_change,
+    did_open,
+    position,
+)
+
+URI = "file:///work/a.py"
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+async def client(engine: FakeEngine) -> AsyncIterator[InProcessClient]:
+    client = InProcessClient()
+    client.connect(lambda settings: engine)
+    yield client
+    assert client.unexpected == []
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        (None, "utf-16"),
+        (["utf-16"], "utf-16"),
+        (["utf-8", "utf-16"], "utf-8"),
+        (["utf-32", "utf-8", "utf-16"], "utf-32"),
+        (["utf-7", "utf-16"], "utf-16"),
+    ],
+)
+async def test_the_clients_first_encoding_is_taken(
+    client: InProcessClient, offered: list[str] | None, chosen: str
+) -> None:
+    await client.initialize(offered)
+    assert client.capabilities["positionEncoding"] == chosen
+
+
+async def test_a_hole_inside_a_word_replaces_the_word(client: InProcessClient) -> None:
+    await client.initialize()
+    client.send(did_open(URI, "foo(bar)\nfoo(ba)\n"))
+    (item,) = await client.request(*completion(URI, 1, 6))
+    assert item["insertText"] == "ba" + filling("foo(bar)\nfoo(ba", ")\n")
+    assert item["range"] == {"start": position(1, 4), "end": position(1, 6)}
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+async def test_line_ends_are_those_of_the_document(client: InProcessClient, newline: str) -> None:
+    await client.initialize()
+    plan = '# fake: {"text": "one\\ntwo\\r\\nthree"}'
+    client.send(did_open(URI, newline.join([plan, "x = ", "y", ""])))
+    (item,) = await client.request(*completion(URI, 1, 4))
+    assert item["insertText"] == newline.join(["one", "two", "three"])
+
+
+async def test_only_lsp_line_ends_end_lines(client: InProcessClient) -> None:
+    text = "a\fb\x0bc\x1cd\x85e\u2028f\u2029g\nx\r\ny\rz = "
+    await client.initialize()
+    client.send(did_open(URI, text))
+    (item,) = await client.request(*completion(URI, 3, 4))
+    prefix = text.replace("\r\n", "\n").replace("\r", "\n")
+    assert item["insertText"] == filling(prefix, "")
+
+
+async def test_the_popups_selection_counts_as_typed(client: InProcessClient) -> None:
+    await client.initialize()
+    client.send(did_open(URI, "import os\nos.pa\n"))
+    word = {"start": position(1, 3), "end": position(1, 5)}
+    selected = {"range": word, "text": "path"}
+    (item,) = await client.request(*completion(URI, 1, 5, selected=selected))
+    assert item == {"insertText": "path" + filling("import os\nos.path", "\n"), "range": word}
+    elsewhere = {"range": {"start": position(0, 0), "end": position(0, 3)}, "text": "x"}
+    assert await client.request(*completion(URI, 1, 5, selected=elsewhere)) == []
+
+
+@pytest.mark.parametrize(
+    ("rest", "wanted"),
+    [("", True), (")", True), (")]}'\"`:,;>  ", True), (" + 1", False), ("x", False)],
+)
+async def test_code_right_of_the_cursor(client: InProcessClient, rest: str, wanted: bool) -> None:
+    await client.initialize()
+    client.send(did_open(URI, f"f({rest}"))
+    assert bool(await client.request(*completion(URI, 0, 2))) == wanted
+    assert bool(await client.request(*completion(URI, 0, 2, INVOKED)))
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"enable": False}, "turned off"),
+        ({"languagesOff": ["python"]}, "for python"),
+        ({"globs_off": ["secret/*"]}, "secret/*"),
+        ({"min_confidence": 0.95}, "90% sure"),
+    ],
+)
+async def test_no_suggestion_and_why(client: InProcessClient, options: dict, word: str) -> None:
+    uri = "file:///work/secret/a%20b.py"
+    await client.initialize(**options)
+    client.send(did_open(uri, "x = "))
+    assert await client.request(*completion(uri, 0, 4)) == []
+    status = await client.request("diffgemma/status", {})
+    assert word in status["lastReason"]
+    assert status["state"] == ("off" if "enable" in options else "ready")
+
+
+async def test_an_unknown_document(client: InProcessClient, engine: FakeEngine) -> None:
+    await client.initialize()
+    assert await client.request(*completion(URI, 0, 0)) == []
+    assert engine.runs == 0
+    assert "not open" in (await client.request("diffgemma/status"))["lastReason"]
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "ends"),
+    [
+        (AUTOMATIC, AUTOMATIC, True),
+        (AUTOMATIC, INVOKED, True),
+        (INVOKED, INVOKED, True),
+        (INVOKED, AUTOMATIC, False),
+    ],
+)
+async def test_supersede(client: InProcessClient, older: int, newer: int, ends: bool) -> None:
+    await client.initialize(automatic_budget_ms=500, invoked_budget_ms=800)
+    client.send(did_open(URI, slow(text="t") + "x = "))
+    first, second = (client.ask(*completion(URI, 1, 4, kind)) for kind in (older, newer))
+    if ends:
+        assert await answered_at_once(first) == []
+        assert not second.done()
+    assert await second != []
+    assert bool(await first) != ends
+
+
+async def test_documents_do_not_supersede_each_other(client: InProcessClient) -> None:
+    await client.initialize()
+    uris = [f"{URI}{n}" for n in range(5)]
+    client.send(*(did_open(uri, slow(0.2) + "x = ") for uri in uris))
+    answers = [client.ask(*completion(uri, 1, 4)) for uri in uris]
+    assert all([await answer for answer in answers])
+
+
+async def test_an_engines_error_is_shown_once_until_it_changes(client: InProcessClient) -> None:
+    await client.initialize()
+    for n, code in enumerate(["model_error", "model_error", "out_of_memory", "cancelled"]):
+        uri = f"{URI}{n}"
+        client.send(did_open(uri, f'# fake: {{"error": "{code}"}}\nx = '))
+        assert await client.request(*completion(uri, 1, 4)) == []
+    assert len(client.shown) == 2
+    assert (await client.request("diffgemma/status"))["state"] == "error"
+    client.send(did_open(URI, "x = "))
+    assert await client.request(*completion(URI, 0, 4)) != []
+    assert (await client.request("diffgemma/status"))["state"] == "ready"
+    assert await client.request(*completion(f"{URI}0", 1, 4)) == []
+    assert len(client.shown) == 3
+
+
+async def test_who_asks_is_always_told(client: InProcessClient) -> None:
+    await client.initialize()
+    client.send(did_open(URI, '# fake: {"error": "engine_unavailable"}\nx = '))
+    for n in range(1, 3):
+        assert await client.request(*completion(URI, 1, 4, INVOKED)) == []
+        assert len(client.shown) == n
+
+
+async def test_positions_beyond_everything(client: InProcessClient) -> None:
+    await client.initialize()
+    client.send(did_open(URI, "x = "))
+    end = {"start": position(0, 4), "end": position(2**32 - 1, 2**53)}
+    client.send(did_change(URI, 2, {"range": end, "text": "y\nz = "}))
+    (item,) = await client.request(*completion(URI, 2**31, 10**30))
+    assert item["insertText"] == filling("x = y\nz = ", "")
+
+
+async def test_lone_surrogates(client: InProcessClient) -> None:
+    await client.initialize()
+    client.send(did_open(URI, "s = '\ud83d'\nx = "))
+    (item,) = await client.request(*completion(URI, 1, 4))
+    assert item["insertText"] == filling("s = '\ufffd'\nx = ", "")

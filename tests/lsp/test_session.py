@@ -1,0 +1,169 @@
+"""The session and its engine: what fails, what hangs, what is left behind. In process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fake_engine import FakeEngine
+from in_process import InProcessClient
+from lsp_client import AUTOMATIC, INVOKED, completion, did_change, did_close, did_open, insertion
+
+from diffgemma_lsp.session import Engine, Session
+from diffgemma_lsp.settings import Settings
+from engine.errors import EngineError, EngineUnavailable
+
+URI = "file:///a.py"
+
+
+async def connected(make: Callable[[Settings], Engine], **options: Any) -> InProcessClient:
+    client = InProcessClient()
+    client.connect(make)
+    await client.initialize(**options)
+    client.send(did_open(URI, "x = "))
+    return client
+
+
+async def test_an_engine_that_cannot_be_made_is_tried_again() -> None:
+    failures = [EngineUnavailable("no socket here: set TMPDIR"), ImportError("httpx")]
+
+    def make(settings: Settings) -> Engine:
+        if failures:
+            raise failures.pop(0)
+        return FakeEngine()
+
+    client = await connected(make, warm_up=False)
+    assert await client.request(*completion(URI, 0, 4)) == []
+    assert await client.request(*completion(URI, 0, 4)) == []
+    assert await client.request(*completion(URI, 0, 4)) != []
+    told = [message["message"] for message in client.shown]
+    assert told[0] == "diffgemma-lsp: no socket here: set TMPDIR"
+    assert "internal error (ImportError at test_session.py" in told[1]
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize("error", [EngineUnavailable("it can't be started: look"), OSError("x")])
+async def test_a_warm_up_that_fails_is_told(error: Exception) -> None:
+    class Cold(FakeEngine):
+        async def warm_up(self) -> None:
+            raise error
+
+    client = await connected(lambda settings: Cold())
+    await asyncio.sleep(0.1)
+    assert len(client.shown) == 1
+    assert await client.request(*completion(URI, 0, 4)) != []
+    assert (await client.request("diffgemma/status"))["state"] == "ready"
+
+
+async def test_the_engine_gets_the_settings() -> None:
+    seen: list[Settings] = []
+
+    def make(settings: Settings) -> Engine:
+        seen.append(settings)
+        return FakeEngine()
+
+    options = {"model": "/m", "device": "cpu", "idleUnloadS": 5, "idleExitS": 6, "seed": 9}
+    client = await connected(make, **options)
+    await client.request(*completion(URI, 0, 4))
+    (given,) = seen
+    assert (given.model, given.device, given.idle_unload_s, given.idle_exit_s, given.seed) == (
+        "/m",
+        "cpu",
+        5,
+        6,
+        9,
+    )
+
+
+async def test_status_never_waits_long_and_starts_nothing() -> None:
+    class Silent(FakeEngine):
+        async def status(self) -> dict[str, Any] | None:
+            await asyncio.sleep(60)
+            return None
+
+    client = await connected(lambda settings: Silent(), warm_up=False)
+    assert (await client.request("diffgemma/status"))["state"] == "idle"
+    assert await client.request(*completion(URI, 0, 4)) != []
+    began = time.perf_counter()
+    assert (await client.request("diffgemma/status"))["state"] == "idle"
+    assert time.perf_counter() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("engine_status", "state"),
+    [
+        ({"state": "loading", "fraction": 0.5, "model": None}, "loading"),
+        ({"state": "loading", "fraction": None, "model": None}, "loading"),
+        ({"state": "busy", "model": "m"}, "ready"),
+        ({"state": "unloaded", "model": "m"}, "idle"),
+        (None, "idle"),
+    ],
+)
+async def test_states(engine_status: dict[str, Any] | None, state: str) -> None:
+    class Told(FakeEngine):
+        async def status(self) -> dict[str, Any] | None:
+            return engine_status
+
+    client = await connected(lambda settings: Told())
+    await client.request(*completion(URI, 0, 4))
+    assert (await client.request("diffgemma/status"))["state"] == state
+
+
+async def test_shutdown_does_not_wait_for_what_hangs() -> None:
+    class Hanging(FakeEngine):
+        async def aclose(self) -> None:
+            await asyncio.sleep(60)
+
+    client = await connected(lambda settings: Hanging(), invoked_budget_ms=60_000)
+    client.send(did_change(URI, 2, insertion(0, 0, '# fake: {"delay": 60, "stubborn": 60}\n')))
+    answer = client.ask(*completion(URI, 1, 4, INVOKED))
+    await asyncio.sleep(0.05)
+    began = time.perf_counter()
+    assert await client.request("shutdown") is None
+    assert time.perf_counter() - began < 1
+    assert await answer == []
+    for task in client.server.session._tasks:  # pyright: ignore[reportPrivateUsage]
+        task.cancel()
+
+
+async def test_a_stream_without_an_end_is_an_error() -> None:
+    class Endless(FakeEngine):
+        async def stream(self, request: Any) -> Any:  # pyright: ignore
+            for _ in ():
+                yield _
+
+    client = await connected(lambda settings: Endless())
+    assert await client.request(*completion(URI, 0, 4)) == []
+    assert "had no end" in client.shown[0]["message"]
+
+
+def test_what_is_told() -> None:
+    told: list[str] = []
+    session = Session(lambda settings: FakeEngine(), told.append)
+    for error in (EngineError("a"), EngineError("b"), EngineUnavailable("c"), EngineError("d")):
+        session.report(error)
+    assert told == ["a", "c", "d"]
+    session.report(EngineError("e"), invoked=True)
+    assert told[-1] == "e"
+
+
+async def test_nothing_grows_with_the_messages() -> None:
+    client = await connected(lambda settings: FakeEngine())
+    rpc, session = client.server.rpc, client.server.session
+    for n in range(300):
+        client.send(did_change(URI, n + 2, insertion(0, 0, "y\n")))
+        client.notify("$/setTrace", {"value": "off"})
+        await client.request(*completion(URI, n + 1, 4, AUTOMATIC))
+    client.send(did_close(URI))
+    await asyncio.sleep(0.05)
+    sizes = (
+        rpc._request_futures,  # pyright: ignore[reportPrivateUsage]
+        rpc._result_types,  # pyright: ignore[reportPrivateUsage]
+        session._flights,  # pyright: ignore[reportPrivateUsage]
+        session._tasks,  # pyright: ignore[reportPrivateUsage]
+        session.documents._open,  # pyright: ignore[reportPrivateUsage]
+    )
+    assert [len(size) for size in sizes] == [0, 0, 0, 0, 0]
