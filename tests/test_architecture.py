@@ -8,9 +8,12 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+from diffgemma_lsp.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP_LEVEL = {
@@ -145,6 +148,12 @@ def test_nothing_else_lies_at_the_top() -> None:
     if tracked.returncode:
         pytest.skip("not a git checkout")
     assert {name.partition("/")[0] for name in tracked.stdout.splitlines()} <= TOP_LEVEL
+
+
+def test_the_readme_has_all_settings() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = [field.name for field in fields(Settings)]
+    assert [name for name in names if f"`{name}`" not in readme] == []
 
 
 @pytest.fixture(scope="module")
