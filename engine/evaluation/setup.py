@@ -81,7 +81,7 @@ def describe_machine() -> dict[str, Any]:
 
 def screen() -> Console:
     """Where people look: stderr, and wide enough for tables where it is no terminal."""
-    return Console(stderr=True, width=None if sys.stderr.isatty() else 140)
+    return Console(stderr=True, width=None if sys.stderr.isatty() else 160)
 
 
 def progress_bar(console: Console) -> Progress:
