@@ -33,6 +33,10 @@ from engine.types import EngineInfo, Frame, Infill, InfillRequest, Piece, StopRe
 CACHES = 4
 """Prefix caches that are kept: so many documents can be worked on without starting over."""
 
+SMALL = 512
+"""Up to this hidden size one CPU thread does the work: an operation takes microseconds, and on a
+busy machine threads that wait for each other at every one of them are ten times slower."""
+
 
 def never() -> bool:
     """The `cancelled` of a request that nobody withdraws."""
@@ -92,6 +96,8 @@ class InfillEngine:
         folder = locate(model)
         where = pick_device(device)
         loaded = load_model(folder, where, dtype or pick_dtype(where), progress)
+        if where.type == "cpu" and loaded.config.hidden_size <= SMALL:
+            torch.set_num_threads(1)
         tokenizer = TextTokenizer.load(folder)
         return cls(loaded, tokenizer, load_profile(folder, loaded.config))
 
