@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,15 @@ def run(env: dict[str, str], *arguments: object, stdin: bytes = b"") -> bytes:
     assert done.returncode == 0, done.stderr.decode()
     assert done.stderr == b""
     return done.stdout
+
+
+@pytest.fixture
+def own_engine(real_engine: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The environment of an engine that has not been started yet and serves one test."""
+    with tempfile.TemporaryDirectory(prefix="dgtest-") as folder:
+        env = {**real_engine, "DIFFGEMMA_LSP_RUNTIME_DIR": folder}
+        yield env
+        run(env, "engine", "stop")
 
 
 def result(env: dict[str, str], *arguments: object, stdin: bytes = b"") -> dict[str, object]:
@@ -78,37 +88,34 @@ def test_watch_draws_the_passes(real_engine: dict[str, str], tmp_path: Path) -> 
         terminal.wait_for(lambda _: not terminal.running)
 
 
-def test_the_loading_is_shown(tmp_path: Path, real_engine: dict[str, str]) -> None:
-    with tempfile.TemporaryDirectory(prefix="dgtest-") as folder:
-        env = {**real_engine, "DIFFGEMMA_LSP_RUNTIME_DIR": folder}
-        arguments = ["fill", str(SOURCE), "--at", "1:1", "--max-tokens", "4", "--json"]
-        try:
-            with Terminal([*PROGRAM, *arguments], tmp_path, env) as terminal:
-                terminal.wait_for("━", 60)
-                # The screen wraps the line anywhere.
-                shown = terminal.wait_for(lambda text: "}" in text, 60)
-                assert "━" not in shown
-        finally:
-            run(env, "engine", "stop")
+def test_the_loading_is_shown(tmp_path: Path, own_engine: dict[str, str]) -> None:
+    arguments = ["fill", str(SOURCE), "--at", "1:1", "--max-tokens", "4", "--json"]
+    with Terminal([*PROGRAM, *arguments], tmp_path, own_engine) as terminal:
+        terminal.wait_for("━", 60)
+        # The screen wraps the line anywhere.
+        shown = terminal.wait_for(lambda text: "}" in text, 60)
+        assert "━" not in shown
 
 
-def test_ctrl_c_while_the_engine_starts(real_engine: dict[str, str]) -> None:
-    with tempfile.TemporaryDirectory(prefix="dgtest-") as folder:
-        env = {**real_engine, "DIFFGEMMA_LSP_RUNTIME_DIR": folder}
-        command = [*PROGRAM, "fill", str(SOURCE), "--at", "1:1"]
-        process = subprocess.Popen(
-            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-        )
-        try:
-            while not list(Path(folder).glob("*.sock")):
-                assert process.poll() is None
-                time.sleep(0.01)
-            process.send_signal(signal.SIGINT)
-            assert process.communicate(timeout=20) == (b"", b"")
-            assert process.returncode == 130
-        finally:
-            process.kill()
-            run(env, "engine", "stop")
+def test_ctrl_c_while_the_engine_starts(own_engine: dict[str, str]) -> None:
+    command = [*PROGRAM, "fill", str(SOURCE), "--at", "1:1"]
+    process = subprocess.Popen(
+        command,
+        env=own_engine,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    folder = Path(own_engine["DIFFGEMMA_LSP_RUNTIME_DIR"])
+    try:
+        while not list(folder.glob("*.sock")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=20) == (b"", b"")
+        assert process.returncode == 130
+    finally:
+        process.kill()
 
 
 def test_the_demo_leaves_filled_files(real_engine: dict[str, str], tmp_path: Path) -> None:
@@ -127,12 +134,11 @@ def test_the_doctor_is_content(real_engine: dict[str, str]) -> None:
     assert json.loads(run(real_engine, "engine", "status", "--json"))["state"] in ("ready", "busy")
 
 
-def test_a_broken_model_is_one_line_and_exit_2(real_engine: dict[str, str], tmp_path: Path) -> None:
+def test_a_broken_model_is_one_line_and_exit_2(tmp_path: Path, own_engine: dict[str, str]) -> None:
     (tmp_path / "config.json").write_text("{")
     command = [*PROGRAM, "fill", str(SOURCE), "--at", "1:1", "--model", str(tmp_path)]
-    done = subprocess.run(command, env=real_engine, capture_output=True, text=True, check=False)
-    stop = [*PROGRAM, "engine", "stop", "--model", str(tmp_path)]
-    subprocess.run(stop, env=real_engine, capture_output=True, check=True)
+    done = subprocess.run(command, env=own_engine, capture_output=True, text=True, check=False)
+    run(own_engine, "engine", "stop", "--model", tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
