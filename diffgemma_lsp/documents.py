@@ -15,7 +15,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 logger = logging.getLogger(__name__)
@@ -111,12 +111,17 @@ class Text:
 
     def between(self, start: Point, end: Point) -> str:
         """The characters from `start` to `end`."""
-        if start.line == end.line:
-            return self.line(start.line)[start.column : end.column]
-        middle = (self.line(number) for number in range(start.line + 1, end.line))
-        return "".join(
-            (self.line(start.line)[start.column :], *middle, self.line(end.line)[: end.column])
-        )
+        lines = self._lines(start.line, end.line + 1)
+        lines[-1] = lines[-1][: end.column]
+        lines[0] = lines[0][start.column :]
+        return "".join(lines)
+
+    def _lines(self, first: int, stop: int) -> list[str]:
+        i = bisect_right(self._first_lines, first) - 1
+        j = bisect_right(self._first_lines, stop - 1)
+        before = self._first_lines[i]
+        lines = list(chain.from_iterable(self._chunks[i:j]))
+        return lines[first - before : stop - before]
 
     def edit(self, start: Point, end: Point, new: str) -> Text:
         """The text with `new` in place of what stands from `start` to `end`.

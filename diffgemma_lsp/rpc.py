@@ -54,6 +54,8 @@ class Protocol(LanguageServerProtocol):
         super().__init__(*args, **kwargs)
         self.arrived = 0.0
         """When the message that is being dispatched arrived, by time.monotonic()."""
+        self.at_unreadable: Callable[[str, Any], None] = lambda method, params: None
+        """Told of a notification whose parameters are not what its method takes."""
         builtin = cast("dict[str, Any]", self.fm.builtin_features)  # pyright: ignore
         for method in _OWN:
             del builtin[method]
@@ -78,9 +80,10 @@ class Protocol(LanguageServerProtocol):
         data = cast("dict[str, Any]", raw) if isinstance(raw, dict) else {}
         method, id = data.get("method"), data.get("id")
         if "id" in data and "method" not in data:
-            logger.warning("an answer came to what was never asked")
-            return
-        if not isinstance(method, str) or data.get("jsonrpc") != self.VERSION:
+            # pygls keeps the type of the answer to each request that it sent.
+            if _usable(id) not in self._result_types or not self._dispatch(data):
+                logger.warning("an answer that nobody waits for, or nobody can read, was ignored")
+        elif not isinstance(method, str) or data.get("jsonrpc") != self.VERSION:
             self._refuse(_usable(id), Codes.InvalidRequest, "that is not a JSON-RPC 2.0 message")
         elif "id" in data:
             self._receive_request(method, id, data)
@@ -105,6 +108,7 @@ class Protocol(LanguageServerProtocol):
             logger.warning("%s ignored: not between initialize and shutdown", method)
         elif not self._dispatch(data):
             logger.warning("%s ignored: the parameters are wrong", method)
+            self.at_unreadable(method, data.get("params"))
 
     def _dispatch(self, data: dict[str, Any]) -> bool:
         """Handles a message; False if its parameters are not what its method takes."""
@@ -170,14 +174,16 @@ class Protocol(LanguageServerProtocol):
 def _mended(data: Any) -> Any:
     """The message with what clients are known to get wrong put right.
 
-    Positions beyond what LSP allows ("to the end") are clamped; of capabilities, where one that
-    lsprotocol can't read would be the end of everything, only the one that matters is kept.
+    Positions beyond what LSP allows ("to the end") are clamped, and a range of null is left out; of
+    capabilities, one of which can't be read, only the one that matters is kept.
     """
     if isinstance(data, list):
         return [_mended(item) for item in cast("list[Any]", data)]
     if not isinstance(data, dict):
         return data
     mended = {key: _mended(value) for key, value in cast("dict[str, Any]", data).items()}
+    if mended.get("range", 0) is None:
+        del mended["range"]
     for key in ("line", "character"):
         number = mended.get(key)
         if isinstance(number, int | float):

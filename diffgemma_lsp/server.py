@@ -17,6 +17,7 @@ import asyncio
 import logging
 import os
 import threading
+from functools import partial
 from typing import Any, cast
 
 from lsprotocol import types
@@ -103,6 +104,7 @@ def build_server(make_engine: MakeEngine = engine_client) -> Server:
     server = Server(make_engine)
     session = server.session
     complaints: list[str] = []
+    server.rpc.at_unreadable = partial(text_sync.unreadable, session)
 
     @server.feature(types.INITIALIZE)
     def _(params: types.InitializeParams) -> None:

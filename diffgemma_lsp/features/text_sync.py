@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from lsprotocol import types
 
@@ -40,3 +41,17 @@ def did_close(session: Session, params: types.DidCloseTextDocumentParams) -> Non
     uri = params.text_document.uri
     session.end_flights("the document was closed", uri)
     session.documents.close(uri)
+
+
+def unreadable(session: Session, method: str, params: Any) -> None:
+    """Gives a document up whose changes can't be read: from here on its text would be wrong."""
+    if method != types.TEXT_DOCUMENT_DID_CHANGE:
+        return
+    try:
+        uri = str(params["textDocument"]["uri"])
+    except (TypeError, KeyError):
+        return
+    if session.documents.get(uri) is not None:
+        logger.warning("%s gets no suggestions until it is opened again", uri)
+        session.end_flights("a change of the document could not be read", uri)
+        session.documents.close(uri)

@@ -153,8 +153,9 @@ def test_an_edit_costs_what_it_changes() -> None:
             best = min(best, time.perf_counter() - began)
         return best
 
-    # 100 times the lines. A store that joins all of them would take 100 times as long.
-    assert seconds(100_000) < 5 * seconds(1_000)
+    # A store that joins all lines would take 100 times as long. This one takes 3 times as
+    # long where nothing else runs; the rest is for machines under load.
+    assert seconds(100_000) < 15 * seconds(1_000)
 
 
 def document(uri: str = "u", version: int = 1, text: str = "x") -> Document:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from fake_engine import FakeEngine, filling, slow
@@ -189,3 +190,28 @@ async def test_lone_surrogates(client: InProcessClient) -> None:
     client.send(did_open(URI, "s = '\ud83d'\nx = "))
     (item,) = await client.request(*completion(URI, 1, 4))
     assert item["insertText"] == filling("s = '\ufffd'\nx = ", "")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, 7, {"range": {"start": 1}, "text": "x"}, {"range": "x", "text": "y"}],
+)
+async def test_a_document_that_is_out_of_step_gets_nothing(
+    client: InProcessClient, change: Any
+) -> None:
+    await client.initialize()
+    client.send(did_open(URI, slow() + "x = "))
+    answer = client.ask(*completion(URI, 1, 4, INVOKED))
+    client.send(did_change(URI, 2, change))
+    assert await answered_at_once(answer) == []
+    assert await client.request(*completion(URI, 1, 4)) == []
+    client.send(did_open(URI, "x = ", 3))
+    assert await client.request(*completion(URI, 0, 4)) != []
+
+
+@pytest.mark.parametrize("change", [{"text": "y = "}, {"range": None, "text": "y = "}])
+async def test_a_change_of_everything(client: InProcessClient, change: Any) -> None:
+    await client.initialize()
+    client.send(did_open(URI, "x = 3\nz"), did_change(URI, 2, change))
+    (item,) = await client.request(*completion(URI, 0, 4))
+    assert item["insertText"] == filling("y = ", "")

@@ -11,6 +11,7 @@ import pytest
 from fake_engine import FakeEngine
 from in_process import InProcessClient
 from lsp_client import AUTOMATIC, INVOKED, completion, did_change, did_close, did_open, insertion
+from lsprotocol import types
 
 from diffgemma_lsp.session import Engine, Session
 from diffgemma_lsp.settings import Settings
@@ -167,3 +168,15 @@ async def test_nothing_grows_with_the_messages() -> None:
         session.documents._open,  # pyright: ignore[reportPrivateUsage]
     )
     assert [len(size) for size in sizes] == [0, 0, 0, 0, 0]
+
+
+async def test_what_the_client_answers_arrives() -> None:
+    client = await connected(lambda settings: FakeEngine())
+    rpc = client.server.rpc
+    asked = rpc.send_request_async(
+        types.WORKSPACE_CONFIGURATION, types.ConfigurationParams([]), msg_id="mine"
+    )
+    client.send({"id": "mine", "result": [{"a": 1}]}, {"id": "yours", "result": 1})
+    assert list(await asyncio.wait_for(asked, 1)) == [{"a": 1}]
+    (request,) = client.unexpected
+    assert request["method"] == "workspace/configuration"
