@@ -15,6 +15,7 @@ gc.disable()
 
 import asyncio
 import logging
+import math
 import os
 import threading
 from functools import partial
@@ -54,8 +55,8 @@ def engine_client(settings: Settings) -> Engine:
     options = EngineOptions(
         model=settings.model,
         device=settings.device,
-        idle_unload_s=settings.idle_unload_s,
-        idle_exit_s=settings.idle_exit_s,
+        idle_unload_s=math.inf if settings.idle_unload_s is None else settings.idle_unload_s,
+        idle_exit_s=math.inf if settings.idle_exit_s is None else settings.idle_exit_s,
     )
     return EngineClient(options)
 

@@ -97,7 +97,7 @@ class Settings:
     model, device: what the engine runs, and on what; null chooses the embedded model and the best
         device there is.
     idle_unload_s, idle_exit_s: seconds without a request after which the engine frees the memory
-        of the model, and after which it exits.
+        of the model, and after which it exits; null means never.
     seed: the same seed gives the same suggestion for the same text.
     """
 
@@ -112,8 +112,8 @@ class Settings:
     min_confidence: float = _setting(0.0, _number(0, 1))
     model: str | None = _setting(None, _optional(_name()))
     device: str | None = _setting(None, _optional(_name()))
-    idle_unload_s: float = _setting(900.0, _number(1, 31_536_000))
-    idle_exit_s: float = _setting(3_600.0, _number(1, 31_536_000))
+    idle_unload_s: float | None = _setting(900.0, _optional(_number(1, 31_536_000)))
+    idle_exit_s: float | None = _setting(3_600.0, _optional(_number(1, 31_536_000)))
     seed: int = _setting(0, _whole(0, 2**63 - 1))
 
     def off(self, uri: str, language_id: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,8 @@ from in_process import InProcessClient
 from lsp_client import AUTOMATIC, INVOKED, completion, did_change, did_close, did_open, insertion
 from lsprotocol import types
 
+from diffgemma_lsp.engine_client import EngineClient, EngineOptions
+from diffgemma_lsp.server import engine_client
 from diffgemma_lsp.session import Engine, Session
 from diffgemma_lsp.settings import Settings
 from engine.errors import EngineError, EngineUnavailable
@@ -180,3 +183,10 @@ async def test_what_the_client_answers_arrives() -> None:
     assert list(await asyncio.wait_for(asked, 1)) == [{"a": 1}]
     (request,) = client.unexpected
     assert request["method"] == "workspace/configuration"
+
+
+def test_never_is_infinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFGEMMA_LSP_RUNTIME_DIR", "/tmp/never-made")
+    engine = engine_client(Settings(idle_unload_s=None, idle_exit_s=7.0, device="cpu"))
+    assert isinstance(engine, EngineClient)
+    assert engine.options == EngineOptions(None, "cpu", math.inf, 7.0)

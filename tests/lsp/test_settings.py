@@ -43,7 +43,7 @@ def test_every_setting_can_be_set_in_both_spellings() -> None:
         "min_confidence": 0.5,
         "model": "/models/mine",
         "device": "cpu",
-        "idle_unload_s": 60,
+        "idle_unload_s": None,
         "idle_exit_s": 120.5,
         "seed": 7,
     }
@@ -72,7 +72,7 @@ def test_every_setting_can_be_set_in_both_spellings() -> None:
         ("model", 3),
         ("seed", -1),
         ("seed", 2**63),
-        ("idle_exit_s", None),
+        ("idle_exit_s", 0),
     ],
 )
 def test_a_wrong_value_is_named_and_its_default_used(name: str, value: object) -> None:
