@@ -103,9 +103,9 @@ def paired_difference(a: Sequence[float], b: Sequence[float], seed: int = 0) -> 
 
     Raises ValueError if they differ in length.
     """
-    differences = np.subtract(a, b, dtype=float)
     if len(a) != len(b):
         raise ValueError("pairs need two sides")
+    differences = np.subtract(a, b, dtype=float)
     n = len(differences)
     if n == 0:
         return _nothing()

@@ -32,7 +32,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="FILE.json", help="where the result goes")
     add("--model", metavar="PATH", help="a folder or a name of the hub (default: nano)")
     add("--device", help="cuda, mps or cpu (default: the best there is)")
-    add("--threads", type=int, metavar="N", help="threads of torch (default: as torch likes)")
+    add("--threads", type=int, metavar="N", help="threads of torch (default: the engine's choice)")
     add("--seed", type=int, default=0, metavar="N", help="of holes and draws (default: 0)")
     add("--steps", type=int, dest="max_steps", metavar="N", help="the most passes per canvas")
     add("--entropy-bound", type=float, metavar="NATS", help="accepted in one pass")
@@ -49,9 +49,10 @@ def sampling_of(options: argparse.Namespace) -> SamplingParams:
 
 def load_engine(options: argparse.Namespace) -> InfillEngine:
     """The engine that the flags name. Raises as `InfillEngine.load` does."""
-    if options.threads:
+    engine = InfillEngine.load(options.model, options.device)
+    if options.threads:  # the engine has chosen by now
         torch.set_num_threads(options.threads)
-    return InfillEngine.load(options.model, options.device)
+    return engine
 
 
 def describe_model(engine: InfillEngine, options: argparse.Namespace) -> dict[str, Any]:

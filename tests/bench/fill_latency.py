@@ -28,7 +28,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -166,28 +165,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--starts", type=int, default=5, metavar="N", help="starts of each kind (default: 5)")
     add("--seed", type=int, default=0, metavar="N", help="of the places (default: 0)")
     add("--model", metavar="PATH", help="for the warm fills (default: nano)")
-    add("--threads", type=int, metavar="N", help="of torch, in this process")
     add("--source", type=Path, action="append", metavar="DIR", help="Python files")
     options = parser.parse_args(argv)
-    if options.threads:
-        torch.set_num_threads(options.threads)
     sources = read_sources(options.source or held_out_folders())
     cuts = population(sources, "line", options.seed)[: options.count + WARM_UP]
-    result: dict[str, Any] = {"machine": describe_machine()}
+    load_before = os.getloadavg()[0]
     starts: dict[str, list[float]] = {
         "first fill": [first_fill(cut) for cut in cuts[: options.starts]],
         "initialize": [initialize() for _ in range(options.starts)],
     }
     warm, late = asyncio.run(service(options.model, cuts))
     everything = {**in_process(options.model, cuts), **warm, **starts}
-    result["ms"] = {name: summary(times) for name, times in everything.items()}
-    result["automatic_too_late"] = late
-    result["load_after"] = os.getloadavg()[0]
-
+    result: dict[str, Any] = {
+        "machine": describe_machine(),  # with the threads that the engine has chosen
+        "load_before": load_before,
+        "ms": {name: summary(times) for name, times in everything.items()},
+        "automatic_too_late": late,
+    }
     machine = result["machine"]
     table = Table(
         title=f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']} with "
-        f"{machine['threads']} threads, load {machine['load'][0]}"
+        f"{machine['threads']} threads, load {load_before:.1f}"
     )
     for column in ("milliseconds", "n", "p50", "p95", "max"):
         table.add_column(column)

@@ -174,9 +174,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     options = build_parser().parse_args(argv)
+    engine = InfillEngine.load(options.model)
     if options.threads:
         torch.set_num_threads(options.threads)
-    engine = InfillEngine.load(options.model)
     sources = (
         validation_sources(options.valid, engine.tokenizer)
         if options.valid

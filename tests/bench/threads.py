@@ -2,9 +2,9 @@
 
 python tests/bench/threads.py --threads 1,2 --count 10
 
-"processor" is the time that all cores spent on a whole fill of 16 passes: with one thread it is what
-the fill takes on an idle machine. Every thread count takes its turn at each hole, so that all meet the same load. Prints a table; the
-last line is JSON, times in milliseconds.
+"processor" is the time that all cores spent on a whole fill of 16 passes, prefix included: with one
+thread it is what the fill takes on an idle machine. Every thread count takes its turn at each hole,
+so that all meet the same load. Prints a table; the last line is JSON, times in milliseconds.
 """
 
 from __future__ import annotations
