@@ -16,6 +16,18 @@ from engine.errors import ModelError
 
 Json = dict[str, Any]
 
+_COUNTS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "num_experts",
+    "top_k_experts",
+    "moe_intermediate_size",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class LayerConfig:
@@ -68,24 +80,31 @@ def load_config(folder: Path) -> ModelConfig:
     return parse_config(data, str(path))
 
 
-def parse_config(data: Json, origin: str = "config.json") -> ModelConfig:
+def parse_config(data: Any, origin: str = "config.json") -> ModelConfig:
     """The config of a DiffusionGemma (`origin` names it in errors). Raises ModelError."""
     kind = data.get("model_type") if isinstance(data, dict) else None
     if kind != "diffusion_gemma":
         raise ModelError(f"{origin} describes a {kind!r} model; diffusion_gemma is needed")
     try:
         return _parse(data, data["text_config"])
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ModelError(f"{origin} is not a usable diffusion_gemma config: {error!r}") from error
 
 
 def _parse(data: Json, text: Json) -> ModelConfig:
+    if data.get("quantization_config"):
+        raise ValueError("quantized weights are not supported")
+    if not data.get("tie_word_embeddings", True):
+        raise ValueError("untied weights are not supported")
     if text.get("use_bidirectional_attention") == "all":
         raise ValueError("a bidirectional encoder is not supported")
     if text.get("hidden_activation", "gelu_pytorch_tanh") != "gelu_pytorch_tanh":
         raise ValueError(f"activation {text['hidden_activation']} is not supported")
-    if not text.get("num_experts"):
-        raise ValueError("num_experts is missing")
+    for name in _COUNTS:
+        if not isinstance(text[name], int) or text[name] < 1:
+            raise ValueError(f"{name} must be a whole number above 0, not {text[name]!r}")
+    if text["top_k_experts"] > text["num_experts"]:
+        raise ValueError("top_k_experts is larger than num_experts")
     eos = text.get("eos_token_id", 1)
     return ModelConfig(
         vocab_size=text["vocab_size"],
@@ -137,6 +156,8 @@ def _layer(text: Json, index: int, kind: str) -> LayerConfig:
     rope: Json = (text.get("rope_parameters") or {}).get(kind, default)
     if rope["rope_type"] not in ("default", "proportional") or rope.get("factor", 1.0) != 1.0:
         raise ValueError(f"rope {rope} is not supported")
+    if head_dim < 2 or head_dim % 2 or kv_heads < 1 or text["num_attention_heads"] % kv_heads:
+        raise ValueError(f"layer {index} has {kv_heads} key heads of size {head_dim}")
     rotated = int(rope.get("partial_rotary_factor", 1.0) * head_dim // 2)
     if rope["rope_type"] == "default" and rotated != head_dim // 2:
         raise ValueError("partial rotation is supported with proportional rope only")

@@ -72,7 +72,7 @@ def load_model(
             f"the model in {folder} does not fit into the memory of {device}; "
             "free some or choose a smaller model"
         ) from error
-    except (SafetensorError, OSError, RuntimeError) as error:
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(f"the model in {folder} can't be read: {first}") from error
     return model.eval().requires_grad_(False)
@@ -86,9 +86,9 @@ def checkpoint_files(folder: Path) -> list[Path]:
             names = sorted(
                 set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
             )
-        except (ValueError, KeyError, AttributeError) as error:
+            files = [folder / name for name in names]
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise ModelError(f"{index} is broken; download the model again") from error
-        files = [folder / name for name in names]
     else:
         files = [single]
     for file in files:
@@ -113,7 +113,9 @@ def _read(
             for count, name in enumerate(names):
                 for own in _own_names(name):
                     # Encoder and decoder share their weights; the decoder's copy is the one kept.
-                    if own not in wanted or (own in state and not name.startswith(_DECODER)):
+                    # Biases transformers does not tie, so that they could differ.
+                    known, bias = own in state, own.endswith(".bias")
+                    if own not in wanted or (known and not bias and not name.startswith(_DECODER)):
                         continue
                     tensor = tensors.get_tensor(name)
                     if tuple(tensor.shape) != shapes[own]:
@@ -121,7 +123,10 @@ def _read(
                             f"{name} in {file} has shape {tuple(tensor.shape)}, "
                             f"the config asks for {shapes[own]}"
                         )
-                    state[own] = tensor.to(device=device, dtype=dtype)
+                    tensor = tensor.to(device=device, dtype=dtype)
+                    if known and bias and not torch.equal(state[own], tensor):
+                        raise ModelError(f"{name} in {file} differs between encoder and decoder")
+                    state[own] = tensor
                 if progress:
                     progress("loading", (done + (count + 1) / len(names)) / len(files))
     missing = sorted(wanted - set(state))
@@ -157,4 +162,6 @@ def to_reference_state(model: DiffusionGemma) -> dict[str, Tensor]:
             state[_ENCODER + own.replace("encoder_layer_scalar", "layer_scalar")] = tensor
         else:
             state[_DECODER + own] = tensor
+        if own.startswith("layers.") and own.endswith(".bias"):
+            state[_ENCODER + own] = tensor  # transformers does not tie biases
     return state

@@ -71,12 +71,11 @@ def sample(log_probs: Tensor, uniform: Tensor) -> Tensor:
     The inverse of the cumulative distribution, so that the draw depends on its own number alone.
     """
     cumulative = log_probs.exp().cumsum(-1)
-    target = uniform.to(cumulative.dtype).unsqueeze(-1) * cumulative[:, -1:]
-    return (
-        torch.searchsorted(cumulative, target, right=True)
-        .squeeze(-1)
-        .clamp_(max=log_probs.shape[-1] - 1)
-    )
+    total = cumulative[:, -1:]
+    # Rounding must not lift the target to the total: behind that there may be banned tokens only.
+    below = torch.nextafter(total, torch.zeros_like(total))
+    target = torch.minimum(uniform.to(total.dtype).unsqueeze(-1) * total, below)
+    return torch.searchsorted(cumulative, target, right=True).squeeze(-1)
 
 
 class Draws:
@@ -93,16 +92,18 @@ class Draws:
         self.device = device
 
     def uniform(self, step: int, slots: Tensor, purpose: int) -> Tensor:
-        """One number in [0, 1) for each slot [n], in float64."""
-        state = _mix(slots.to(torch.int64) ^ ((self.seed & _MASK32) * 0x9E3779B1 & _MASK32))
-        state = _mix(state ^ ((step * 0x85EBCA77 + (self.seed >> 32)) & _MASK32))
-        high = _mix(state ^ (purpose * 0xC2B2AE3D & _MASK32))
-        low = _mix(high ^ 0x27D4EB2F)
-        return (high.double() * 2**21 + (low >> 11).double()) / 2**53
+        """One number in [0, 1) for each slot [n], in float32."""
+        return (self._words(step, slots, purpose) >> 8).float() / 2**24
 
     def tokens(self, step: int, slots: Tensor, vocab_size: int) -> Tensor:
         """One token for each slot [n], any of the vocabulary with the same probability."""
-        return (self.uniform(step, slots, self.NOISE) * vocab_size).long()
+        return (self._words(step, slots, self.NOISE) * vocab_size) >> 32
+
+    def _words(self, step: int, slots: Tensor, purpose: int) -> Tensor:
+        """32 random bits for each slot [n]. No float64: Apple's devices have none."""
+        state = _mix(slots.to(torch.int64) ^ ((self.seed & _MASK32) * 0x9E3779B1 & _MASK32))
+        state = _mix(state ^ ((step * 0x85EBCA77 + (self.seed >> 32)) & _MASK32))
+        return _mix(state ^ (purpose * 0xC2B2AE3D & _MASK32))
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ class TextTokenizer:
         added = tokenizer.get_added_tokens_decoder()
         self.special = frozenset(i for i, token in added.items() if token.special)
         self._bytes = _token_bytes(tokenizer, self.special)
-        self._starting: dict[bytes, tuple[int, ...]] = {}
+        self._sorted = sorted(range(len(self._bytes)), key=self._bytes.__getitem__)
 
     @classmethod
     def load(cls, folder: Path) -> TextTokenizer:
@@ -54,7 +55,8 @@ class TextTokenizer:
         return len(self._bytes)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text`, none of them special."""
+        """The ids of `text`, none of them special. A lone surrogate is read as "?"."""
+        text = text.encode("utf-8", errors="replace").decode()
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def id_of(self, token: str) -> int | None:
@@ -84,11 +86,9 @@ class TextTokenizer:
 
     def starting_with(self, start: bytes) -> tuple[int, ...]:
         """All ids whose bytes begin with `start`."""
-        if start not in self._starting:
-            self._starting[start] = tuple(
-                i for i, data in enumerate(self._bytes) if data.startswith(start)
-            )
-        return self._starting[start]
+        low = bisect_left(self._sorted, start, key=self._bytes.__getitem__)
+        high = bisect_right(self._sorted, start, lo=low, key=lambda i: self._bytes[i][: len(start)])
+        return tuple(self._sorted[low:high])
 
     def heal(self, text: str) -> tuple[str, bytes]:
         """Splits off the part of a word that was typed before a cursor at the end of `text`.

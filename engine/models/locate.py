@@ -20,11 +20,14 @@ def locate(model: str | None) -> Path:
     """The folder that holds the model. Raises ModelError with what to do if there is none."""
     if model is None:
         return EMBEDDED
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise ModelError(f"{model} is a file; name the folder that holds config.json")
+    try:
+        path = Path(model).expanduser()
+        if path.is_dir():
+            return path
+        if path.exists():
+            raise ModelError(f"{model} is a file; name the folder that holds config.json")
+    except (OSError, RuntimeError) as error:  # a name too long, or the home of nobody
+        raise ModelError(f"no model at {model}: {error}") from error
     if not _HUB_NAME.fullmatch(model) or model.startswith("."):
         raise ModelError(f"no model at {model}; name a folder or a model such as owner/name")
     return _from_hub(model)

@@ -87,5 +87,5 @@ def load_profile(folder: Path, config: ModelConfig) -> Profile:
         sampling = Sampling(**data.pop("sampling", {}))
         data["can"] = tuple(data.get("can", ("fill",)))
         return Profile(**data, sampling=sampling)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} is broken: {error}") from error

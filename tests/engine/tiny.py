@@ -1,0 +1,249 @@
+"""Small stand-ins: random checkpoints of the real architecture, a tiny tokenizer, a fake model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
+
+from engine.config import ModelConfig, parse_config
+from engine.engine import InfillEngine
+from engine.model import DiffusionGemma
+from engine.models.profile import Profile, Sampling
+from engine.tokenizer import TextTokenizer
+
+PAD, EOS, BOS, SLACK = range(4)
+SPECIAL = ("<pad>", "<eos>", "<bos>", "<slack>")
+MERGES = ["p r", "pr i", "i n", "in t", "pri nt", "e r", "Ġ p", "Ġ pr", "Ġpr i", "Ġpri nt", "r e"]
+MERGES += ["re t", "ret ur", "u r", "retur n", "Ġ Ġ", "ĠĠ ĠĠ", "Ã ¤", "s e", "se l", "sel f", "Ġ ="]
+
+
+def tiny_tokenizer() -> TextTokenizer:
+    """Byte-level BPE with a few merges; 282 tokens, of which the first four are special."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = [*SPECIAL, *alphabet, *(merge.replace(" ", "") for merge in MERGES)]
+    bpe = models.BPE(
+        vocab={word: i for i, word in enumerate(words)},
+        merges=[tuple(merge.split(" ")) for merge in _in_order(MERGES)],
+    )
+    tokenizer = Tokenizer(bpe)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in SPECIAL])
+    return TextTokenizer(tokenizer)
+
+
+def _in_order(merges: list[str]) -> list[str]:
+    """A merge can only be used after those that make its parts."""
+    known = set(pre_tokenizers.ByteLevel.alphabet())
+    ordered, rest = [], list(merges)
+    while rest:
+        merge = next(m for m in rest if set(m.split(" ")) <= known)
+        rest.remove(merge)
+        ordered.append(merge)
+        known.add(merge.replace(" ", ""))
+    return ordered
+
+
+def tiny_config(**text: Any) -> dict[str, Any]:
+    """The config.json of a small DiffusionGemma; `text` overrides fields of its text part."""
+    canvas_length = text.pop("canvas_length", 32)
+    return {
+        "model_type": "diffusion_gemma",
+        "text_config": {
+            "vocab_size": 4 + 256 + len(MERGES),
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "moe_intermediate_size": 16,
+            "num_hidden_layers": 3,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "global_head_dim": 16,
+            "num_experts": 4,
+            "top_k_experts": 2,
+            "sliding_window": 24,
+            "max_position_embeddings": 4096,
+            **text,
+        },
+        "vision_config": {
+            "model_type": "gemma4_vision",
+            "hidden_size": 8,
+            "intermediate_size": 8,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 1,
+            "num_key_value_heads": 1,
+            "head_dim": 8,
+            "position_embedding_size": 16,
+        },
+        "boi_token_id": 0,
+        "eoi_token_id": 0,
+        "image_token_id": 0,
+        "canvas_length": canvas_length,
+    }
+
+
+def reference_model(config: dict[str, Any], seed: int, spread: float = 0.3) -> Any:
+    """transformers' own class with random weights: none is left at a value that hides a mistake."""
+    from transformers import DiffusionGemmaConfig, DiffusionGemmaForBlockDiffusion
+
+    torch.manual_seed(seed)
+    model = DiffusionGemmaForBlockDiffusion(DiffusionGemmaConfig(**config)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0.0, spread)
+            elif name.endswith("bias"):
+                parameter.normal_(0.0, 0.1)
+            elif "q_norm" in name or "k_norm" in name:
+                # Attention has no scaling: larger ones make it so sharp that rounding shows.
+                parameter.uniform_(0.3, 0.8)
+            else:
+                parameter.uniform_(0.7, 1.3)
+        for name, buffer in model.named_buffers():
+            if name.endswith("layer_scalar"):
+                buffer.uniform_(0.6, 1.4)
+        # transformers ties the encoder's weights to the decoder's, but forgets the biases.
+        for own, other in zip(
+            model.model.encoder.language_model.layers, model.model.decoder.layers, strict=True
+        ):
+            biases = dict(other.named_parameters())
+            for name, parameter in own.named_parameters():
+                if name.endswith("bias"):
+                    parameter.copy_(biases[name])
+    return model
+
+
+def random_model(config: ModelConfig, seed: int, spread: float = 0.3) -> DiffusionGemma:
+    """Our own class with random weights."""
+    torch.manual_seed(seed)
+    model = DiffusionGemma(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.normal_(0.0, spread)
+        else:
+            parameter.uniform_(0.7, 1.3)
+    return model
+
+
+def tiny_profile(**changes: Any) -> Profile:
+    """A profile to go with `tiny_config` and `tiny_tokenizer`."""
+    values: dict[str, Any] = {
+        "name": "tiny",
+        "slack": "<slack>",
+        "end": "<eos>",
+        "context": 64,
+        "canvas": 24,
+        "hole": 12,
+        "longest": 30,
+        "suffix": 6,
+        "prefill": 16,
+        "sampling": Sampling(max_steps=4),
+    }
+    return Profile(**{**values, **changes})
+
+
+def tiny_engine(seed: int = 0, **profile: Any) -> InfillEngine:
+    """An engine with a random model of the real architecture."""
+    model = random_model(parse_config(tiny_config()), seed)
+    return InfillEngine(model, tiny_tokenizer(), tiny_profile(**profile))
+
+
+Script = Callable[[int, Tensor, Tensor], Tensor]
+"""(number of the call, canvas ids [T], slots that are asked for [n]) -> logits [n, V]."""
+
+
+def random_script(vocab_size: int, seed: int = 0, sharpness: float = 4.0) -> Script:
+    """Other random logits in every call."""
+
+    def script(call: int, ids: Tensor, slots: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + call)
+        logits = torch.randn(len(ids), vocab_size, generator=generator) * sharpness
+        return logits[slots]
+
+    return script
+
+
+def always(vocab_size: int, token: int) -> Script:
+    """The same token with near certainty at every slot."""
+
+    def script(call: int, ids: Tensor, slots: Tensor) -> Tensor:
+        logits = torch.full((len(slots), vocab_size), -20.0)
+        logits[:, token] = 20.0
+        return logits
+
+    return script
+
+
+@dataclass
+class Call:
+    """What the fake saw in one decoder pass. prefix: how many tokens stood in front of it."""
+
+    ids: Tensor
+    soft: Tensor | None
+    prefix: int
+
+
+@dataclass
+class FakeModel:
+    """Stands in for DiffusionGemma under the whole engine: no layers, logits from a script.
+
+    Token t embeds as the number t, so that what is conditioned on can be read back.
+    """
+
+    config: ModelConfig
+    script: Script
+    calls: list[Call] = field(default_factory=list[Call])
+    encoded: int = 0
+    dtype: torch.dtype = torch.float32
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def parameters(self) -> list[Tensor]:
+        return []
+
+    def embed(self, ids: Tensor) -> Tensor:
+        return ids.unsqueeze(-1).float()
+
+    def soft_embed(self, probs: Tensor) -> Tensor:
+        return probs @ torch.arange(probs.shape[-1]).float().unsqueeze(-1)
+
+    def encode(self, ids: Tensor, positions: Tensor, attend: Any) -> Tensor:
+        self.encoded += 1
+        return self.embed(ids)
+
+    def decode(
+        self, ids: Tensor, positions: Tensor, attend: Any, soft: Tensor | None = None
+    ) -> Tensor:
+        kept = None if soft is None else soft[0].clone()
+        self.calls.append(Call(ids[0].clone(), kept, int(positions[0])))
+        return torch.arange(ids.shape[1]).unsqueeze(-1).unsqueeze(0)  # each row knows its slot
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        call = self.calls[-1]
+        return self.script(len(self.calls), call.ids, hidden.squeeze(-1))
+
+
+def fake_engine(
+    script: Script | None = None,
+    tokenizer: TextTokenizer | None = None,
+    canvas_length: int = 32,
+    **profile: Any,
+) -> tuple[InfillEngine, FakeModel]:
+    """An engine on a fake model, and the fake that recorded every pass."""
+    data = tiny_config(canvas_length=canvas_length)
+    config = parse_config(data)
+    bare = ModelConfig(**{**{f: getattr(config, f) for f in config.__slots__}, "layers": ()})
+    model = FakeModel(bare, script or random_script(config.vocab_size))
+    as_model: Any = model
+    return InfillEngine(as_model, tokenizer or tiny_tokenizer(), tiny_profile(**profile)), model
+
+
+def save_tokenizer(folder: Path) -> None:
+    """Writes the tiny tokenizer's tokenizer.json."""
+    tiny_tokenizer()._tokenizer.save(str(folder / "tokenizer.json"))
