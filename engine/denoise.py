@@ -85,14 +85,15 @@ class Pass:
     settled: Literal["settled", "steps"] | None
 
 
-def noise(canvas: Canvas, draws: Draws, step: int, vocab_size: int) -> None:
+def noise(canvas: Canvas, draws: Draws, step: int, vocab_size: int) -> Tensor:
     """Fills the free slots for the first pass: a draft's with the probability that its strength
-    says, all others always."""
+    says, all others always. Returns which free slots [n] hold noise now."""
     slots = canvas.free.nonzero().squeeze(-1)
     kept = draws.uniform(step, slots, Draws.RENOISE) >= canvas.strength[slots]
     keep = canvas.held[slots] & kept
     canvas.ids[slots] = torch.where(keep, canvas.ids[slots], draws.tokens(step, slots, vocab_size))
     canvas.held[slots] = keep
+    return ~keep
 
 
 def denoise(
@@ -103,7 +104,7 @@ def denoise(
     first_step: counter of the first pass, so that consecutive canvases get draws of their own.
     """
     sampling, planned = schedule.sampling, schedule.planned
-    noise(canvas, draws, first_step, model.vocab_size)
+    noisy = noise(canvas, draws, first_step, model.vocab_size)
     slots = canvas.free.nonzero().squeeze(-1)
     local = _local_holes(canvas)
     bias = _bias(canvas, slots)
@@ -114,6 +115,7 @@ def denoise(
     for step in range(planned):
         counter = first_step + step + 1
         raw = model.logits(canvas.ids, soft, canvas.free) + bias
+        raw = _without_noise(raw, canvas, slots, noisy)
         heat = temperature(step, planned, t_max, sampling.t_min)
         log_probs = (raw / heat).log_softmax(-1)
         entropy = entropies(log_probs)
@@ -138,7 +140,7 @@ def denoise(
         history = [*history, best][-max(1, sampling.stability) :]
         soft = model.condition(canvas.ids, log_probs.exp(), canvas.free)
         share = schedule.strength * (planned - step - 1) / planned
-        _advance(canvas, slots, tokens, accepted, log_probs, share, draws, counter)
+        noisy = _advance(canvas, slots, tokens, accepted, log_probs, share, draws, counter)
 
 
 def _best(canvas: Canvas, slots: Tensor, log_probs: Tensor, accepted: Tensor) -> Tensor:
@@ -156,8 +158,11 @@ def _advance(
     share: float,
     draws: Draws,
     counter: int,
-) -> None:
-    """Writes the next pass' canvas: accepted tokens, surviving draft, noise for the rest."""
+) -> Tensor:
+    """Writes the next pass' canvas: accepted tokens, surviving draft, noise for the rest.
+
+    Returns which free slots [n] hold noise now.
+    """
     current = canvas.ids[slots]
     held = canvas.held[slots] & ~accepted
     # Of the draft, only the least likely tokens are given up: a share that falls to nothing.
@@ -168,6 +173,22 @@ def _advance(
     fresh = draws.tokens(counter, slots, log_probs.shape[-1])
     canvas.ids[slots] = torch.where(accepted, tokens, torch.where(held, current, fresh))
     canvas.held[slots] = held
+    return ~(accepted | held)
+
+
+def _without_noise(raw: Tensor, canvas: Canvas, slots: Tensor, noisy: Tensor) -> Tensor:
+    """The logits [n, V] without the evidence of tokens that are known to be noise.
+
+    The model can't tell a token that stands in its place from one that was drawn at random, and
+    believes both; the loop knows which are which, and rules the random ones out. That one of them
+    is right by chance happens once in V times. (Leave-one-out, arXiv 2605.22765.)
+    """
+    rows = noisy.nonzero().squeeze(-1)
+    bare = raw.clone()
+    bare[rows, canvas.ids[slots[rows]]] = float("-inf")
+    # A slot that may hold one token only keeps it.
+    impossible = bare.isneginf().all(-1, keepdim=True)
+    return torch.where(impossible, raw, bare)
 
 
 def _local_holes(canvas: Canvas) -> list[slice]:
