@@ -1,0 +1,96 @@
+"""Whatever a client sends: no exception, and exactly one answer to what looks like a request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from typing import Any
+
+from fake_engine import FakeEngine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from in_process import InProcessClient
+from lsp_client import completion, did_change, did_close, did_open, insertion, position
+
+URI = "file:///a.py"
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(-9, 9) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=4,
+)
+method, params = completion(URI, 0, 0)
+selected = {"range": {"start": position(0, 0), "end": position(0, 1)}, "text": "x"}
+messages = st.sampled_from(
+    [
+        {"id": 1, "method": method, "params": params},
+        {"id": 1, "method": method, "params": completion(URI, 1, 2, 1, selected)[1]},
+        {"id": 1, "method": "diffgemma/status"},
+        {"id": 1, "method": "workspace/executeCommand", "params": {"command": "x"}},
+        {"id": 1, "method": "initialize", "params": {"capabilities": {}}},
+        {"id": 1, "result": None},
+        {"id": 1, "error": {"code": 1, "message": "x"}},
+        {"method": "$/cancelRequest", "params": {"id": 1}},
+        {"method": "$/setTrace", "params": {"value": "verbose"}},
+        {"method": "window/workDoneProgress/cancel", "params": {"token": 1}},
+        {"method": "workspace/didChangeConfiguration", "params": {"settings": None}},
+        {"method": "workspace/didChangeWorkspaceFolders", "params": {"event": {"added": []}}},
+        did_open(URI, "x = "),
+        did_change(URI, 2, insertion(0, 1, "y"), {"text": "z"}),
+        did_close(URI),
+    ]
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> dict[str, Any]:
+    """A message in which something was replaced, left out or added."""
+    message = json.loads(json.dumps({"jsonrpc": "2.0", **draw(messages)}))
+    inside: Any = message
+    while draw(st.integers(0, 3)):
+        keys = list(inside) if isinstance(inside, dict) else range(len(inside))
+        below = [key for key in keys if isinstance(inside[key], dict | list) and inside[key]]
+        if not below:
+            break
+        inside = inside[draw(st.sampled_from(below))]
+    if isinstance(inside, list):
+        inside[draw(st.integers(0, len(inside) - 1))] = draw(anything)
+    elif draw(st.booleans()):
+        key = draw(st.sampled_from(list(inside)) | st.text(max_size=3))
+        inside[key] = draw(anything)
+    else:
+        del inside[draw(st.sampled_from(list(inside)))]
+    return message
+
+
+def test_any_message() -> None:
+    with asyncio.Runner() as runner:
+        client = InProcessClient()
+
+        async def connect() -> None:
+            client.connect(lambda settings: FakeEngine())
+            await client.initialize(warm_up=False)
+
+        async def send(conversation: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            for message in conversation:
+                client.server.rpc.receive(json.dumps(message).encode())
+                await asyncio.sleep(0)
+            while client.server.rpc._request_futures:  # pyright: ignore[reportPrivateUsage]
+                await asyncio.sleep(0.001)
+            heard, client.nameless_errors, client.unexpected = client.unexpected, [], []
+            return heard
+
+        @settings(max_examples=1_000, deadline=None)
+        @given(st.lists(damaged(), max_size=4))
+        def conversation(sent: list[dict[str, Any]]) -> None:
+            answers = Counter(str(message["id"]) for message in runner.run(send(sent)))
+            asked = Counter(
+                str(message["id"])
+                for message in sent
+                if (type(message.get("id")) in (int, str) and "method" in message)
+            )
+            assert answers == asked
+
+        runner.run(connect())
+        conversation()
