@@ -69,7 +69,14 @@ def losses(
 
     clean, free = batch.canvas.flatten(0, 1), batch.free.flatten(0, 1)  # [B * K, C]
     start = batch.start.flatten()
-    noised, level = _noise(clean, free, config.vocab_size, generator)
+    # Half of each window's canvases are conditioned on what a first pass believed about them. The
+    # others are as they are before the first pass of a fill: mostly noise throughout.
+    half = torch.randperm(k, generator=generator)[: k // 2].sort().values
+    conditioned = torch.zeros(b, k, 1, dtype=torch.bool)
+    conditioned[:, half] = True
+    conditioned = conditioned.flatten(0, 1)
+    level = _levels(conditioned, generator)
+    noised = _noise(clean, free, level, config.vocab_size, generator)
     positions = start.unsqueeze(1) + torch.arange(c, device=device)
 
     def attend_with(views: _Views) -> Attend:
@@ -79,18 +86,22 @@ def losses(
 
         return attend
 
-    # Half of each window's canvases are conditioned on what a first pass believed about them.
-    half = torch.randperm(k, generator=generator)[: k // 2].sort().values.to(device)
-    rows = (torch.arange(b, device=device).unsqueeze(1) * k + half).flatten()
+    rows = conditioned.flatten().nonzero().squeeze(-1).to(device)
     soft = torch.zeros(b * k, c, config.hidden_size, dtype=model.dtype, device=device)
     with torch.no_grad():
-        views = _Views(batch.start[:, half], n, c, config)
-        first = model.decode(noised[rows], positions[rows], attend_with(views))
+        # What it believed of the same canvas, or of one that was still all noise.
+        earlier = _noise(
+            clean[rows], free[rows], torch.ones(len(rows), 1), config.vocab_size, generator
+        )
+        coin = torch.rand(len(rows), 1, generator=generator).to(device) < 0.5
+        earlier = torch.where(coin, earlier, noised[rows])
+        views = _Views(batch.start[:, half.to(device)], n, c, config)
+        first = model.decode(earlier, positions[rows], attend_with(views))
         temperature = float(0.4 + 0.6 * torch.rand((), generator=generator))
         believed = (model.logits(first[free[rows]]) / temperature).softmax(-1)
-        conditioned = model.embed(clean[rows])
-        conditioned[free[rows]] = model.soft_embed(believed)
-        soft[rows] = conditioned
+        signal = model.embed(clean[rows])
+        signal[free[rows]] = model.soft_embed(believed)
+        soft[rows] = signal
 
     views = _Views(batch.start, n, c, config)
     second = model.decode(noised, positions, attend_with(views), soft)
@@ -98,7 +109,7 @@ def losses(
     weight = batch.weight.flatten(0, 1)[free]
     denoise = (nats * weight).sum() / weight.sum().clamp(min=1)
     with torch.no_grad():
-        blind = (level > 0.9).expand_as(free)[free] & (clean[free] != slack_id)
+        blind = (level > 0.9).to(device).expand_as(free)[free] & (clean[free] != slack_id)
         content = nats[blind].mean() if bool(blind.any()) else torch.tensor(float("nan"))
     return Losses(denoise + causal, causal.detach(), denoise.detach(), content)
 
@@ -111,21 +122,26 @@ def _causal_loss(model: DiffusionGemma, hidden: Tensor, prefix: Tensor, bos_id: 
     return (nats * inside).sum() / inside.sum()
 
 
-def _noise(
-    clean: Tensor, free: Tensor, vocab_size: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Replaces each free token, with its canvas' probability t, by one drawn from all tokens.
+def _levels(conditioned: Tensor, generator: torch.Generator) -> Tensor:
+    """How much of each canvas is noised, [canvases, 1] in (0, 1].
 
-    Returns the noised canvases and t, [canvases, 1]. One canvas in seven is noise throughout,
-    because that is how each fill begins.
+    A fill begins without a signal and with noise throughout, and every later pass has a signal: so
+    most of what is not `conditioned` (bool [canvases, 1]) is noise throughout, and the rest is at
+    any level.
     """
-    level = torch.rand(clean.shape[0], 1, generator=generator) * 0.999 + 0.001
-    whole = torch.rand(clean.shape[0], 1, generator=generator) < 1 / 7
-    level = torch.where(whole, 1.0, level)
+    level = torch.rand(conditioned.shape, generator=generator) * 0.999 + 0.001
+    first = ~conditioned & (torch.rand(conditioned.shape, generator=generator) < 0.7)
+    return torch.where(first, 1.0, level)
+
+
+def _noise(
+    clean: Tensor, free: Tensor, level: Tensor, vocab_size: int, generator: torch.Generator
+) -> Tensor:
+    """Replaces each free token, with its canvas' probability, by one drawn from all tokens."""
     hit = torch.rand(clean.shape, generator=generator) < level
     random = torch.randint(0, vocab_size, clean.shape, generator=generator)
     device = clean.device
-    return torch.where(free & hit.to(device), random.to(device), clean), level.to(device)
+    return torch.where(free & hit.to(device), random.to(device), clean)
 
 
 class _Views:
