@@ -13,6 +13,7 @@ tokens and the template's own strings.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from torch import Tensor
 from engine.denoise import Canvas
 from engine.models.profile import Profile
 from engine.tokenizer import TextTokenizer
-from engine.types import Fixed, Hole, Piece, Template
+from engine.types import Fixed, Hole, Piece, Segment, Template
 
 SLIDE_STRENGTH = 0.5
 """How much of a canvas' second half may change when it becomes the next canvas' draft."""
@@ -36,8 +37,9 @@ _SUFFIX_CHARS = 16
 class Gap:
     """A hole while it is being filled. Token counts include those of the typed bytes.
 
-    slots: how many it gets on the next canvas. draft: ids to start from. done: ids that are
-    settled, with their certainty. capped: whether it ended because it reached its cap.
+    slots: how many it gets on the next canvas. draft: ids to start from, slack behind them
+    included. done: ids that are settled, with their certainty, as far as a pass gave one.
+    capped: whether it ended because it reached its cap.
     """
 
     hole: Hole
@@ -54,6 +56,10 @@ class Gap:
         """Takes over `ids`, whose certainty stands at the beginning of `certainty`."""
         self.done += ids
         self.certainty += certainty[: len(ids)]
+
+    def rest(self, width: int) -> list[int]:
+        """What of the draft lies behind its first `width` slots and is still to be placed."""
+        return [] if self.draft is None or self.strength == 1 else self.draft[width:]
 
 
 Work = list[list[int] | Gap]
@@ -74,7 +80,7 @@ class Sheet:
 
     def __init__(self, template: Template, tokenizer: TextTokenizer, profile: Profile) -> None:
         self.tokenizer, self.profile = tokenizer, profile
-        self.template = _with_fixed_ends(template)
+        self.template = _tidy(template)
         self.slack = _id_of(tokenizer, profile.slack)
         self.newline = _newline(self.template)
         self.gaps: list[Gap] = []
@@ -83,7 +89,7 @@ class Sheet:
         before = ""
         for segment in inner:
             if isinstance(segment, Hole):
-                before, typed = tokenizer.heal(before) if segment.strength > 0 else (before, b"")
+                before, typed = self._heal(before, segment)
                 self._add_fixed(before)
                 before = ""
                 self.gaps.append(self._gap(segment, typed))
@@ -91,8 +97,8 @@ class Sheet:
             else:
                 before = _unix(segment.text)
         self._add_suffix(last)
-        # A draft of strength 0 is fixed text, and so is what stands before the first gap.
-        self.work = [_draft_if_kept(item) for item in self.work]
+        # A draft of strength 0 is fixed text.
+        self.work = [self._draft_if_kept(item) for item in self.work]
 
     def leading(self) -> list[int]:
         """Takes the fixed ids off the front of the work: they belong to the prefix now."""
@@ -132,11 +138,14 @@ class Sheet:
         rows += self._head(items, max(self.profile.canvas - len(rows), suffix))
         return Layout(self._canvas(rows[:most], spans, banned), spans, items)
 
-    def commit(self, layout: Layout, best: list[int], certainty: list[float]) -> list[int]:
+    def commit(
+        self, layout: Layout, best: list[int], certainty: list[float], last: bool = False
+    ) -> list[int]:
         """Takes over a finished canvas; returns the ids that join the prefix.
 
         best, certainty: the guess at each free slot. Stops behind the first half of a gap that
-        filled up and has tokens left: what comes after it is laid out anew.
+        filled up and has tokens left: what comes after it is laid out anew. last: nothing will
+        be laid out any more, so that a gap takes over what it has.
         """
         joined: list[int] = []
         widths = {id(gap): span.stop - span.start for gap, span in layout.spans}
@@ -149,27 +158,43 @@ class Sheet:
             ids = self._text_ids(best[offset : offset + width])
             sure = certainty[offset : offset + width]
             offset += width
-            full = self.slack is not None and len(ids) == width
-            if full and len(item.done) + width < item.cap:
+            full = len(ids) == width
+            rest = item.rest(width) if full else []
+            if last:
+                ids = self._text_ids(ids + rest)
+            elif full and len(item.done) + width < item.cap and (rest or self.slack is not None):
                 half = max(1, width // 2)
                 item.settle(ids[:half], sure)
-                item.draft, item.strength, item.slots = ids[half:], SLIDE_STRENGTH, width
+                item.draft = ids[half:] + rest
+                item.slots = max(width if self.slack is not None else 0, len(item.draft))
+                item.strength = min(item.strength, SLIDE_STRENGTH)
                 self.work = self.work[index:]
                 return joined + ids[:half]
             item.settle(ids, sure)
-            item.capped = full
+            item.draft = None
+            item.capped = full and self.slack is not None
             joined += ids
         self.work = self.work[layout.items :]
         return joined
 
+    def give_up(self) -> None:
+        """Ends the gaps that no canvas reached: they keep the draft that they have."""
+        for item in self.work:
+            if isinstance(item, Gap):
+                item.settle(self._text_ids(item.draft or []), [])
+        self.work = []
+
     def pieces(self, gap: Gap, ids: list[int], certainty: list[float]) -> tuple[Piece, ...]:
-        """A gap's settled tokens and the current guess `ids` behind them, as text."""
+        """A gap's settled tokens and the current guess `ids` behind them, as text.
+
+        Tokens that no pass gave a certainty, those of a draft, have none.
+        """
         everything = gap.done + self._text_ids(ids)
         texts = self.tokenizer.pieces_of(everything, len(gap.typed))
-        sure = (gap.certainty + certainty)[: len(everything)]
+        sure = chain(gap.certainty, certainty, repeat(0.0))
         return tuple(
             Piece(self._newlines(text), min(1.0, one))
-            for text, one in zip(texts, sure, strict=True)
+            for text, one in zip(texts, sure, strict=False)
             if text
         )
 
@@ -184,6 +209,22 @@ class Sheet:
             segment.text if isinstance(segment, Fixed) else next(texts)
             for segment in self.template[1:-1]
         )
+
+    def _heal(self, before: str, hole: Hole) -> tuple[str, bytes]:
+        """What stays in front of a hole, and the typed bytes that its first token extends."""
+        if hole.strength == 0:
+            return before, b""
+        stays, typed = self.tokenizer.heal(before)
+        if hole.draft is not None:
+            first = self._encode_draft(hole.draft, typed)[:1]
+            if not self.tokenizer.bytes_of(first).startswith(typed):
+                return before, b""
+        return stays, typed
+
+    def _draft_if_kept(self, item: list[int] | Gap) -> list[int] | Gap:
+        if isinstance(item, Gap) and item.strength == 0:
+            return self._encode_draft(item.hole.draft or "", b"")
+        return item
 
     def _add_fixed(self, text: str) -> None:
         if not self.work:
@@ -208,17 +249,18 @@ class Sheet:
             return Gap(hole, typed, cap, None, 1.0, min(cap, self.profile.hole))
         draft = self._encode_draft(hole.draft, typed)
         cap = hole.max_tokens or max(self.profile.longest, 2 * len(draft))
-        spare = max(8, len(draft) // 4) if self.slack is not None else 0
-        slots = max(1, min(cap, len(draft) + spare))
-        return Gap(hole, typed, cap, draft, hole.strength, slots)
+        if self.slack is not None:
+            draft += [self.slack] * max(8, len(draft) // 4)
+        draft = draft[:cap]
+        return Gap(hole, typed, cap, draft, hole.strength, max(1, len(draft)))
 
     def _encode_draft(self, draft: str, typed: bytes) -> list[int]:
         return self.tokenizer.encode(typed.decode() + _unix(draft))
 
     def _start(self, gap: Gap, width: int) -> list[int]:
-        """What a gap's slots hold before they are noised: a draft, and slack behind it."""
+        """What a gap's slots hold before they are noised: its draft, and anything behind it."""
         draft = (gap.draft or [])[:width]
-        return draft + [self.slack or 0] * (width - len(draft))
+        return draft + [0] * (width - len(draft))
 
     def _head(self, items: int, count: int) -> list[int]:
         """About `count` clamped ids of what follows, up to the next gap."""
@@ -236,8 +278,7 @@ class Sheet:
         first: dict[int, Tensor] = {}
         for gap, span in spans:
             free[span] = True
-            # Slack behind a draft is part of it, where the model knows slack.
-            held[span] = gap.draft is not None
+            held[span.start : min(span.stop, span.start + len(gap.draft or []))] = True
             strength[span] = gap.strength
             if gap.typed and not gap.done:
                 allowed = self.tokenizer.starting_with(gap.typed)
@@ -262,15 +303,16 @@ class Sheet:
         return text if self.newline == "\n" else text.replace("\n", self.newline)
 
 
-def _with_fixed_ends(template: Template) -> Template:
-    """The template with a Fixed, perhaps an empty one, at either end."""
-    first = () if isinstance(template[0], Fixed) else (Fixed(""),)
-    last = () if isinstance(template[-1], Fixed) else (Fixed(""),)
-    return (*first, *template, *last)
-
-
-def _draft_if_kept(item: list[int] | Gap) -> list[int] | Gap:
-    return item.draft or [] if isinstance(item, Gap) and item.strength == 0 else item
+def _tidy(template: Template) -> Template:
+    """The template with a Fixed, perhaps an empty one, at either end, and never two in a row."""
+    tidy: list[Segment] = [Fixed("")]
+    for segment in (*template, Fixed("")):
+        last = tidy[-1]
+        if isinstance(segment, Fixed) and isinstance(last, Fixed):
+            tidy[-1] = Fixed(last.text + segment.text)
+        else:
+            tidy.append(segment)
+    return tuple(tidy)
 
 
 def _newline(template: Template) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from engine.canvas import Layout, Sheet
 from engine.denoise import Pass, Schedule, denoise
-from engine.errors import Cancelled, DeadlineExceeded
+from engine.errors import Cancelled, DeadlineExceeded, ModelError
 from engine.loader import Progress, load_model, pick_device, pick_dtype
 from engine.model import DiffusionGemma
 from engine.models.locate import locate
@@ -68,7 +68,12 @@ class InfillEngine:
         self.model, self.tokenizer, self.profile = model, tokenizer, profile
         self.pass_seconds = 0.0
         self._idle: list[PrefixCache] = []
-        self._banned = self._ban()
+        if len(tokenizer) > model.config.vocab_size:
+            raise ModelError(
+                f"the tokenizer of {profile.name} has {len(tokenizer)} tokens, its model "
+                f"{model.config.vocab_size}; download the model again"
+            )
+        self.banned = self._ban()
         self.info = EngineInfo(
             model=profile.name,
             device=str(model.device),
@@ -186,16 +191,22 @@ class _Run:
     def events(self) -> Iterator[Frame | Infill | None]:
         """What `InfillEngine.stream` yields."""
         reason: StopReason = "unchanged"
-        if any(gap.draft for gap in self.sheet.gaps):
+        if any(gap.hole.draft for gap in self.sheet.gaps):
             yield self._frame(0, 0, {}, 0.0)
-        ids = self.prefix + self.sheet.leading()
-        while self.sheet.pending:
+        ids = self.prefix
+        joined: list[int] = []
+        while self.sheet.pending and not self._late():
+            ids = self._fitted([*ids, *joined, *self.sheet.leading()])
             yield from self._prefill(ids)
-            reason, layout, last = yield from self._denoise()
-            joined = self.sheet.commit(layout, last.best.tolist(), last.certainty.tolist())
-            ids = [*ids, *joined, *self.sheet.leading()]
-            if reason == "deadline":
+            if self._late():
                 break
+            reason, layout, last = yield from self._denoise()
+            joined = self.sheet.commit(
+                layout, last.best.tolist(), last.certainty.tolist(), last=reason == "deadline"
+            )
+        if self.sheet.pending:
+            reason = "deadline"
+            self.sheet.give_up()
         if reason in ("settled", "steps") and any(gap.capped for gap in self.sheet.gaps):
             reason = "max_tokens"
         yield self._result(reason)
@@ -204,8 +215,8 @@ class _Run:
         """Brings the cache to `ids`, chunk by chunk, looking up between chunks."""
         chunk = self.engine.profile.prefill
         self.cache.keep(ids, chunk)
-        while len(self.cache.ids) < len(ids):
-            self._look_up(before_anything=self.steps == 0)
+        while len(self.cache.ids) < len(ids) and not self._late():
+            self._look_up()
             began = time.monotonic()
             at = len(self.cache.ids)
             self.cache.extend(ids[at : at + chunk])
@@ -216,7 +227,7 @@ class _Run:
     def _denoise(self) -> Iterator[Frame | None]:
         """Denoises the next canvas; returns why it stopped, its layout and its last pass."""
         engine = self.engine
-        layout = self.sheet.lay_out(engine.model.config.canvas_length, engine._banned)
+        layout = self.sheet.lay_out(engine.model.config.canvas_length, engine.banned)
         schedule = self._schedule(layout)
         draws = Draws(self.request.seed, engine.model.device)
         bound = BoundModel(engine.model, self.cache)
@@ -224,7 +235,7 @@ class _Run:
         base = self.steps
         last: Pass | None = None
         while True:
-            self._look_up(before_anything=last is None and self.steps == 0)
+            self._look_up()
             began = time.monotonic()
             last = next(passes)
             seconds = time.monotonic() - began
@@ -236,7 +247,7 @@ class _Run:
             )
             if last.settled:
                 return last.settled, layout, last
-            if self.deadline is not None and self._left() < engine.pass_seconds:
+            if self._late():
                 return "deadline", layout, last
 
     def _schedule(self, layout: Layout) -> Schedule:
@@ -245,10 +256,24 @@ class _Run:
         left = None if self.deadline is None else self._left()
         return Schedule(self.sampling, self.engine.planned(most, left), strength)
 
-    def _look_up(self, before_anything: bool) -> None:
+    def _fitted(self, ids: list[int]) -> list[int]:
+        """The end of a prefix that has grown out of the context: three quarters of it."""
+        context = self.engine.profile.context
+        if len(ids) <= context:
+            return ids
+        start = [] if self.engine.model.config.bos_id is None else ids[:1]
+        return start + ids[len(ids) - context * 3 // 4 + len(start) :]
+
+    def _late(self) -> bool:
+        """Whether there is something to show and no time for a further pass."""
+        return (
+            self.steps > 0 and self.deadline is not None and self._left() < self.engine.pass_seconds
+        )
+
+    def _look_up(self) -> None:
         if self.cancelled():
             raise Cancelled("the request was withdrawn")
-        if before_anything and self.deadline is not None and self._left() <= 0:
+        if self.steps == 0 and self.deadline is not None and self._left() <= 0:
             raise DeadlineExceeded(
                 "the time was up before the first pass; allow more time or wait for the model"
             )
@@ -266,9 +291,11 @@ class _Run:
     ) -> Frame:
         holes: list[tuple[Piece, ...]] = []
         for gap in self.sheet.gaps:
-            ids, certainty = guess.get(id(gap), ([], []))
-            if not ids and not gap.done and gap.draft is not None:
-                ids, certainty = gap.draft, [0.0] * len(gap.draft)
+            if id(gap) in guess:
+                ids, certainty = guess[id(gap)]
+                ids = ids + gap.rest(len(ids))
+            else:  # finished, or not reached yet
+                ids, certainty = [] if gap.done else gap.draft or [], []
             holes.append(self.sheet.pieces(gap, ids, certainty))
         return Frame(step, planned, tuple(holes), entropy)
 
