@@ -32,6 +32,7 @@ class FillView:
 
     def __init__(self, template: Template, title: str) -> None:
         self._title = title
+        self._latest: Frame | None = None
         self._parts = [
             part.draft if isinstance(part, Hole) else _Excerpt(part, index, len(template))
             for index, part in enumerate(template)
@@ -39,13 +40,18 @@ class FillView:
 
     def draw(self, frame: Frame | None) -> RenderableType:
         """The panel at this frame; before the first one, the drafts."""
+        self._latest = frame
         drafts = [part for part in self._parts if not isinstance(part, _Excerpt)]
         holes = frame.holes if frame else [[Piece(draft, 0.0)] if draft else [] for draft in drafts]
         return self._panel(holes, _counter(frame) if frame else "starting")
 
     def draw_result(self, infill: Infill) -> RenderableType:
         """The panel of the result, with how it came about."""
-        holes = [[Piece(text, 1.0)] for text in infill.holes]
+        # What the last pass was unsure of stays tinted.
+        if self._latest and self._latest.texts == infill.holes:
+            holes = self._latest.holes
+        else:
+            holes = tuple((Piece(text, infill.confidence),) for text in infill.holes)
         ms = infill.timings.get("total", 0.0)
         confidence = f"{infill.confidence:.0%} sure"
         passes = f"{infill.steps} pass" + ("es" if infill.steps != 1 else "")

@@ -11,117 +11,141 @@ import asyncio
 import io
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from xml.sax.saxutils import escape
 
+import install_neovim
+from neovim import editing
 from rich.console import Console, RenderableType
-from rich.terminal_theme import MONOKAI
+from rich.segment import Segment
+from rich.style import Style
+
+from diffgemma_lsp.commands import demo
+from diffgemma_lsp.commands.view import FillView
+from diffgemma_lsp.engine_client import EngineClient, EngineOptions
+from engine.types import Fixed, Infill, InfillRequest, Template
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "editors" / "pictures"
 COLUMNS = 88
-FRAME_S, LAST_S = 0.3, 3.0
-
-# Rich's own format without the web fonts: a picture fetches nothing.
-FRAME_FORMAT = """\
-<g class="{unique_id}-frame">
-<style>.{unique_id}-matrix {{ font-family: monospace; font-size: {char_height}px }}
-.{unique_id}-title {{ font-family: sans-serif; font-size: 18px; font-weight: bold }}
-{styles}</style>
-<defs>
-<clipPath id="{unique_id}-clip-terminal">
-<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/>
-</clipPath>
-{lines}
-</defs>
-{chrome}
-<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
-{backgrounds}
-<g class="{unique_id}-matrix">
-{matrix}
-</g>
-</g>
-<desc>{width} {height}</desc>
-</g>
-"""
+MOST_FRAMES, FRAME_S, LAST_S = 24, 0.3, 3.0
+SIZE, WIDTH, HEIGHT, MARGIN = 20, 12.2, 24.4, 16
+GROUND, INK = "#0c0c0c", "#d9d9d9"
 
 
 def svg(frames: Sequence[RenderableType], title: str) -> str:
-    """The frames as one picture, shown one after the other."""
-    total = FRAME_S * (len(frames) - 1) + LAST_S
+    """The frames as one picture, shown one after the other. What never changes is drawn once."""
+    console = Console(width=COLUMNS, file=io.StringIO(), color_system="truecolor")
+    drawn = [[_line(line) for line in console.render_lines(frame)] for frame in frames]
+    rows = max(map(len, drawn))
+    for lines in drawn:
+        lines += [""] * (rows - len(lines))
+    still = [row for row in range(rows) if len({lines[row] for lines in drawn}) == 1]
+    moving = [row for row in range(rows) if row not in still]
+    width = COLUMNS * WIDTH + 2 * MARGIN
+    height = rows * HEIGHT + 2 * MARGIN
+    groups = [_group(drawn[0], still, "")]
+    if moving:
+        groups += [_group(lines, moving, f"f{index}") for index, lines in enumerate(drawn)]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}">'
+        f"<title>{escape(title)}</title><style>text{{font-family:monospace;font-size:{SIZE}px;"
+        f"white-space:pre;fill:{INK}}}{_animation(len(frames)) if moving else ''}</style>\n"
+        f'<rect width="{width:g}" height="{height:g}" rx="10" fill="{GROUND}"/>\n'
+        f"{''.join(groups)}</svg>\n"
+    )
+
+
+def _group(lines: Sequence[str], rows: Sequence[int], name: str) -> str:
+    shown = "".join(
+        f'<g transform="translate({MARGIN} {MARGIN + row * HEIGHT:g})">{lines[row]}</g>\n'
+        for row in rows
+        if lines[row]
+    )
+    return f'<g class="{name}">{shown}</g>\n' if name else shown
+
+
+def _line(segments: Sequence[Segment]) -> str:
+    """One line's runs of text, each where its cells begin."""
     parts: list[str] = []
+    column = 0
+    for segment in Segment.simplify(segments):
+        style = segment.style or Style()
+        ink, ground = (
+            colour and colour.get_truecolor().hex for colour in (style.color, style.bgcolor)
+        )
+        if style.reverse:
+            ink, ground = ground or GROUND, ink or INK
+        x, length = column * WIDTH, segment.cell_length * WIDTH
+        if ground:
+            box = f'x="{x:g}" width="{length:g}" height="{HEIGHT}"'
+            parts.append(f'<rect {box} fill="{ground}"/>')
+        if segment.text.strip():
+            look = f' style="fill:{ink}"' if ink else ""
+            look += ' font-weight="bold"' if style.bold else ""
+            place = f'x="{x:g}" y="{SIZE - 2}" textLength="{length:g}"'
+            parts.append(f'<text {place}{look} xml:space="preserve">{escape(segment.text)}</text>')
+        column += segment.cell_length
+    return "".join(parts)
+
+
+def _animation(count: int) -> str:
+    """Shows one frame at a time; without animation, the last one."""
+    total = FRAME_S * (count - 1) + LAST_S
     rules: list[str] = []
-    size = (0.0, 0.0)
-    for index, frame in enumerate(frames):
-        console = Console(
-            width=COLUMNS,
-            record=True,
-            file=io.StringIO(),
-            force_terminal=True,
-            color_system="truecolor",
+    for index in range(count):
+        last = index == count - 1
+        begin = index * FRAME_S / total
+        end = 1.0 if last else begin + FRAME_S / total
+        rules.append(
+            f".f{index}{{visibility:{'visible' if last else 'hidden'};"
+            f"animation:k{index} {total:g}s step-end infinite}}"
+            f"@keyframes k{index}{{0%{{visibility:{'hidden' if index else 'visible'}}}"
+            f"{begin:.3%}{{visibility:visible}}{end:.3%}{{visibility:hidden}}}}\n"
         )
-        console.print(frame)
-        name = f"f{index}"
-        part = console.export_svg(
-            title=title, theme=MONOKAI, code_format=FRAME_FORMAT, unique_id=name
-        )
-        width, height = part.rpartition("<desc>")[2].partition("</desc>")[0].split()
-        size = (max(size[0], float(width)), max(size[1], float(height)))
-        parts.append(part)
-        if len(frames) > 1:
-            rules.append(_visible(name, index * FRAME_S / total, len(frames), index, total))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]:g} {size[1]:g}">\n'
-        f"<style>{''.join(rules)}</style>\n{''.join(parts)}</svg>\n"
-    )
+    return "".join(rules)
 
 
-def _visible(name: str, begin: float, count: int, index: int, total: float) -> str:
-    """The rule that shows a frame from `begin` (a share of the whole) until the next one's."""
-    end = 1.0 if index == count - 1 else begin + FRAME_S / total
-    rest = "visible" if index == count - 1 else "hidden"
-    return (
-        f".{name}-frame{{visibility:{rest};animation:{name} {total:g}s step-end infinite}}"
-        f"@keyframes {name}{{0%{{visibility:{'visible' if index == 0 else 'hidden'}}}"
-        f"{begin:.3%}{{visibility:visible}}{end:.3%}{{visibility:hidden}}}}\n"
-    )
+def scene(index: int) -> tuple[demo.Scene, Template]:
+    """A scene of the demo, and its template."""
+    chosen = demo.SCENES[index]
+    marked = resources.files("diffgemma_lsp") / "demo_files" / f"{chosen.file}.txt"
+    return chosen, demo.parse_scene(marked.read_text(encoding="utf-8"), chosen.strength)
 
 
 async def fill_frames() -> list[RenderableType]:
-    """The passes of the demo's second to last scene, denoised now."""
-    from diffgemma_lsp.commands.demo import SCENES, SEED, parse_scene
-    from diffgemma_lsp.commands.view import FillView
-    from diffgemma_lsp.engine_client import EngineClient, EngineOptions
-    from engine.types import Infill, InfillRequest
-
-    scene = SCENES[-1]
-    source = resources.files("diffgemma_lsp") / "demo_files" / f"{scene.file}.txt"
-    template = parse_scene(source.read_text(encoding="utf-8"), scene.strength)
-    view = FillView(template, scene.file)
+    """The passes of the demo's last scene, denoised now."""
+    chosen, template = scene(-1)
+    view = FillView(template, chosen.file)
     frames = [view.draw(None)]
     client = EngineClient(EngineOptions())
-    async for event in client.stream(InfillRequest(template, seed=SEED)):
+    async for event in client.stream(InfillRequest(template, seed=demo.SEED)):
         final = isinstance(event, Infill)
         frames.append(view.draw_result(event) if final else view.draw(event))
     await client.aclose()
-    return frames
+    if len(frames) <= MOST_FRAMES:
+        return frames
+    step = (len(frames) - 1) / (MOST_FRAMES - 1)
+    return [frames[round(index * step)] for index in range(MOST_FRAMES)]
 
 
 def neovim_screen() -> RenderableType:
-    """Neovim's screen while ghost text is shown."""
-    import install_neovim
-    from neovim import editing
-
-    text = (ROOT / "tests/editors/sample.py").read_text(encoding="utf-8")
+    """Neovim's screen with the ghost text of the demo's first scene."""
+    _, (before, _, after) = scene(0)
+    assert isinstance(before, Fixed)
+    assert isinstance(after, Fixed)
     with (
         tempfile.TemporaryDirectory() as folder,
-        editing(install_neovim.install(), Path(folder), text) as session,
+        editing(install_neovim.install(), Path(folder), before.text + after.text) as session,
     ):
         session.wait_until_attached()
-        session.terminal.type("/HERE\rC")
-        session.wait_for(session.ghost)
+        session.terminal.type(f"{before.text.count(chr(10)) + 1}GA")
         session.wait_for(lambda: session.ghost().strip())
+        time.sleep(0.3)  # the screen follows the state
+        print(session.terminal.text())
         return session.terminal.picture()
 
 
