@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint format test-editors clean
+.PHONY: demo test lint format test-editors pictures clean
 
 demo: $(READY)  ## watch it fill, rewrite, and fill several holes
 	@$(BIN)/diffgemma-lsp demo
@@ -23,6 +23,9 @@ format: $(READY)
 
 test-editors: $(READY)  ## a real Neovim, fetched into .cache/editors if there is none
 	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors $(PYTEST_ARGS)
+
+pictures: $(READY)  ## the README's pictures, made anew with a real fill and a real Neovim
+	@$(BIN)/python tests/editors/pictures.py
 
 clean:
 	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis
