@@ -130,6 +130,10 @@ class Protocol(LanguageServerProtocol):
         error = {"code": code.value, "message": message}
         self._send_data({"jsonrpc": self.VERSION, "id": id, "error": error})
 
+    def _handle_cancel_notification(self, msg_id: Any) -> None:
+        if _usable(msg_id) is not None:  # pygls looks it up as it is
+            super()._handle_cancel_notification(msg_id)
+
     # ---- how pygls runs handlers ----
 
     def _execute_handler(
