@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hypothesis import HealthCheck, settings
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
@@ -16,6 +17,18 @@ from engine.engine import InfillEngine
 from engine.model import DiffusionGemma
 from engine.models.profile import Profile, Sampling
 from engine.tokenizer import TextTokenizer
+
+
+def cases(count: int) -> settings:
+    """How many examples hypothesis tries: always the same ones, however slow the machine is."""
+    return settings(
+        max_examples=count,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
 
 PAD, EOS, BOS, SLACK = range(4)
 SPECIAL = ("<pad>", "<eos>", "<bos>", "<slack>")
@@ -247,3 +260,26 @@ def fake_engine(
 def save_tokenizer(folder: Path) -> None:
     """Writes the tiny tokenizer's tokenizer.json."""
     tiny_tokenizer()._tokenizer.save(str(folder / "tokenizer.json"))
+
+
+@dataclass
+class FakeDenoiser:
+    """Stands in for a model behind a prefix (engine.denoise.Denoiser); records what it is given.
+
+    What it conditions on is one row of probabilities for each slot.
+    """
+
+    vocab_size: int
+    script: Script
+    ids: list[Tensor] = field(default_factory=list[Tensor])
+    soft: list[Tensor | None] = field(default_factory=list[Tensor | None])
+
+    def logits(self, ids: Tensor, soft: Tensor | None, free: Tensor) -> Tensor:
+        self.ids.append(ids.clone())
+        self.soft.append(soft)
+        return self.script(len(self.ids), ids, free.nonzero().squeeze(-1))
+
+    def condition(self, ids: Tensor, probs: Tensor, free: Tensor) -> Tensor:
+        soft = torch.nn.functional.one_hot(ids, self.vocab_size).float()
+        soft[free] = probs
+        return soft

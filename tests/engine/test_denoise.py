@@ -1,0 +1,279 @@
+"""The denoising loop: clamps, drafts, the stop rule, and one step as transformers takes it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
+    EntropyBoundSampler,
+    EntropyBoundSamplerConfig,
+    StableAndConfidentStoppingCriteria,
+)
+
+from engine.denoise import Canvas, Pass, Schedule, denoise
+from engine.models.profile import Sampling
+from engine.sampler import Draws, accept, entropies, sample
+from tests.engine.tiny import FakeDenoiser, Script, always, cases, random_script
+
+CPU = torch.device("cpu")
+VOCAB = 40
+SLACK = 3
+
+
+def canvas(
+    length: int,
+    holes: list[slice],
+    ids: list[int] | None = None,
+    held: list[int] | None = None,
+    strength: float = 1.0,
+    slack: int | None = None,
+    banned: tuple[int, ...] = (),
+) -> Canvas:
+    """A canvas of `length` slots; what stands in it counts up unless `ids` says otherwise."""
+    free = torch.zeros(length, dtype=torch.bool)
+    for hole in holes:
+        free[hole] = True
+    kept = torch.zeros(length, dtype=torch.bool)
+    kept[held or []] = True
+    bias = torch.zeros(VOCAB)
+    bias[list(banned)] = -torch.inf
+    start = torch.tensor(ids) if ids else torch.arange(length) % VOCAB
+    return Canvas(start, free, holes, kept, torch.full((length,), strength), bias, slack)
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> tuple[int, list[slice]]:
+    """A canvas' length and at least one hole in it; holes may touch."""
+    edges = sorted(draw(st.lists(st.integers(0, 24), min_size=2, max_size=8, unique=True)))
+    spans = [slice(a, b) for a, b in pairwise(edges)]
+    holes = [span for span in spans if draw(st.booleans())] or spans[:1]
+    return edges[-1] + draw(st.integers(0, 6)), holes
+
+
+samplings = st.builds(
+    Sampling,
+    max_steps=st.just(48),
+    entropy_bound=st.sampled_from([1e-4, 0.1, 2.0, 100.0]),
+    t_max=st.sampled_from([0.3, 0.8, 2.0]),
+    t_min=st.sampled_from([0.1, 0.4, 1.0]),
+    stability=st.integers(0, 3),
+    confidence=st.sampled_from([0.0, 0.005, 0.5, 9.0]),
+)
+
+
+def run(
+    model: FakeDenoiser, it: Canvas, sampling: Sampling, planned: int, seed: int = 0, **more: float
+) -> list[Pass]:
+    schedule = Schedule(sampling, planned, **more)
+    return list(denoise(model, it, schedule, Draws(seed, CPU)))
+
+
+@cases(1000)
+@given(
+    layout=layouts(),
+    sampling=samplings,
+    planned=st.integers(1, 6),
+    seed=st.integers(0, 2**40),
+    strength=st.sampled_from([0.1, 0.5, 1.0]),
+    drafted=st.booleans(),
+    slack=st.sampled_from([None, SLACK]),
+    sharpness=st.sampled_from([0.5, 5.0, 50.0]),
+)
+def test_clamped_slots_are_what_the_model_sees_in_every_pass(
+    layout: tuple[int, list[slice]],
+    sampling: Sampling,
+    planned: int,
+    seed: int,
+    strength: float,
+    drafted: bool,
+    slack: int | None,
+    sharpness: float,
+) -> None:
+    length, holes = layout
+    held = [i for hole in holes for i in range(hole.start, hole.stop)] if drafted else []
+    it = canvas(length, holes, held=held, strength=strength, slack=slack, banned=(0, 1, 2))
+    clamped = ~it.free
+    before = it.ids.clone()
+    model = FakeDenoiser(VOCAB, random_script(VOCAB, seed % 1000, sharpness))
+
+    passes = run(model, it, sampling, planned, seed, strength=strength)
+
+    assert 1 <= len(passes) == len(model.ids) <= planned
+    assert [p.settled is not None for p in passes] == [False] * (len(passes) - 1) + [True]
+    assert model.soft[0] is None
+    for ids, soft in zip(model.ids, model.soft, strict=True):
+        assert torch.equal(ids[clamped], before[clamped])
+        if soft is not None:  # a clamp conditions as its own token
+            assert torch.equal(soft[clamped].argmax(-1), before[clamped])
+            assert torch.equal(soft[clamped].sum(-1), torch.ones(int(clamped.sum())))
+    for one in passes:
+        assert len(one.best) == len(one.certainty) == int(it.free.sum())
+        kept = set(before[it.free].tolist()) if drafted else set[int]()
+        assert not (set(one.best.tolist()) - kept) & {0, 1, 2}
+        assert bool(((one.certainty >= 0) & (one.certainty <= 1.0001)).all())
+        assert one.entropy >= 0
+
+
+def not_its_own_noise(script: Script) -> Script:
+    """A model that never predicts the token that it is shown: so no evidence has to be removed."""
+
+    def shown(call: int, ids: Tensor, slots: Tensor) -> Tensor:
+        return script(call, ids, slots).scatter(1, ids[slots].unsqueeze(1), -1e9)
+
+    return shown
+
+
+class InjectedSampler(EntropyBoundSampler):
+    """The reference's sampler with noise from outside."""
+
+    noise: Tensor
+
+    def initialize_canvas(self, batch_size: int, device: torch.device) -> Tensor:
+        return self.noise[None]
+
+
+@cases(600)
+@given(
+    seed=st.integers(0, 2**40),
+    length=st.integers(1, 40),
+    sampling=samplings,
+    sharpness=st.sampled_from([0.5, 3.0, 12.0]),
+)
+def test_a_step_without_clamps_is_that_of_the_reference(
+    seed: int, length: int, sampling: Sampling, sharpness: float
+) -> None:
+    """Two passes of the loop; the second one sees what the reference makes of the first."""
+    script = not_its_own_noise(random_script(VOCAB, seed % 1000, sharpness))
+    model = FakeDenoiser(VOCAB, script)
+    never = Sampling(48, sampling.entropy_bound, sampling.t_max, sampling.t_min, 1, 0.0)
+    run(model, canvas(length, [slice(0, length)]), never, 2, seed)
+
+    draws, slots = Draws(seed, CPU), torch.arange(length)
+    assert torch.equal(model.ids[0], draws.tokens(0, slots, VOCAB))
+
+    config = EntropyBoundSamplerConfig(sampling.entropy_bound)
+    reference = InjectedSampler(config, length, VOCAB, 2)
+    reference.noise = draws.tokens(1, slots, VOCAB)
+    logits = script(1, model.ids[0], slots) / sampling.t_max
+    guess = sample(logits.log_softmax(-1), draws.uniform(1, slots, Draws.TOKEN))
+    entropy = entropies(logits.log_softmax(-1))
+    spent = entropy.sort().values.cumsum(0) - entropy.sort().values
+    if bool(((spent - sampling.entropy_bound).abs() < 1e-5).any()):
+        return  # on the bound but for rounding
+    accepted = reference.accept_canvas(model.ids[0][None], guess[None], logits[None], 2)
+    mask = reference.accepted_token_mask
+    assert mask is not None
+    ours = accept(entropy, guess, None, [slice(0, length)], sampling.entropy_bound)
+    assert torch.equal(mask[0], ours)
+    assert torch.equal(model.ids[1], reference.renoise_canvas(accepted, 2)[0])
+
+
+@cases(400)
+@given(
+    choices=st.lists(st.integers(0, 2), min_size=1, max_size=14),
+    stability=st.integers(0, 3),
+    confidence=st.sampled_from([1e-4, 0.05, 0.4]),
+    noise=st.integers(0, 10_000),
+)
+def test_the_loop_stops_where_the_reference_stops(
+    choices: list[int], stability: int, confidence: float, noise: int
+) -> None:
+    """Each pass believes in one of three canvases, more or less strongly."""
+    generator = torch.Generator().manual_seed(noise)
+    canvases = torch.randint(0, VOCAB - 1, (3, 6), generator=generator)
+    strengths = torch.rand(len(choices), generator=generator) * 16
+    script_logits = [
+        torch.nn.functional.one_hot(canvases[c], VOCAB) * s
+        for c, s in zip(choices, strengths, strict=True)
+    ]
+    script = not_its_own_noise(lambda call, ids, slots: script_logits[call - 1][slots])
+    model = FakeDenoiser(VOCAB, script)
+    sampling = Sampling(48, 0.1, 0.8, 0.4, stability, confidence)
+    passes = run(model, canvas(6, [slice(0, 6)]), sampling, len(choices))
+
+    criteria = StableAndConfidentStoppingCriteria(stability, confidence)
+    slots = torch.arange(6)
+    for step, one in enumerate(passes):
+        heat = 0.4 + 0.4 * (len(choices) - step) / len(choices)
+        logits = script(step + 1, model.ids[step], slots) / heat
+        stop = bool(criteria(logits.argmax(-1)[None], logits[None]))
+        assert torch.equal(one.best, logits.argmax(-1))
+        assert stop == (one.settled == "settled")
+        if not stop:
+            assert (one.settled == "steps") == (step + 1 == len(choices))
+
+
+def test_the_stop_rule_does_not_see_clamps() -> None:
+    """The model disagrees with every clamp, loudly; the hole is settled all the same."""
+    model = FakeDenoiser(VOCAB, always(VOCAB, 7))
+    passes = run(model, canvas(30, [slice(4, 9)]), Sampling(), 48)
+    assert [p.settled for p in passes] == [None, "settled"]
+    assert passes[-1].best.tolist() == [7] * 5
+
+
+@cases(300)
+@given(seed=st.integers(0, 2**40), planned=st.integers(1, 6), length=st.integers(1, 20))
+def test_the_same_seed_gives_the_same_passes(seed: int, planned: int, length: int) -> None:
+    def once() -> list[tuple[list[int], float]]:
+        model = FakeDenoiser(VOCAB, random_script(VOCAB, 1))
+        passes = run(model, canvas(length, [slice(0, length)]), Sampling(), planned, seed)
+        return [(p.best.tolist(), p.entropy) for p in passes]
+
+    assert once() == once()
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.4, 0.7])
+def test_a_draft_survives_by_its_strength(strength: float) -> None:
+    """A model that is unsure everywhere: only noise and the schedule take tokens of the draft."""
+    model = FakeDenoiser(VOCAB, random_script(VOCAB, 1, 0.1))
+    it = canvas(400, [slice(0, 400)], held=list(range(400)), strength=strength)
+    before = it.ids.clone()
+    run(model, it, Sampling(entropy_bound=1e-6), 4, strength=strength)
+    survived = [float((ids == before).float().mean()) for ids in model.ids]
+    by_chance = strength / VOCAB
+    assert abs(survived[0] - (1 - strength) - by_chance) < 0.08
+    for old, new in pairwise(survived):
+        assert new < old + 0.05  # nothing that was given up comes back, but by chance
+    assert survived[-1] > (1 - strength) ** 4
+
+
+def test_a_draft_of_strength_1_starts_from_noise() -> None:
+    model = FakeDenoiser(VOCAB, random_script(VOCAB, 3))
+    it = canvas(30, [slice(0, 30)], ids=[5] * 30, held=list(range(30)), strength=1.0)
+    run(model, it, Sampling(), 1)
+    assert torch.equal(model.ids[0], Draws(0, CPU).tokens(0, torch.arange(30), VOCAB))
+
+
+def test_the_first_slot_takes_only_what_it_may() -> None:
+    model = FakeDenoiser(VOCAB, always(VOCAB, 9))
+    it = canvas(10, [slice(2, 8)])
+    it.first = {2: torch.tensor([11, 12])}
+    passes = run(model, it, Sampling(), 6)
+    for one in passes:
+        assert int(one.best[0]) in (11, 12)
+        assert one.best[1:].tolist() == [9] * 5
+
+
+def test_consecutive_canvases_get_draws_of_their_own() -> None:
+    seen: list[Tensor] = []
+    for first_step in (0, 5):
+        model = FakeDenoiser(VOCAB, random_script(VOCAB, 3))
+        schedule = Schedule(Sampling(), 1)
+        list(denoise(model, canvas(30, [slice(0, 30)]), schedule, Draws(0, CPU), first_step))
+        seen.append(model.ids[0])
+    assert float((seen[0] == seen[1]).float().mean()) < 0.3
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_it_can_be_left_after_any_pass(taken: int) -> None:
+    model = FakeDenoiser(VOCAB, random_script(VOCAB, 3, 0.1))
+    passes = denoise(model, canvas(30, [slice(0, 30)]), Schedule(Sampling(), 10), Draws(0, CPU))
+    for _ in range(taken):
+        next(passes)
+    passes.close()
+    assert len(model.ids) == taken

@@ -1,0 +1,197 @@
+"""The sampler: acceptance as in transformers, draws by counter, slack that can't eat a hole."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
+    EntropyBoundSampler,
+    EntropyBoundSamplerConfig,
+    LinearTemperatureScheduleLogitsProcessor,
+)
+
+from engine.sampler import Draws, accept, entropies, sample, temperature, within_budget
+from tests.engine.tiny import cases
+
+CPU = torch.device("cpu")
+SLACK = 3
+
+
+def random_logits(seed: int, rows: int, vocab_size: int, sharpness: float) -> Tensor:
+    """Rows from nearly uniform to nearly certain."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(rows, vocab_size, generator=generator)
+    return logits * sharpness * torch.rand(rows, 1, generator=generator) * 4
+
+
+@cases(1500)
+@given(
+    seed=st.integers(0, 2**31),
+    rows=st.integers(1, 40),
+    vocab_size=st.integers(2, 60),
+    sharpness=st.sampled_from([0.1, 1.0, 5.0, 20.0]),
+    bound=st.sampled_from([1e-6, 0.01, 0.1, 1.0, 30.0]),
+)
+def test_what_is_accepted_is_what_the_reference_accepts(
+    seed: int, rows: int, vocab_size: int, sharpness: float, bound: float
+) -> None:
+    logits = random_logits(seed, rows, vocab_size, sharpness)
+    entropy = entropies(logits.log_softmax(-1))
+    ordered = entropy.sort().values
+    spent = ordered.cumsum(0) - ordered
+    # Where the sum meets the bound but for rounding, either answer is right.
+    assume(not bool(((spent - bound).abs() < 1e-5 * max(1.0, bound)).any()))
+    # Of equally sure positions, whose order is anybody's, both take all or none.
+    near = (ordered[1:] - ordered[:-1]).abs() < 1e-6
+    assume(not bool((near & ((spent[1:] <= bound) != (spent[:-1] <= bound))).any()))
+
+    reference = EntropyBoundSampler(EntropyBoundSamplerConfig(bound), rows, vocab_size, 1)
+    current, guess = torch.zeros(1, rows).long(), torch.ones(1, rows).long()
+    canvas = reference.accept_canvas(current, guess, logits[None], cur_step=1)
+
+    ours = accept(entropy, guess[0] * 0, None, [slice(0, rows)], bound)
+    assert torch.equal(ours, canvas[0].bool())
+    assert bool(ours[entropy.argmin()])
+
+
+@given(
+    steps=st.integers(1, 60),
+    t_max=st.floats(0.05, 3.0),
+    t_min=st.floats(0.01, 3.0),
+)
+@cases(300)
+def test_the_temperature_is_that_of_the_reference(steps: int, t_max: float, t_min: float) -> None:
+    reference = LinearTemperatureScheduleLogitsProcessor(t_min, t_max, steps)
+    logits = torch.tensor([[1.0, -2.0, 7.0]])
+    for step in range(steps):
+        scaled = reference(torch.zeros(1, 1).long(), logits, cur_step=steps - step)
+        ours = logits / temperature(step, steps, t_max, t_min)
+        assert torch.allclose(scaled, ours)
+
+
+@given(bound=st.floats(0.001, 5), entropy=st.lists(st.floats(0, 8), min_size=1, max_size=30))
+@cases(500)
+def test_the_budget_goes_to_the_surest_positions(bound: float, entropy: list[float]) -> None:
+    values = torch.tensor(entropy)
+    accepted = within_budget(values, bound)
+    assert bool(accepted.any())
+    taken, left = values[accepted], values[~accepted]
+    assert float(taken.sum() - taken.max()) <= bound * 1.001 + 1e-5
+    if len(left):
+        assert float(left.min()) >= float(taken.max()) - 1e-6
+
+
+def runs_of_slack(tokens: Tensor, holes: list[slice]) -> set[int]:
+    """The positions of each hole's run of slack that reaches its end."""
+    tail: set[int] = set()
+    for hole in holes:
+        for i in reversed(range(hole.start, hole.stop)):
+            if int(tokens[i]) != SLACK:
+                break
+            tail.add(i)
+    return tail
+
+
+@cases(1500)
+@given(
+    seed=st.integers(0, 2**31),
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    bound=st.sampled_from([1e-4, 0.1, 1.0, 50.0]),
+)
+def test_slack_is_accepted_only_behind_accepted_text(
+    seed: int, lengths: list[int], bound: float
+) -> None:
+    n = sum(lengths)
+    ends = [sum(lengths[:i]) for i in range(len(lengths) + 1)]
+    holes = [slice(a, b) for a, b in pairwise(ends)]
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.tensor([SLACK, SLACK, 7, 8])[torch.randint(0, 4, (n,), generator=generator)]
+    entropy = torch.rand(n, generator=generator) ** 3 * 4
+
+    accepted = accept(entropy, tokens, SLACK, holes, bound)
+
+    tail = runs_of_slack(tokens, holes)
+    for hole in holes:
+        for i in range(hole.start, hole.stop):
+            if not bool(accepted[i]) or int(tokens[i]) != SLACK:
+                continue
+            assert i in tail  # never in the middle of a hole
+            assert bool(accepted[i : hole.stop].all())  # always one run
+            first = min(j for j in tail if hole.start <= j < hole.stop)
+            assert first == hole.start or bool(accepted[first - 1])  # never ahead of the text
+    text = tokens != SLACK
+    if bool(text.any()):
+        # Text is accepted as if there were no slack at all.
+        assert torch.equal(accepted[text], within_budget(entropy[text], bound))
+
+
+def test_sampling_follows_the_probabilities() -> None:
+    probabilities = torch.tensor([0.1, 0.0, 0.6, 0.3])
+    uniform = torch.arange(1000) / 1000
+    tokens = sample(probabilities.log().expand(1000, -1), uniform)
+    shares = torch.bincount(tokens, minlength=4) / 1000
+    assert torch.allclose(shares, probabilities, atol=2e-3)
+
+
+@cases(300)
+@given(
+    seed=st.integers(0, 2**31),
+    uniform=st.sampled_from([0.0, 0.5, 1 - 2**-24, 1 - 2**-12]),
+    allowed=st.lists(st.integers(0, 49), min_size=1, max_size=3),
+)
+def test_a_banned_token_is_never_drawn(seed: int, uniform: float, allowed: list[int]) -> None:
+    logits = torch.full((8, 50), -math.inf)
+    logits[:, allowed] = random_logits(seed, 8, len(allowed), 3.0)
+    tokens = sample(logits.log_softmax(-1), torch.full((8,), uniform, dtype=torch.float64))
+    assert set(tokens.tolist()) <= set(allowed)
+
+
+def test_draws_are_uniform() -> None:
+    numbers = Draws(5, CPU).uniform(3, torch.arange(200_000), Draws.TOKEN)
+    assert float(numbers.min()) >= 0
+    assert float(numbers.max()) < 1
+    assert abs(float(numbers.mean()) - 0.5) < 0.003
+    counts = torch.bincount((numbers * 64).long(), minlength=64).double()
+    expected = len(numbers) / 64
+    assert float(((counts - expected) ** 2 / expected).sum()) < 120  # chi square, 63 degrees
+
+
+@pytest.mark.parametrize("vocab_size", [1, 7, 4096, 262_144])
+def test_drawn_tokens_cover_the_vocabulary_and_no_more(vocab_size: int) -> None:
+    tokens = Draws(1, CPU).tokens(2, torch.arange(50_000), vocab_size)
+    assert int(tokens.min()) >= 0
+    assert int(tokens.max()) < vocab_size
+    mean = float(tokens.double().mean())
+    assert abs(mean - (vocab_size - 1) / 2) < 0.01 * vocab_size
+
+
+@cases(200)
+@given(seed=st.integers(0, 2**63 - 1), step=st.integers(0, 500), slots=st.permutations(range(40)))
+def test_a_draw_depends_on_its_own_slot_alone(seed: int, step: int, slots: list[int]) -> None:
+    draws = Draws(seed, CPU)
+    together = draws.uniform(step, torch.tensor(slots), Draws.TOKEN)
+    for at, slot in enumerate(slots[:5]):
+        alone = draws.uniform(step, torch.tensor([slot]), Draws.TOKEN)
+        assert float(alone) == float(together[at])
+
+
+def test_draws_of_other_seeds_passes_and_purposes_have_nothing_in_common() -> None:
+    slots = torch.arange(4000)
+    base = Draws(7, CPU).uniform(1, slots, Draws.TOKEN)
+    others = [
+        Draws(8, CPU).uniform(1, slots, Draws.TOKEN),
+        Draws(7 + 2**32, CPU).uniform(1, slots, Draws.TOKEN),
+        Draws(7, CPU).uniform(2, slots, Draws.TOKEN),
+        Draws(7, CPU).uniform(1, slots, Draws.NOISE),
+        Draws(7, CPU).uniform(1, slots + 1, Draws.TOKEN),
+    ]
+    for other in others:
+        correlation = float(torch.corrcoef(torch.stack((base, other)))[0, 1])
+        assert abs(correlation) < 0.06
+        assert float((base == other).float().mean()) < 0.01
