@@ -124,8 +124,9 @@ def export(weights: dict[str, Tensor], tokenizer: Path, out: Path) -> None:
     reference.tie_weights()
     reference.to(torch.bfloat16).save_pretrained(out)
     if tokenizer.resolve() != out.resolve():
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copyfile(tokenizer / name, out / name)
+        for name in ("tokenizer.json", "tokenizer_config.json", "infill.json"):
+            if (tokenizer / name).is_file():
+                shutil.copyfile(tokenizer / name, out / name)
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:

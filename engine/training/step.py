@@ -10,6 +10,7 @@ Shapes: B windows, N prefix tokens, K canvases a window, C canvas tokens, W slid
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -51,20 +52,10 @@ def losses(
 ) -> Losses:
     """Forward pass and losses of one batch; call `.total.backward()` on the result."""
     config = model.config
-    b, n = batch.prefix.shape
-    _, k, c = batch.canvas.shape
+    b, k, c = batch.canvas.shape
     device = batch.prefix.device
 
-    prefix_keys: list[Tensor] = []
-    prefix_values: list[Tensor] = []
-
-    def attend_prefix(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        prefix_keys.append(k)
-        prefix_values.append(v)
-        window = config.sliding_window if config.layers[layer].sliding else None
-        return _causal(q, k, v, window)
-
-    hidden = model.encode(batch.prefix, torch.arange(n, device=device), attend_prefix)
+    hidden, read_prefix = encode(model, batch.prefix)
     causal = _causal_loss(model, hidden, batch.prefix, bos_id)
 
     clean, free = batch.canvas.flatten(0, 1), batch.free.flatten(0, 1)  # [B * K, C]
@@ -79,13 +70,6 @@ def losses(
     noised = _noise(clean, free, level, config.vocab_size, generator)
     positions = start.unsqueeze(1) + torch.arange(c, device=device)
 
-    def attend_with(views: _Views) -> Attend:
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            see = _see_window if config.layers[layer].sliding else _see_all
-            return see(q, k, v, prefix_keys[layer], prefix_values[layer], views)
-
-        return attend
-
     rows = conditioned.flatten().nonzero().squeeze(-1).to(device)
     soft = torch.zeros(b * k, c, config.hidden_size, dtype=model.dtype, device=device)
     with torch.no_grad():
@@ -95,16 +79,15 @@ def losses(
         )
         coin = torch.rand(len(rows), 1, generator=generator).to(device) < 0.5
         earlier = torch.where(coin, earlier, noised[rows])
-        views = _Views(batch.start[:, half.to(device)], n, c, config)
-        first = model.decode(earlier, positions[rows], attend_with(views))
+        attend = read_prefix(batch.start[:, half.to(device)], c)
+        first = model.decode(earlier, positions[rows], attend)
         temperature = float(0.4 + 0.6 * torch.rand((), generator=generator))
         believed = (model.logits(first[free[rows]]) / temperature).softmax(-1)
         signal = model.embed(clean[rows])
         signal[free[rows]] = model.soft_embed(believed)
         soft[rows] = signal
 
-    views = _Views(batch.start, n, c, config)
-    second = model.decode(noised, positions, attend_with(views), soft)
+    second = model.decode(noised, positions, read_prefix(batch.start, c), soft)
     nats = F.cross_entropy(model.logits(second[free]), clean[free], reduction="none")
     weight = batch.weight.flatten(0, 1)[free]
     denoise = (nats * weight).sum() / weight.sum().clamp(min=1)
@@ -112,6 +95,37 @@ def losses(
         blind = (level > 0.9).to(device).expand_as(free)[free] & (clean[free] != slack_id)
         content = nats[blind].mean() if bool(blind.any()) else torch.tensor(float("nan"))
     return Losses(denoise + causal, causal.detach(), denoise.detach(), content)
+
+
+def encode(model: DiffusionGemma, prefix: Tensor) -> tuple[Tensor, Callable[[Tensor, int], Attend]]:
+    """Encodes prefixes [B, N] causally; returns their hidden rows [B, N, d] and a reader.
+
+    The reader makes the attention of canvases: given their starts [B, K] (ascending) and length C,
+    what `model.decode` needs for canvases [B * K, C] that each see the prefix up to its start.
+    """
+    config = model.config
+    keys: list[Tensor] = []
+    values: list[Tensor] = []
+
+    def attend_prefix(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        keys.append(k)
+        values.append(v)
+        window = config.sliding_window if config.layers[layer].sliding else None
+        return _causal(q, k, v, window)
+
+    n = prefix.shape[1]
+    hidden = model.encode(prefix, torch.arange(n, device=prefix.device), attend_prefix)
+
+    def read_prefix(start: Tensor, c: int) -> Attend:
+        views = _Views(start, n, c, config)
+
+        def attend_canvas(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            see = _see_window if config.layers[layer].sliding else _see_all
+            return see(q, k, v, keys[layer], values[layer], views)
+
+        return attend_canvas
+
+    return hidden, read_prefix
 
 
 def _causal_loss(model: DiffusionGemma, hidden: Tensor, prefix: Tensor, bos_id: int) -> Tensor:

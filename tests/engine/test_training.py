@@ -1,0 +1,183 @@
+"""Training: its one fused forward gives what inference gives, and a run survives being stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer, DiffusionGemmaForBlockDiffusion
+
+from engine.config import LayerConfig, ModelConfig
+from engine.engine import InfillEngine
+from engine.model import DiffusionGemma
+from engine.models.profile import EMBEDDED
+from engine.prefix_cache import PrefixCache
+from engine.tokenizer import TextTokenizer
+from engine.training.muon import MixedOptimizer, orthogonalize
+from engine.training.nano import new_model
+from engine.training.step import TensorBatch, encode, losses
+from engine.training.train import Options, Run, Team, learning_rate
+from engine.types import InfillRequest, fill_in_the_middle
+
+SLIDING = LayerConfig(True, 16, 2, 1e4, 8, 16)
+FULL = LayerConfig(False, 16, 2, 1e6, 2, 16)
+CONFIG = ModelConfig(
+    vocab_size=50,
+    hidden_size=32,
+    intermediate_size=48,
+    heads=4,
+    layers=(SLIDING, FULL, SLIDING, FULL),
+    sliding_window=16,
+    experts=4,
+    experts_per_token=2,
+    expert_size=16,
+    canvas_length=16,
+    max_positions=256,
+    norm_eps=1e-6,
+    softcap=30.0,
+    attention_bias=False,
+    bos_id=2,
+    eos_ids=(1,),
+    pad_id=0,
+)
+
+
+def _batch(windows: int, n: int, k: int, c: int, seed: int) -> TensorBatch:
+    generator = torch.Generator().manual_seed(seed)
+
+    def ids(*shape: int) -> torch.Tensor:
+        return torch.randint(4, CONFIG.vocab_size, shape, generator=generator)
+
+    start = torch.randint(1, n + 1, (windows, k), generator=generator).sort(1).values
+    free = torch.rand(windows, k, c, generator=generator) < 0.5
+    return TensorBatch(ids(windows, n), ids(windows, k, c), start, free, free.float())
+
+
+@pytest.mark.parametrize("n", [12, 48, 64, 70])
+def test_fused_forward_is_what_inference_computes(n: int) -> None:
+    model = new_model(CONFIG, seed=n).eval()
+    batch = _batch(windows=2, n=n, k=5, c=8, seed=n)
+    with torch.no_grad():
+        hidden, reader = encode(model, batch.prefix)
+        start = batch.start.flatten()
+        positions = start.unsqueeze(1) + torch.arange(8)
+        canvas = batch.canvas.flatten(0, 1)
+        soft = model.embed(canvas.flip(1))
+        fused = model.decode(canvas, positions, reader(batch.start, 8), soft)
+        for row in range(10):
+            window = row // 5
+            cache = PrefixCache(model)
+            plain = cache.extend(batch.prefix[window, : int(start[row])].tolist())
+            torch.testing.assert_close(hidden[window, : len(plain)], plain, atol=2e-5, rtol=1e-4)
+            alone = cache.canvas(canvas[row], soft[row])
+            torch.testing.assert_close(fused[row], alone, atol=2e-5, rtol=1e-4)
+
+
+def test_a_canvas_does_not_see_what_follows_its_start() -> None:
+    model = new_model(CONFIG, seed=0).eval()
+    batch = _batch(windows=1, n=32, k=2, c=8, seed=1)
+    batch = dataclasses.replace(batch, start=torch.tensor([[10, 20]]))
+    changed = batch.prefix.clone()
+    changed[0, 10:] = 7
+    outs: list[torch.Tensor] = []
+    for prefix in (batch.prefix, changed):
+        _, reader = encode(model, prefix)
+        positions = batch.start.flatten().unsqueeze(1) + torch.arange(8)
+        canvas = batch.canvas.flatten(0, 1)
+        outs.append(model.decode(canvas, positions, reader(batch.start, 8)))
+    assert torch.allclose(outs[0][0], outs[1][0], atol=1e-6)
+    assert not torch.allclose(outs[0][1], outs[1][1], atol=1e-3)
+
+
+def test_clamped_slots_are_not_scored() -> None:
+    """Nothing that is clamped is a target, so another clamped token there changes no target."""
+    model = new_model(CONFIG, seed=3)
+    batch = _batch(windows=2, n=32, k=4, c=8, seed=3)
+    none_free = dataclasses.replace(batch, free=torch.zeros_like(batch.free))
+    none_free.free[0, 0, 0] = True
+    weight = none_free.free.float()
+    only = dataclasses.replace(none_free, weight=weight)
+    result = losses(model, only, torch.Generator().manual_seed(0), bos_id=2, slack_id=3)
+    assert torch.isfinite(result.total)
+    assert 0 < float(result.denoise) < 40
+
+
+def test_it_learns() -> None:
+    """Twenty steps on one batch bring both losses well below where they began."""
+    torch.manual_seed(0)
+    model = new_model(CONFIG, seed=4)
+    optimizer = MixedOptimizer(model, muon_lr=0.02, adam_lr=0.01)
+    batch = _batch(windows=2, n=32, k=4, c=8, seed=4)
+    seen: list[tuple[float, float]] = []
+    for _ in range(20):
+        result = losses(model, batch, torch.Generator().manual_seed(5), bos_id=2, slack_id=3)
+        result.total.backward()
+        optimizer.step(1.0)
+        seen.append((float(result.causal), float(result.denoise)))
+    assert seen[-1][0] < 0.7 * seen[0][0]
+    assert seen[-1][1] < 0.9 * seen[0][1]
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (32, 8), (8, 32), (3, 8, 24)])
+def test_muon_makes_updates_nearly_orthogonal(shape: tuple[int, ...]) -> None:
+    matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+    values = torch.linalg.svdvals(orthogonalize(matrix).float())
+    assert values.min() > 0.4
+    assert values.max() < 1.4
+
+
+def test_learning_rate_warms_up_holds_and_falls_to_nothing() -> None:
+    assert learning_rate(0, 0.0, 100.0) < 0.05
+    assert learning_rate(500, 30.0, 100.0) == 1.0
+    assert 0.0 < learning_rate(500, 90.0, 100.0) < 0.5
+    assert learning_rate(500, 100.0, 100.0) == 0.0
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus folder made of this project's own source."""
+    folder = tmp_path_factory.mktemp("corpus")
+    tokenizer = TextTokenizer.load(EMBEDDED)
+    files = sorted((Path(__file__).parents[2] / "engine").glob("*.py"))
+    documents = [tokenizer.encode(file.read_text(encoding="utf-8")) for file in files]
+    for split, part in (("train", documents), ("valid", documents[:3])):
+        np.concatenate([np.array(d, np.uint16) for d in part]).tofile(folder / f"{split}.bin")
+        starts = np.cumsum([0, *(len(d) for d in part)])
+        np.save(folder / f"{split}.idx.npy", starts.astype(np.int64))
+    return folder
+
+
+def test_a_stopped_run_goes_on_and_its_model_loads(corpus: Path, tmp_path: Path) -> None:
+    options = Options(
+        data=corpus, out=tmp_path / "run", tokenizer=EMBEDDED, minutes=1e-4, windows=1
+    )
+    alone = Team(0, 1)
+    Run(options, alone).train()
+    meta = json.loads((options.out / "state.json").read_text())
+    assert meta["steps"] >= 1
+
+    resumed = Run(dataclasses.replace(options, minutes=meta["minutes"] + 1e-4), alone)
+    assert resumed.steps == meta["steps"]
+    assert resumed.spent == meta["minutes"]
+    resumed.train()
+    records = [json.loads(line) for line in (options.out / "log.jsonl").open()]
+    steps = [record["step"] for record in records if not record.get("final")]
+    assert steps == list(range(1, resumed.steps + 1))
+
+    model = options.out / "model"
+    reference, report = DiffusionGemmaForBlockDiffusion.from_pretrained(
+        model, output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert (
+        AutoTokenizer.from_pretrained(model).bos_token_id
+        == reference.config.text_config.bos_token_id
+    )
+    engine = InfillEngine.load(str(model))
+    assert isinstance(engine.model, DiffusionGemma)
+    assert engine.fill(InfillRequest(fill_in_the_middle("x = ", "\n", 4))).steps >= 1
