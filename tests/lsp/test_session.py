@@ -56,7 +56,10 @@ async def test_a_warm_up_that_fails_is_told(error: Exception) -> None:
             raise error
 
     client = await connected(lambda settings: Cold())
-    await asyncio.sleep(0.1)
+    for _ in range(500):
+        await asyncio.sleep(0.01)
+        if client.shown:
+            break
     assert len(client.shown) == 1
     assert await client.request(*completion(URI, 0, 4)) != []
     assert (await client.request("diffgemma/status"))["state"] == "ready"
