@@ -35,7 +35,7 @@ def pick_device(name: str | None) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"device {name!r} can't be used: {reason}") from error
     return device
@@ -163,5 +163,5 @@ def to_reference_state(model: DiffusionGemma) -> dict[str, Tensor]:
         else:
             state[_DECODER + own] = tensor
         if own.startswith("layers.") and own.endswith(".bias"):
-            state[_ENCODER + own] = tensor  # transformers does not tie biases
+            state[_ENCODER + own] = tensor.clone()  # transformers does not tie biases
     return state

@@ -1,0 +1,189 @@
+"""config.json, infill.json and where a model is looked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+
+from engine.config import load_config, parse_config
+from engine.errors import ModelError
+from engine.models.locate import locate
+from engine.models.profile import EMBEDDED, Sampling, load_profile
+from engine.types import SamplingParams
+from tests.engine.tiny import tiny_config
+
+
+def without(name: str) -> dict[str, Any]:
+    config = tiny_config()
+    del config["text_config"][name]
+    return config
+
+
+def one_line(error: pytest.ExceptionInfo[ModelError]) -> bool:
+    return len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        [],
+        "diffusion_gemma",
+        {},
+        {"model_type": "llama"},
+        {"model_type": "diffusion_gemma"},
+        {"model_type": "diffusion_gemma", "text_config": []},
+        {"model_type": "diffusion_gemma", "text_config": {}},
+        without("vocab_size"),
+        without("num_experts"),
+        without("num_hidden_layers"),
+        tiny_config(num_experts=None),
+        tiny_config(hidden_size="32"),
+        tiny_config(num_hidden_layers=0, layer_types=[]),
+        tiny_config(layer_types=["full_attention"]),
+        tiny_config(top_k_experts=5),
+        tiny_config(num_key_value_heads=3),
+        tiny_config(head_dim=7),
+        tiny_config(hidden_activation="silu"),
+        tiny_config(use_bidirectional_attention="all"),
+        tiny_config(rope_parameters={"full_attention": {"rope_type": "yarn", "rope_theta": 1.0}}),
+        tiny_config(rope_parameters={"full_attention": 3}),
+        {**tiny_config(), "quantization_config": {"quant_method": "fp8"}},
+        {**tiny_config(), "tie_word_embeddings": False},
+    ],
+)
+def test_a_config_that_can_not_be_used_is_a_model_error_of_one_line(config: Any) -> None:
+    with pytest.raises(ModelError) as error:
+        parse_config(config)
+    assert one_line(error)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"\xff\xfe", b"null", b"[1]"])
+def test_a_config_file_that_can_not_be_read_is_a_model_error(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ModelError) as error:
+        load_config(tmp_path)
+    assert one_line(error)
+
+
+def test_both_spellings_of_a_layers_own_sizes_mean_the_same() -> None:
+    old = tiny_config(global_head_dim=32, num_global_key_value_heads=1)
+    new = tiny_config(per_layer_config={"1": {"head_dim": 32, "num_key_value_heads": 1}})
+    del new["text_config"]["global_head_dim"]
+    # The last layer is always a full one.
+    new["text_config"]["per_layer_config"]["2"] = {"head_dim": 32, "num_key_value_heads": 1}
+    assert parse_config(old) == parse_config(new)
+    assert [layer.sliding for layer in parse_config(old).layers] == [True, False, False]
+
+
+def test_defaults_are_those_of_transformers() -> None:
+    from transformers import DiffusionGemmaConfig
+
+    bare = tiny_config()
+    for name in ("layer_types", "head_dim", "global_head_dim", "sliding_window"):
+        del bare["text_config"][name]
+    bare["text_config"]["num_hidden_layers"] = 7
+    written = json.loads(DiffusionGemmaConfig(**bare).to_json_string(use_diff=False))
+    assert parse_config(bare) == parse_config(written)
+
+
+def test_a_checkpoint_without_a_profile_gets_one_that_fits() -> None:
+    config = parse_config(tiny_config(canvas_length=64, max_position_embeddings=1000))
+    profile = load_profile(Path("/models/some-model"), config)
+    assert profile.name == "some-model"
+    assert profile.canvas == 64
+    assert profile.context + profile.canvas <= 1000
+    assert profile.hole + profile.suffix <= profile.canvas
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "null",
+        '"x"',
+        "{}",
+        '{"name": "x", "unknown": 1}',
+        '{"name": "x", "can": 5}',
+        '{"name": "x", "sampling": {"heat": 1}}',
+        '{"name": "x", "sampling": []}',
+    ],
+)
+def test_a_broken_profile_is_a_model_error_of_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "infill.json").write_text(content)
+    with pytest.raises(ModelError) as error:
+        load_profile(tmp_path, parse_config(tiny_config()))
+    assert one_line(error)
+
+
+def test_what_a_request_says_comes_before_the_profile() -> None:
+    sampling = Sampling(max_steps=9, t_max=0.7)
+    assert sampling.override(SamplingParams()) == sampling
+    changed = sampling.override(SamplingParams(max_steps=3, stability=0))
+    assert changed == Sampling(max_steps=3, t_max=0.7, stability=0)
+
+
+def test_no_name_is_the_embedded_model() -> None:
+    assert locate(None) == EMBEDDED
+
+
+def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+    assert locate(str(tmp_path)) == tmp_path
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nothing-here", "./no/such", "/no/such/folder", "a/b/c", "~nobody-at-all/x", "x" * 5000],
+)
+def test_what_is_no_model_is_a_model_error_without_network(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*args: Any, **more: Any) -> str:
+        raise AssertionError("nothing of this kind may be looked for on the hub")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    with pytest.raises(ModelError) as error:
+        locate(name)
+    assert one_line(error)
+
+
+def test_a_file_is_not_a_model(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"")
+    with pytest.raises(ModelError, match="folder"):
+        locate(str(file))
+
+
+def test_a_hub_name_without_network_is_a_model_error_of_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fetch(*args: Any, **more: Any) -> str:
+        raise OSError("no route to host\n\nmany more lines")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    with pytest.raises(ModelError, match="owner/name can't be fetched: no route") as error:
+        locate("owner/name")
+    assert one_line(error)
+
+
+def test_a_model_on_disk_is_not_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[bool] = []
+
+    def fetch(name: str, local_files_only: bool = False, **more: Any) -> str:
+        asked.append(local_files_only)
+        assert not any("py" in pattern for pattern in more["allow_patterns"])
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    assert locate("owner/name") == tmp_path
+    assert asked == [True]
