@@ -16,7 +16,6 @@ from engine.model import Attention, DiffusionGemma, Layer
 
 BOS, EOS, PAD, SLACK = 2, 1, 0, 3
 CONTEXT = 1024
-CANVAS = 64
 
 NANO: dict[str, Any] = {
     "architectures": ["DiffusionGemmaForBlockDiffusion"],

@@ -30,6 +30,7 @@ from engine.training.dataset import Batches
 from engine.training.muon import MixedOptimizer
 from engine.training.nano import (
     BOS,
+    CONTEXT,
     SLACK,
     export,
     load_tensors,
@@ -54,6 +55,7 @@ class Options:
     tokenizer: Path
     minutes: float
     windows: int = 4
+    context: int = CONTEXT
     save_every: float = 5.0
     muon_lr: float = 0.02
     adam_lr: float = 0.004
@@ -108,9 +110,11 @@ class Run:
         self.spent = 0.0
         self._mark = time.perf_counter()
         tokenizer = Tokenizer.from_file(str(options.tokenizer / "tokenizer.json"))
-        size = options.windows
-        self.batches = Batches(options.data, tokenizer, options.seed, windows=size)
-        self.validation = Batches(options.data, tokenizer, 0, windows=size, split="valid")
+        self.batches = Batches(
+            options.data, tokenizer, options.seed, windows=options.windows, prefix=options.context
+        )
+        # Always of the same shape, so that figures can be compared over a run's stages.
+        self.validation = Batches(options.data, tokenizer, 0, windows=4, split="valid")
         options.out.mkdir(parents=True, exist_ok=True)
         if (options.out / "state.json").exists():
             self._resume()
@@ -252,6 +256,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, default=Path("engine/weights/nano"))
     parser.add_argument("--minutes", type=float, required=True, help="training time in all")
     parser.add_argument("--windows", type=int, default=4, help="windows of context in a step")
+    parser.add_argument("--context", type=int, default=CONTEXT, help="prefix tokens of a window")
     parser.add_argument("--save-every", type=float, default=5.0, help="minutes")
     parser.add_argument("--muon-lr", type=float, default=0.02)
     parser.add_argument("--adam-lr", type=float, default=0.004)
