@@ -31,8 +31,9 @@ class Denoiser(Protocol):
         """Canvas ids [T], soft embeddings [T, d], free bool [T] -> logits [n, V] in float32."""
         ...
 
-    def condition(self, ids: Tensor, probs: Tensor, free: Tensor) -> Tensor:
-        """Soft embeddings [T, d]: clamped slots as themselves, free ones by `probs` [n, V]."""
+    def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
+        """Soft embeddings [T, d] of canvas ids [T]: the slots in `open_slots` (bool [T], n of
+        them) as `probs` [n, V] has it, all others as the tokens that they hold."""
         ...
 
 
@@ -138,9 +139,12 @@ def denoise(
         if done:
             return
         history = [*history, best][-max(1, sampling.stability) :]
-        soft = model.condition(canvas.ids, log_probs.exp(), canvas.free)
         share = schedule.strength * (planned - step - 1) / planned
         noisy = _advance(canvas, slots, tokens, accepted, log_probs, share, draws, counter)
+        believed = noisy if sampling.accepted_as_tokens else torch.ones_like(noisy)
+        open_slots = canvas.free.clone()
+        open_slots[slots] = believed
+        soft = model.condition(canvas.ids, log_probs[believed].exp(), open_slots)
 
 
 def _best(canvas: Canvas, slots: Tensor, log_probs: Tensor, accepted: Tensor) -> Tensor:

@@ -54,10 +54,10 @@ class BoundModel:
         """One decoder pass; the head runs on free rows only."""
         return self.model.logits(self.cache.canvas(ids, soft)[free])
 
-    def condition(self, ids: Tensor, probs: Tensor, free: Tensor) -> Tensor:
+    def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
         """A clamp conditions as itself: the embedding of its token."""
         soft = self.model.embed(ids)
-        soft[free] = self.model.soft_embed(probs)
+        soft[open_slots] = self.model.soft_embed(probs)
         return soft
 
 

@@ -20,7 +20,11 @@ EMBEDDED = Path(__file__).resolve().parent.parent / "weights" / "nano"
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """SamplingParams with nothing left open; see there for the meaning and units."""
+    """SamplingParams with nothing left open; see there for the meaning and units.
+
+    accepted_as_tokens: what a pass accepted conditions the next one as the token that it is, and
+        not as the belief that it was drawn from; for models trained so.
+    """
 
     max_steps: int = 48
     entropy_bound: float = 0.1
@@ -28,6 +32,7 @@ class Sampling:
     t_min: float = 0.4
     stability: int = 1
     confidence: float = 0.005
+    accepted_as_tokens: bool = False
 
     def override(self, params: SamplingParams) -> Sampling:
         """These values, except where `params` says otherwise."""

@@ -1,9 +1,12 @@
 """One training step: a long causal prefix and many canvases that each continue a part of it.
 
 The prefix is encoded once, with a loss on every next token. Each canvas attends to the prefix up
-to where it starts, and to itself in both directions, exactly as at inference. Source of the
-objective: Google's fine-tuning recipe for DiffusionGemma (uniform noise, one noise level per
-example, self-conditioning with probability one half, plain cross entropy, encoder loss beside it).
+to where it starts, and to itself in both directions, exactly as at inference.
+
+The objective is that of Google's fine-tuning recipe for DiffusionGemma (uniform noise, one noise
+level per example, self-conditioning with probability one half, plain cross entropy, encoder loss
+beside it), with what makes a small model's training look like its fills: a canvas without a signal
+is mostly noise throughout, and the signal of one in the middle tells accepted tokens from noise.
 
 Shapes: B windows, N prefix tokens, K canvases a window, C canvas tokens, W sliding window.
 """
@@ -35,7 +38,7 @@ class TensorBatch:
 @dataclass(frozen=True, slots=True)
 class Losses:
     """Nats. causal: a prefix token; denoise: a weighted hole slot; content: an unweighted
-    hole token that is not slack, of canvases that were noised by more than 90%."""
+    hole token that is not slack, of canvases that were noise throughout."""
 
     total: Tensor
     causal: Tensor
@@ -60,31 +63,32 @@ def losses(
 
     clean, free = batch.canvas.flatten(0, 1), batch.free.flatten(0, 1)  # [B * K, C]
     start = batch.start.flatten()
-    # Half of each window's canvases are conditioned on what a first pass believed about them. The
-    # others are as they are before the first pass of a fill: mostly noise throughout.
+    # Half of each window's canvases are as in the middle of a fill, conditioned on an earlier pass.
+    # The others are as before the first pass of one: mostly noise throughout.
     half = torch.randperm(k, generator=generator)[: k // 2].sort().values
     conditioned = torch.zeros(b, k, 1, dtype=torch.bool)
     conditioned[:, half] = True
     conditioned = conditioned.flatten(0, 1)
-    level = _levels(conditioned, generator)
-    noised = _noise(clean, free, level, config.vocab_size, generator)
+    hit = _hits(free, conditioned, generator)
+    noised = _noise(clean, hit, config.vocab_size, generator)
     positions = start.unsqueeze(1) + torch.arange(c, device=device)
 
     rows = conditioned.flatten().nonzero().squeeze(-1).to(device)
     soft = torch.zeros(b * k, c, config.hidden_size, dtype=model.dtype, device=device)
     with torch.no_grad():
-        # What it believed of the same canvas, or of one that was still all noise.
-        earlier = _noise(
-            clean[rows], free[rows], torch.ones(len(rows), 1), config.vocab_size, generator
-        )
+        # The earlier pass saw the same canvas, or one that was still all noise.
         coin = torch.rand(len(rows), 1, generator=generator).to(device) < 0.5
-        earlier = torch.where(coin, earlier, noised[rows])
+        blank = _noise(clean[rows], free[rows], config.vocab_size, generator)
         attend = read_prefix(batch.start[:, half.to(device)], c)
-        first = model.decode(earlier, positions[rows], attend)
+        first = model.decode(torch.where(coin, blank, noised[rows]), positions[rows], attend)
         temperature = float(0.4 + 0.6 * torch.rand((), generator=generator))
         believed = (model.logits(first[free[rows]]) / temperature).softmax(-1)
-        signal = model.embed(clean[rows])
-        signal[free[rows]] = model.soft_embed(believed)
+        noised[rows] = _mistakes(
+            noised[rows], free[rows] & ~hit[rows], free[rows], believed, generator
+        )
+        # Noise conditions as what was believed of it; what was accepted, and clamps, as themselves.
+        signal = model.embed(noised[rows])
+        signal[hit[rows]] = model.soft_embed(believed[hit[rows][free[rows]]])
         soft[rows] = signal
 
     second = model.decode(noised, positions, read_prefix(batch.start, c), soft)
@@ -92,7 +96,8 @@ def losses(
     weight = batch.weight.flatten(0, 1)[free]
     denoise = (nats * weight).sum() / weight.sum().clamp(min=1)
     with torch.no_grad():
-        blind = (level > 0.9).to(device).expand_as(free)[free] & (clean[free] != slack_id)
+        everything = (hit == free).all(-1, keepdim=True).expand_as(free)
+        blind = everything[free] & (clean[free] != slack_id)
         content = nats[blind].mean() if bool(blind.any()) else torch.tensor(float("nan"))
     return Losses(denoise + causal, causal.detach(), denoise.detach(), content)
 
@@ -136,26 +141,45 @@ def _causal_loss(model: DiffusionGemma, hidden: Tensor, prefix: Tensor, bos_id: 
     return (nats * inside).sum() / inside.sum()
 
 
-def _levels(conditioned: Tensor, generator: torch.Generator) -> Tensor:
-    """How much of each canvas is noised, [canvases, 1] in (0, 1].
+def _hits(free: Tensor, conditioned: Tensor, generator: torch.Generator) -> Tensor:
+    """Which free slots are noised, bool [canvases, C]. `conditioned` is bool [canvases, 1].
 
-    A fill begins without a signal and with noise throughout, and every later pass has a signal: so
-    most of what is not `conditioned` (bool [canvases, 1]) is noise throughout, and the rest is at
-    any level.
+    A fill begins with noise throughout and without a signal, so most of what is not conditioned is
+    noised throughout. The rest is noised at random slots with one probability a canvas; or, since
+    a fill settles from the left more often than not, everything from some slot on.
     """
-    level = torch.rand(conditioned.shape, generator=generator) * 0.999 + 0.001
-    first = ~conditioned & (torch.rand(conditioned.shape, generator=generator) < 0.7)
-    return torch.where(first, 1.0, level)
+    shape = conditioned.shape
+    level = torch.rand(shape, generator=generator) * 0.999 + 0.001
+    level = torch.where(~conditioned & (torch.rand(shape, generator=generator) < 0.7), 1.0, level)
+    scattered = torch.rand(free.shape, generator=generator) < level
+    rank = free.cpu().long().cumsum(-1) - 1
+    from_left = rank >= (torch.rand(shape, generator=generator) * free.cpu().sum(-1, keepdim=True))
+    ordered = conditioned & (torch.rand(shape, generator=generator) < 0.5)
+    return free & torch.where(ordered, from_left, scattered).to(free.device)
 
 
-def _noise(
-    clean: Tensor, free: Tensor, level: Tensor, vocab_size: int, generator: torch.Generator
-) -> Tensor:
-    """Replaces each free token, with its canvas' probability, by one drawn from all tokens."""
-    hit = torch.rand(clean.shape, generator=generator) < level
+def _noise(clean: Tensor, hit: Tensor, vocab_size: int, generator: torch.Generator) -> Tensor:
+    """Replaces the tokens at `hit` by ones drawn from the whole vocabulary."""
     random = torch.randint(0, vocab_size, clean.shape, generator=generator)
-    device = clean.device
-    return torch.where(free & hit.to(device), random.to(device), clean)
+    return torch.where(hit, random.to(clean.device), clean)
+
+
+def _mistakes(
+    noised: Tensor, accepted: Tensor, free: Tensor, believed: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Replaces a few accepted tokens by what the earlier pass might have taken instead.
+
+    So the model learns to doubt what was accepted: one canvas in two has mistakes, at a tenth of
+    its accepted slots. believed: probabilities [free slots, V].
+    """
+    share = 0.1 * (torch.rand(noised.shape[0], 1, generator=generator) < 0.5)
+    wrong = (torch.rand(noised.shape, generator=generator) < share).to(noised.device) & accepted
+    seed = int(torch.randint(2**31, (), generator=generator))
+    draw = torch.Generator(noised.device).manual_seed(seed)
+    out = noised.clone()
+    if bool(wrong.any()):
+        out[wrong] = torch.multinomial(believed[wrong[free]], 1, generator=draw).squeeze(-1)
+    return out
 
 
 class _Views:
