@@ -40,11 +40,20 @@ SLOW_FILL_MS = 2000.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. advice: what to do; None when all is well."""
+    """One line of the report.
+
+    advice: what to do; None when all is well.
+    serious: whether what the advice is for counts as a problem; slow is not broken.
+    """
 
     subject: str
     value: str
     advice: str | None = None
+    serious: bool = True
+
+    @property
+    def is_problem(self) -> bool:
+        return self.advice is not None and self.serious
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -69,13 +78,13 @@ def run(arguments: argparse.Namespace) -> int:
     for finding in asyncio.run(_engine(arguments)):
         findings.append(finding)
         _print(console, finding)
-    problems = sum(finding.advice is not None for finding in findings)
+    problems = sum(finding.is_problem for finding in findings)
     console.print(f"\n{problems} problem{'s'[: problems != 1]}" if problems else "\nAll is well.")
     return 1 if problems else 0
 
 
 def _print(console: Console, finding: Finding) -> None:
-    mark = "[green]✓[/]" if finding.advice is None else "[red]✗[/]"
+    mark = "[red]✗[/]" if finding.is_problem else "[green]✓[/]"
     console.print(f"{mark} [bold]{finding.subject:<14}[/] {escape(finding.value)}")
     if finding.advice:
         console.print(f"  {'':<14} [yellow]→ {escape(finding.advice)}[/]")
@@ -201,4 +210,5 @@ def _speed(ms: float, text: str) -> Finding:
     value = f"{ms:.0f} ms for {text!r}"
     if ms <= SLOW_FILL_MS:
         return Finding("warm fill", value)
-    return Finding("warm fill", value, "slow: is the machine busy? A smaller model is faster")
+    advice = "slow: is the machine busy? A smaller model is faster"
+    return Finding("warm fill", value, advice, serious=False)
