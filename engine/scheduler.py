@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-from engine import failures
+import engine.failures as failures
 from engine.errors import (
     BadRequest,
     Cancelled,

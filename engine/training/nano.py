@@ -121,7 +121,7 @@ def export(weights: dict[str, Tensor], tokenizer: Path, out: Path) -> None:
     if result.unexpected_keys:
         raise ValueError(f"transformers does not know {result.unexpected_keys[:3]}")
     reference.tie_weights()
-    reference.to(torch.bfloat16).save_pretrained(out)
+    reference.bfloat16().save_pretrained(out)
     if tokenizer.resolve() != out.resolve():
         for name in ("tokenizer.json", "tokenizer_config.json", "infill.json"):
             if (tokenizer / name).is_file():
