@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -160,13 +161,17 @@ Script = Callable[[int, Tensor, Tensor], Tensor]
 """(number of the call, canvas ids [T], slots that are asked for [n]) -> logits [n, V]."""
 
 
+@cache
+def _pool(vocab_size: int) -> Tensor:
+    return torch.randn(257, vocab_size, generator=torch.Generator().manual_seed(vocab_size))
+
+
 def random_script(vocab_size: int, seed: int = 0, sharpness: float = 4.0) -> Script:
-    """Other random logits in every call."""
+    """Other random logits in every call and at every slot, from a pool: drawing them is slow."""
+    pool = _pool(vocab_size)
 
     def script(call: int, ids: Tensor, slots: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + call)
-        logits = torch.randn(len(ids), vocab_size, generator=generator) * sharpness
-        return logits[slots]
+        return pool[(slots * 7 + call * 29 + seed * 11) % len(pool)] * sharpness
 
     return script
 
@@ -234,12 +239,12 @@ def fake_engine(
     script: Script | None = None,
     tokenizer: TextTokenizer | None = None,
     canvas_length: int = 32,
+    vocab_size: int | None = None,
     **profile: Any,
 ) -> tuple[InfillEngine, FakeModel]:
     """An engine on a fake model, and the fake that recorded every pass."""
-    data = tiny_config(canvas_length=canvas_length)
-    config = parse_config(data)
-    bare = ModelConfig(**{**{f: getattr(config, f) for f in config.__slots__}, "layers": ()})
+    config = parse_config(tiny_config(canvas_length=canvas_length))
+    bare = replace(config, layers=(), vocab_size=vocab_size or config.vocab_size)
     model = FakeModel(bare, script or random_script(config.vocab_size))
     as_model: Any = model
     return InfillEngine(as_model, tokenizer or tiny_tokenizer(), tiny_profile(**profile)), model
@@ -267,7 +272,7 @@ class FakeDenoiser:
         self.soft.append(soft)
         return self.script(len(self.ids), ids, free.nonzero().squeeze(-1))
 
-    def condition(self, ids: Tensor, probs: Tensor, free: Tensor) -> Tensor:
+    def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
         soft = torch.nn.functional.one_hot(ids, self.vocab_size).float()
-        soft[free] = probs
+        soft[open_slots] = probs
         return soft
