@@ -35,13 +35,13 @@ def locate(model: str | None) -> Path:
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_WANTED, local_files_only=True))
-    except Exception:  # not on disk yet: the next call fetches it or says why not
-        pass
-    try:
-        return Path(snapshot_download(name, allow_patterns=_WANTED))
-    except Exception as error:
+        try:
+            return Path(snapshot_download(name, allow_patterns=_WANTED, local_files_only=True))
+        except LocalEntryNotFoundError:
+            return Path(snapshot_download(name, allow_patterns=_WANTED))
+    except Exception as error:  # of the hub, of HTTP, of the disk: all mean the same here
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(f"{name} can't be fetched: {reason}") from error
