@@ -121,9 +121,17 @@ def denoise(
         log_probs = (raw / heat).log_softmax(-1)
         entropy = entropies(log_probs)
         tokens = sample(log_probs, draws.uniform(counter, slots, Draws.TOKEN))
-        accepted = accept(entropy, tokens, canvas.slack, local, sampling.entropy_bound)
+        agreed = torch.zeros_like(noisy)
+        if sampling.accepted_as_tokens:
+            agreed = _agreed(canvas, slots, local, log_probs, noisy)
+        tokens = torch.where(agreed, canvas.ids[slots], tokens)
+        cost = entropy.masked_fill(agreed, 0.0)
+        accepted, tokens = accept(cost, tokens, canvas.slack, local, sampling.entropy_bound)
+        accepted |= agreed
 
         best = _best(canvas, slots, log_probs, accepted)
+        if sampling.accepted_as_tokens:
+            best = torch.where(accepted, tokens, best)
         certainty = raw.log_softmax(-1).gather(1, best.unsqueeze(1)).squeeze(1).exp()
         mean_entropy = float(entropy.mean())
         stable = sampling.stability == 0 or (
@@ -131,7 +139,7 @@ def denoise(
             and all(torch.equal(best, old) for old in history[-sampling.stability :])
         )
         done = None
-        if stable and mean_entropy < sampling.confidence:
+        if stable and (mean_entropy < sampling.confidence or bool(agreed.all())):
             done = "settled"
         elif step + 1 == planned:
             done = "steps"
@@ -145,6 +153,25 @@ def denoise(
         open_slots = canvas.free.clone()
         open_slots[slots] = believed
         soft = model.condition(canvas.ids, log_probs[believed].exp(), open_slots)
+
+
+def _agreed(
+    canvas: Canvas, slots: Tensor, local: list[slice], log_probs: Tensor, noisy: Tensor
+) -> Tensor:
+    """Which free slots [n] hold a token that was decided and that the model would choose again.
+
+    They stay at no cost: the budget bounds what is decided blindly side by side in one pass, and
+    these are decided already. A small model is never so sure of them that it would not matter.
+    """
+    current = canvas.ids[slots]
+    agreed = ~noisy & (log_probs.argmax(-1) == current)
+    for hole in local:
+        # A hole's end is one decision: the slack behind the first one stands and falls with it.
+        slack = (~noisy[hole] & (current[hole] == canvas.slack)).nonzero()
+        if canvas.slack is not None and len(slack):
+            first = hole.start + int(slack[0])
+            agreed[first : hole.stop] = agreed[first].clone()
+    return agreed
 
 
 def _best(canvas: Canvas, slots: Tensor, log_probs: Tensor, accepted: Tensor) -> Tensor:

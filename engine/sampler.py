@@ -39,30 +39,29 @@ def within_budget(entropy: Tensor, bound: float) -> Tensor:
 
 def accept(
     entropy: Tensor, tokens: Tensor, slack: int | None, holes: list[slice], bound: float
-) -> Tensor:
-    """Which of the sampled `tokens` [n] are kept in this pass, as bool [n].
+) -> tuple[Tensor, Tensor]:
+    """Which of the sampled `tokens` [n] are kept in this pass, as bool [n], and the tokens.
 
-    Slack is the easiest token to predict: accepted like any other it would fill every hole. It is
-    kept only as a run that reaches the hole's end and whose left neighbour is kept; and it spends
-    no budget before the text does. `holes` are the slices of the free positions that form a hole.
+    Slack is the easiest token to predict: accepted like any other it would fill every hole. One
+    ends a hole only where all the text before it in the hole is kept, and if it is no less sure
+    than what is kept anyway; then the rest of the hole is slack, whatever was sampled there. It
+    spends nothing of the text's budget. `holes` are the slices of the free positions that form one.
     """
     if slack is None:
-        return within_budget(entropy, bound)
-    is_slack = tokens == slack
-    accepted = torch.zeros_like(is_slack)
-    text = ~is_slack
+        return within_budget(entropy, bound), tokens
+    text = tokens != slack
+    accepted = torch.zeros_like(text)
+    limit = float("inf")
     if bool(text.any()):
         accepted[text] = within_budget(entropy[text], bound)
+        limit = max(bound, float(entropy[accepted].max()))
+    tokens = tokens.clone()
     for hole in holes:
-        run = int(is_slack[hole].flip(0).long().cumprod(0).sum())
-        first = hole.stop - run
-        if run and (first == hole.start or bool(accepted[first - 1])):
-            accepted[first : hole.stop] = within_budget(entropy[first : hole.stop], bound)
-            # Kept slack has to stay one run: what is right of a rejected one stays, what is left
-            # of it is still being decided.
-            kept = accepted[first : hole.stop].flip(0).long().cumprod(0).flip(0).bool()
-            accepted[first : hole.stop] = kept
-    return accepted
+        end = hole.start + int(accepted[hole].long().cumprod(0).sum())
+        if end < hole.stop and not bool(text[end]) and float(entropy[end]) <= limit:
+            accepted[end : hole.stop] = True
+            tokens[end : hole.stop] = slack
+    return accepted, tokens
 
 
 def sample(log_probs: Tensor, uniform: Tensor) -> Tensor:

@@ -22,8 +22,9 @@ EMBEDDED = Path(__file__).resolve().parent.parent / "weights" / "nano"
 class Sampling:
     """SamplingParams with nothing left open; see there for the meaning and units.
 
-    accepted_as_tokens: what a pass accepted conditions the next one as the token that it is, and
-        not as the belief that it was drawn from; for models trained so.
+    accepted_as_tokens: for models trained so. What a pass accepted conditions the next one as the
+        token that it is, not as the belief that it was drawn from; it stays at no cost for as long
+        as the model agrees, and a canvas on which it agrees to everything is settled.
     """
 
     max_steps: int = 48

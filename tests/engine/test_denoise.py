@@ -168,7 +168,7 @@ def test_a_step_without_clamps_is_that_of_the_reference(
     accepted = reference.accept_canvas(model.ids[0][None], guess[None], logits[None], 2)
     mask = reference.accepted_token_mask
     assert mask is not None
-    ours = accept(entropy, guess, None, [slice(0, length)], sampling.entropy_bound)
+    ours, _ = accept(entropy, guess, None, [slice(0, length)], sampling.entropy_bound)
     assert torch.equal(mask[0], ours)
     assert torch.equal(model.ids[1], reference.renoise_canvas(accepted, 2)[0])
 

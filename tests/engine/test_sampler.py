@@ -55,7 +55,7 @@ def test_what_is_accepted_is_what_the_reference_accepts(
     current, guess = torch.zeros(1, rows).long(), torch.ones(1, rows).long()
     canvas = reference.accept_canvas(current, guess, logits[None], cur_step=1)
 
-    ours = accept(entropy, guess[0] * 0, None, [slice(0, rows)], bound)
+    ours, _ = accept(entropy, guess[0] * 0, None, [slice(0, rows)], bound)
     assert torch.equal(ours, canvas[0].bool())
     assert bool(ours[entropy.argmin()])
 
@@ -87,17 +87,6 @@ def test_the_budget_goes_to_the_surest_positions(bound: float, entropy: list[flo
         assert float(left.min()) >= float(taken.max()) - 1e-6
 
 
-def runs_of_slack(tokens: Tensor, holes: list[slice]) -> set[int]:
-    """The positions of each hole's run of slack that reaches its end."""
-    tail: set[int] = set()
-    for hole in holes:
-        for i in reversed(range(hole.start, hole.stop)):
-            if int(tokens[i]) != SLACK:
-                break
-            tail.add(i)
-    return tail
-
-
 @cases(1500)
 @given(
     seed=st.integers(0, 2**31),
@@ -114,21 +103,27 @@ def test_slack_is_accepted_only_behind_accepted_text(
     tokens = torch.tensor([SLACK, SLACK, 7, 8])[torch.randint(0, 4, (n,), generator=generator)]
     entropy = torch.rand(n, generator=generator) ** 3 * 4
 
-    accepted = accept(entropy, tokens, SLACK, holes, bound)
+    accepted, kept = accept(entropy, tokens, SLACK, holes, bound)
 
-    tail = runs_of_slack(tokens, holes)
-    for hole in holes:
-        for i in range(hole.start, hole.stop):
-            if not bool(accepted[i]) or int(tokens[i]) != SLACK:
-                continue
-            assert i in tail  # never in the middle of a hole
-            assert bool(accepted[i : hole.stop].all())  # always one run
-            first = min(j for j in tail if hole.start <= j < hole.stop)
-            assert first == hole.start or bool(accepted[first - 1])  # never ahead of the text
     text = tokens != SLACK
+    limit = math.inf
     if bool(text.any()):
         # Text is accepted as if there were no slack at all.
-        assert torch.equal(accepted[text], within_budget(entropy[text], bound))
+        chosen = within_budget(entropy[text], bound)
+        limit = max(bound, float(entropy[text][chosen].max()))
+    for hole in holes:
+        ends = [i for i in range(hole.start, hole.stop) if accepted[i] and kept[i] == SLACK]
+        first = min(ends, default=hole.stop)
+        assert ends == list(range(first, hole.stop))  # one run, to the hole's end
+        if ends:
+            assert int(tokens[first]) == SLACK  # it was sampled there
+            assert float(entropy[first]) <= limit  # as sure as what else is kept
+            assert bool(accepted[hole.start : first].all())  # never ahead of the text
+            assert bool(text[hole.start : first].all())
+        for i in range(hole.start, first):
+            assert int(kept[i]) == int(tokens[i])
+            if text[i]:
+                assert bool(accepted[i]) == bool(chosen[int(text[:i].sum())])
 
 
 def test_sampling_follows_the_probabilities() -> None:
