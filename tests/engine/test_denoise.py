@@ -63,6 +63,7 @@ samplings = st.builds(
     t_min=st.sampled_from([0.1, 0.4, 1.0]),
     stability=st.integers(0, 3),
     confidence=st.sampled_from([0.0, 0.005, 0.5, 9.0]),
+    accepted_as_tokens=st.booleans(),
 )
 
 
@@ -277,3 +278,64 @@ def test_it_can_be_left_after_any_pass(taken: int) -> None:
         next(passes)
     passes.close()
     assert len(model.ids) == taken
+
+
+def leaning(favourites: list[int], by: float) -> Script:
+    """Logits that lean towards one token in each slot by `by`, always the same."""
+
+    def script(call: int, ids: Tensor, slots: Tensor) -> Tensor:
+        logits = torch.zeros(len(slots), VOCAB)
+        logits[torch.arange(len(slots)), torch.tensor(favourites)[slots]] = by
+        return logits
+
+    return script
+
+
+DECIDED = Sampling(
+    entropy_bound=1e-4, t_max=0.5, t_min=0.5, confidence=0.0, accepted_as_tokens=True
+)
+
+
+def test_what_is_decided_stays_and_a_decided_canvas_is_settled() -> None:
+    """A model that is never sure decides one slot a pass, and stops when all are decided."""
+    favourites = [5, 9, 9, 12, 7, 30]
+    model = FakeDenoiser(VOCAB, leaning(favourites, 3.0))
+    passes = run(model, canvas(6, [slice(0, 6)]), DECIDED, planned=200)
+    assert passes[-1].settled == "settled"
+    assert passes[-1].best.tolist() == favourites
+    # Once the favourite stands in a slot, no later pass takes it away.
+    for slot, favourite in enumerate(favourites):
+        stands = [int(ids[slot]) == favourite for ids in model.ids[1:]]
+        assert stands == sorted(stands)
+
+    plain = Sampling(entropy_bound=1e-4, t_max=0.5, t_min=0.5, confidence=0.0)
+    assert (
+        run(FakeDenoiser(VOCAB, leaning(favourites, 3.0)), canvas(6, [slice(0, 6)]), plain, 200)[
+            -1
+        ].settled
+        == "steps"
+    )
+
+
+def test_only_noise_conditions_as_a_belief() -> None:
+    """At every pass, a slot's signal is its token, or else the slot holds noise."""
+    model = FakeDenoiser(VOCAB, leaning([5, 9, 9, 12, 7, 30], 3.0))
+    run(model, canvas(6, [slice(1, 5)]), DECIDED, planned=40)
+    decided = 0
+    for ids, soft in zip(model.ids[1:], model.soft[1:], strict=True):
+        assert soft is not None
+        sharp = soft.max(-1).values == 1.0
+        assert torch.equal(soft.argmax(-1)[sharp], ids[sharp])
+        assert bool(sharp[0])
+        assert bool(sharp[5])
+        decided += int(sharp[1:5].sum())
+    assert decided > 0
+
+
+def test_a_holes_end_is_one_decision() -> None:
+    """Behind the first slack the hole is slack, even where the model leans towards text."""
+    favourites = [5, 9, SLACK, 12, 7, 30]
+    model = FakeDenoiser(VOCAB, leaning(favourites, 8.0))
+    passes = run(model, canvas(6, [slice(0, 6)], slack=SLACK), DECIDED, planned=200)
+    assert passes[-1].settled == "settled"
+    assert passes[-1].best.tolist() == [5, 9, SLACK, SLACK, SLACK, SLACK]
