@@ -83,8 +83,9 @@ def proportion(hits: Sequence[bool]) -> Estimate:
     centre = (p + _Z95**2 / (2 * n)) * scale
     half = _Z95 * math.sqrt(p * (1 - p) / n + _Z95**2 / (4 * n * n)) * scale
     error = math.sqrt(p * (1 - p) / n)
-    # At 0 and at 1 the interval ends there; rounding would put it a hair beside.
-    return Estimate(p, error, min(p, centre - half), max(p, centre + half), n)
+    # At 0 and at 1 the interval ends there; rounding would put it a hair beside, or outside.
+    low, high = max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
+    return Estimate(p, error, low, high, n)
 
 
 def mean(values: Sequence[float]) -> Estimate:
