@@ -74,6 +74,18 @@ class Layout:
     spans: list[tuple[Gap, slice]]
     items: int
 
+    def guess(
+        self, best: list[int], certainty: list[float]
+    ) -> dict[int, tuple[list[int], list[float]]]:
+        """What was guessed at each free slot, parted by gap (by its identity)."""
+        parts: dict[int, tuple[list[int], list[float]]] = {}
+        offset = 0
+        for gap, span in self.spans:
+            end = offset + span.stop - span.start
+            parts[id(gap)] = (best[offset:end], certainty[offset:end])
+            offset = end
+        return parts
+
 
 class Sheet:
     """A template as token work for one model. prefix_text: what stands in front of it all."""
@@ -148,16 +160,14 @@ class Sheet:
         be laid out any more, so that a gap takes over what it has.
         """
         joined: list[int] = []
-        widths = {id(gap): span.stop - span.start for gap, span in layout.spans}
-        offset = 0
+        guess = layout.guess(best, certainty)
         for index, item in enumerate(self.work[: layout.items]):
             if not isinstance(item, Gap):
                 joined += item
                 continue
-            width = widths[id(item)]
-            ids = self._text_ids(best[offset : offset + width])
-            sure = certainty[offset : offset + width]
-            offset += width
+            slots, sure = guess[id(item)]
+            width = len(slots)
+            ids = self._text_ids(slots)
             full = len(ids) == width
             rest = item.rest(width) if full else []
             if last:

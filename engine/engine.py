@@ -242,9 +242,8 @@ class _Run:
             engine.timed(seconds)
             self.timings.denoise += seconds
             self.steps, self.forward_passes = last.step, self.forward_passes + 1
-            yield self._frame(
-                last.step, base + schedule.planned, layout_guess(layout, last), last.entropy
-            )
+            guess = layout.guess(last.best.tolist(), last.certainty.tolist())
+            yield self._frame(last.step, base + schedule.planned, guess, last.entropy)
             if last.settled:
                 return last.settled, layout, last
             if self._late():
@@ -316,15 +315,3 @@ class _Run:
                 "total": total * 1000,
             },
         )
-
-
-def layout_guess(layout: Layout, last: Pass) -> dict[int, tuple[list[int], list[float]]]:
-    """The guess for each gap on the canvas, by the gap's identity: ids and their certainty."""
-    best, certainty = last.best.tolist(), last.certainty.tolist()
-    guess: dict[int, tuple[list[int], list[float]]] = {}
-    offset = 0
-    for gap, span in layout.spans:
-        end = offset + span.stop - span.start
-        guess[id(gap)] = (best[offset:end], certainty[offset:end])
-        offset = end
-    return guess
