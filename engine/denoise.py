@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from engine.models.profile import Sampling
-from engine.sampler import Draws, accept, entropies, sample, temperature
+from engine.sampler import Draws, accept, entropies, sample, temperature, within_reach
 
 
 class Denoiser(Protocol):
@@ -126,7 +126,8 @@ def denoise(
             agreed = _agreed(canvas, slots, local, log_probs, noisy)
         tokens = torch.where(agreed, canvas.ids[slots], tokens)
         cost = entropy.masked_fill(agreed, 0.0)
-        accepted, tokens = accept(cost, tokens, canvas.slack, local, sampling.entropy_bound)
+        near = None if sampling.reach is None else within_reach(agreed, local, sampling.reach)
+        accepted, tokens = accept(cost, tokens, canvas.slack, local, sampling.entropy_bound, near)
         accepted |= agreed
 
         best = _best(canvas, slots, log_probs, accepted)

@@ -34,6 +34,7 @@ class Sampling:
     stability: int = 1
     confidence: float = 0.005
     accepted_as_tokens: bool = False
+    reach: int | None = None
 
     def override(self, params: SamplingParams) -> Sampling:
         """These values, except where `params` says otherwise."""

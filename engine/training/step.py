@@ -23,6 +23,9 @@ from torch import Tensor
 from engine.config import ModelConfig
 from engine.model import Attend, DiffusionGemma
 
+ORDERED_SHARE = 0.75
+"""Of the canvases in the middle of a fill, those that are settled from the left."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorBatch:
@@ -37,13 +40,13 @@ class TensorBatch:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Nats. causal: a prefix token; denoise: a weighted hole slot; content: an unweighted
-    hole token that is not slack, of canvases that were noise throughout."""
+    """Nats. causal: a prefix token; denoise: a weighted hole slot; frontier: the first slot of a
+    hole that holds noise, which is what a fill decides next."""
 
     total: Tensor
     causal: Tensor
     denoise: Tensor
-    content: Tensor
+    frontier: Tensor
 
 
 def losses(
@@ -51,7 +54,6 @@ def losses(
     batch: TensorBatch,
     generator: torch.Generator,
     bos_id: int,
-    slack_id: int,
 ) -> Losses:
     """Forward pass and losses of one batch; call `.total.backward()` on the result."""
     config = model.config
@@ -69,7 +71,8 @@ def losses(
     conditioned = torch.zeros(b, k, 1, dtype=torch.bool)
     conditioned[:, half] = True
     conditioned = conditioned.flatten(0, 1)
-    hit = _hits(free, conditioned, generator)
+    weight = batch.weight.flatten(0, 1)
+    hit = hits(free, weight, conditioned, generator)
     noised = _noise(clean, hit, config.vocab_size, generator)
     positions = start.unsqueeze(1) + torch.arange(c, device=device)
 
@@ -93,13 +96,13 @@ def losses(
 
     second = model.decode(noised, positions, read_prefix(batch.start, c), soft)
     nats = F.cross_entropy(model.logits(second[free]), clean[free], reduction="none")
-    weight = batch.weight.flatten(0, 1)[free]
-    denoise = (nats * weight).sum() / weight.sum().clamp(min=1)
+    order = rank_in_hole(hit, free)
+    nearness = 1.0 + 3.0 * (hit & (order == 0)) + 1.0 * (hit & (order == 1))
+    score = (weight * nearness)[free]
+    denoise = (nats * score).sum() / score.sum().clamp(min=1)
     with torch.no_grad():
-        everything = (hit == free).all(-1, keepdim=True).expand_as(free)
-        blind = everything[free] & (clean[free] != slack_id)
-        content = nats[blind].mean() if bool(blind.any()) else torch.tensor(float("nan"))
-    return Losses(denoise + causal, causal.detach(), denoise.detach(), content)
+        frontier = nats[(hit & (order == 0))[free]].mean()
+    return Losses(denoise + causal, causal.detach(), denoise.detach(), frontier)
 
 
 def encode(model: DiffusionGemma, prefix: Tensor) -> tuple[Tensor, Callable[[Tensor, int], Attend]]:
@@ -141,21 +144,41 @@ def _causal_loss(model: DiffusionGemma, hidden: Tensor, prefix: Tensor, bos_id: 
     return (nats * inside).sum() / inside.sum()
 
 
-def _hits(free: Tensor, conditioned: Tensor, generator: torch.Generator) -> Tensor:
+def rank_in_hole(marked: Tensor, free: Tensor) -> Tensor:
+    """How many slots of `marked` come before each slot in its hole; bool [.., C] -> int64 [.., C].
+
+    A hole is a run of free slots; what this says of other slots means nothing.
+    """
+    before = marked.long().cumsum(-1) - marked.long()
+    at_start = torch.where(_begins(free), before, 0).cummax(-1).values
+    return before - at_start
+
+
+def _begins(free: Tensor) -> Tensor:
+    return free & ~F.pad(free[..., :-1], (1, 0))
+
+
+def hits(free: Tensor, weight: Tensor, conditioned: Tensor, generator: torch.Generator) -> Tensor:
     """Which free slots are noised, bool [canvases, C]. `conditioned` is bool [canvases, 1].
 
     A fill begins with noise throughout and without a signal, so most of what is not conditioned is
-    noised throughout. The rest is noised at random slots with one probability a canvas; or, since
-    a fill settles from the left more often than not, everything from some slot on.
+    noised throughout. Of the rest, most is noised from some slot of each hole on, since a small
+    model settles from the left, and some at random slots with one probability a canvas.
     """
+    device = free.device
+    free, weight = free.cpu(), weight.cpu()
     shape = conditioned.shape
     level = torch.rand(shape, generator=generator) * 0.999 + 0.001
     level = torch.where(~conditioned & (torch.rand(shape, generator=generator) < 0.7), 1.0, level)
     scattered = torch.rand(free.shape, generator=generator) < level
-    rank = free.cpu().long().cumsum(-1) - 1
-    from_left = rank >= (torch.rand(shape, generator=generator) * free.cpu().sum(-1, keepdim=True))
-    ordered = conditioned & (torch.rand(shape, generator=generator) < 0.5)
-    return free & torch.where(ordered, from_left, scattered).to(free.device)
+    # Text and the first slack behind it are what is decided one after the other.
+    decided = free & (weight == 1)
+    hole = (_begins(free).long().cumsum(-1) - 1).clamp(min=0)
+    count = torch.zeros_like(hole).scatter_add(1, hole, decided.long()).gather(1, hole)
+    share = torch.rand(free.shape, generator=generator).gather(1, hole)
+    from_left = rank_in_hole(decided, free) >= (share * count).floor()
+    ordered = conditioned & (torch.rand(shape, generator=generator) < ORDERED_SHARE)
+    return (free & torch.where(ordered, from_left, scattered)).to(device)
 
 
 def _noise(clean: Tensor, hit: Tensor, vocab_size: int, generator: torch.Generator) -> Tensor:

@@ -24,14 +24,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from tokenizers import Tokenizer
 from torch import Tensor, distributed, multiprocessing
 
-from engine.loader import pick_device, pick_dtype
-from engine.model import Layer
+from engine.loader import load_model, pick_device, pick_dtype
+from engine.model import DiffusionGemma, Layer
 from engine.training.dataset import Batches
 from engine.training.muon import MixedOptimizer
 from engine.training.nano import (
     BOS,
     CONTEXT,
-    SLACK,
     export,
     load_tensors,
     nano_config,
@@ -56,6 +55,7 @@ class Options:
     minutes: float
     windows: int = 4
     context: int = CONTEXT
+    canvas: int = 64
     save_every: float = 5.0
     muon_lr: float = 0.02
     adam_lr: float = 0.004
@@ -63,6 +63,7 @@ class Options:
     device: str | None = None
     compile: bool = False
     processes: int = 1
+    start_from: Path | None = None
 
 
 class Team:
@@ -103,15 +104,19 @@ class Run:
     def __init__(self, options: Options, team: Team) -> None:
         self.options, self.team = options, team
         self.device = pick_device(options.device)
-        self.model = new_model(nano_config(), options.seed)
-        self.model.to(self.device, pick_dtype(self.device))
+        self.model = self._first_model()
         self.optimizer = MixedOptimizer(self.model, options.muon_lr, options.adam_lr)
         self.average = {n: m.clone() for n, m in self.optimizer.masters.items()}
         self.spent = 0.0
         self._mark = time.perf_counter()
         tokenizer = Tokenizer.from_file(str(options.tokenizer / "tokenizer.json"))
         self.batches = Batches(
-            options.data, tokenizer, options.seed, windows=options.windows, prefix=options.context
+            options.data,
+            tokenizer,
+            options.seed,
+            windows=options.windows,
+            prefix=options.context,
+            canvas=options.canvas,
         )
         # Always of the same shape, so that figures can be compared over a run's stages.
         self.validation = Batches(options.data, tokenizer, 0, windows=4, split="valid")
@@ -123,6 +128,13 @@ class Run:
                 assert isinstance(layer, Layer)
                 layer.before = torch.compile(layer.before, dynamic=False)
                 layer.after = torch.compile(layer.after, dynamic=False)
+
+    def _first_model(self) -> DiffusionGemma:
+        """Fresh weights, or those of a checkpoint, without its optimizer's memory."""
+        dtype = pick_dtype(self.device)
+        if self.options.start_from is not None:
+            return load_model(self.options.start_from, self.device, dtype).requires_grad_()
+        return new_model(nano_config(), self.options.seed).to(self.device, dtype)
 
     @property
     def steps(self) -> int:
@@ -237,14 +249,14 @@ class Run:
             )
         )
         generator = torch.Generator().manual_seed((seed * 1_000_003 + index) * 64 + team.rank)
-        return losses(self.model, tensors, generator, BOS, SLACK)
+        return losses(self.model, tensors, generator, BOS)
 
 
 def _named(result: Losses) -> dict[str, float]:
     return {
         "causal": float(result.causal),
         "fill": float(result.denoise),
-        "blind": float(result.content),
+        "frontier": float(result.frontier),
     }
 
 
@@ -257,12 +269,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True, help="training time in all")
     parser.add_argument("--windows", type=int, default=4, help="windows of context in a step")
     parser.add_argument("--context", type=int, default=CONTEXT, help="prefix tokens of a window")
+    parser.add_argument("--canvas", type=int, default=64, help="tokens of a canvas")
     parser.add_argument("--save-every", type=float, default=5.0, help="minutes")
     parser.add_argument("--muon-lr", type=float, default=0.02)
     parser.add_argument("--adam-lr", type=float, default=0.004)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device")
     parser.add_argument("--processes", type=int, default=1, help="share each step among so many")
+    parser.add_argument(
+        "--start-from", type=Path, help="a checkpoint whose weights a new run takes"
+    )
     parser.add_argument("--compile", action="store_true", help="fuse what stands beside attention")
     options = Options(**vars(parser.parse_args()))
     if options.processes == 1:

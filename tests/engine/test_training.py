@@ -19,7 +19,7 @@ from engine.prefix_cache import PrefixCache
 from engine.tokenizer import TextTokenizer
 from engine.training.muon import MixedOptimizer, orthogonalize
 from engine.training.nano import new_model
-from engine.training.step import TensorBatch, encode, losses
+from engine.training.step import TensorBatch, encode, hits, losses, rank_in_hole
 from engine.training.train import Options, Run, Team, learning_rate
 from engine.types import InfillRequest, fill_in_the_middle
 
@@ -101,9 +101,35 @@ def test_clamped_slots_are_not_scored() -> None:
     none_free.free[0, 0, 0] = True
     weight = none_free.free.float()
     only = dataclasses.replace(none_free, weight=weight)
-    result = losses(model, only, torch.Generator().manual_seed(0), bos_id=2, slack_id=3)
+    result = losses(model, only, torch.Generator().manual_seed(0), bos_id=2)
     assert torch.isfinite(result.total)
     assert 0 < float(result.denoise) < 40
+
+
+def test_ranks_count_within_each_hole() -> None:
+    free = torch.tensor([[0, 1, 1, 1, 0, 0, 1, 1], [1, 1, 0, 1, 0, 1, 1, 1]]).bool()
+    marked = torch.tensor([[1, 0, 1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 0, 0, 1]]).bool()
+    ranks = rank_in_hole(marked & free, free)
+    assert ranks[0][free[0]].tolist() == [0, 0, 1, 0, 1]
+    assert ranks[1][free[1]].tolist() == [0, 1, 0, 0, 0, 0]
+
+
+def test_most_canvases_in_the_middle_of_a_fill_are_settled_from_the_left() -> None:
+    """Behind the first slot of a hole that is noise there is nothing but noise; and the cut falls
+    on each of the hole's text tokens and on its first slack alike."""
+    free = torch.zeros(4000, 12, dtype=torch.bool)
+    free[:, 1:10] = True
+    weight = torch.zeros(4000, 12)
+    weight[:, 1:5], weight[:, 5:10] = 1.0, 0.08  # three tokens of text, five of slack
+    conditioned = torch.ones(4000, 1, dtype=torch.bool)
+    hit = hits(free, weight, conditioned, torch.Generator().manual_seed(0))
+    assert not bool((hit & ~free).any())
+    hole = hit[:, 1:10].int()
+    from_left = (hole.diff(dim=1) >= 0).all(1) & hole.any(1)
+    assert 0.7 < float(from_left.float().mean()) < 0.95
+    first = hole[from_left].argmax(1).bincount(minlength=9) / len(hole)
+    assert first[:4].min() > 0.1
+    assert float(first[5:].sum()) < 0.1
 
 
 def test_it_learns() -> None:
@@ -114,7 +140,7 @@ def test_it_learns() -> None:
     batch = _batch(windows=2, n=32, k=4, c=8, seed=4)
     seen: list[tuple[float, float]] = []
     for _ in range(20):
-        result = losses(model, batch, torch.Generator().manual_seed(5), bos_id=2, slack_id=3)
+        result = losses(model, batch, torch.Generator().manual_seed(5), bos_id=2)
         result.total.backward()
         optimizer.step(1.0)
         seen.append((float(result.causal), float(result.denoise)))
