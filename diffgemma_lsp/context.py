@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from diffgemma_lsp.documents import Point, Text
 from diffgemma_lsp.snapshot import DocumentSnapshot
-from engine.types import InfillRequest, fill_in_the_middle
+from engine.types import Fixed, Hole, InfillRequest, Segment, Template, fill_in_the_middle
+
+if TYPE_CHECKING:
+    from diffgemma_lsp.plans import Blank
 
 # Characters, not tokens: this bounds what is sent, the engine fits it to the model's context.
 PREFIX_CHARS = 32_768
@@ -20,6 +25,18 @@ def fill_request(snapshot: DocumentSnapshot, max_tokens: int | None, seed: int) 
     """The request for what belongs at the cursor."""
     template = fill_in_the_middle(prefix_of(snapshot), suffix_of(snapshot), max_tokens)
     return InfillRequest(template, seed=seed)
+
+
+def template_of(text: Text, blanks: Sequence[Blank]) -> Template:
+    """The text with a hole at each blank: as much of it around them as the engine gets to see."""
+    segments: list[Segment] = []
+    at, behind = _left_edge(text, blanks[0].start), ""
+    for blank in blanks:
+        segments.append(Fixed(behind + _plain(text.between(at, blank.start)) + blank.before))
+        draft = None if blank.draft is None else _plain(blank.draft)
+        segments.append(Hole(draft, blank.strength, blank.max_tokens))
+        at, behind = blank.end, blank.after
+    return (*segments, Fixed(behind + _plain(text.between(at, _right_edge(text, at)))))
 
 
 def prefix_of(snapshot: DocumentSnapshot) -> str:

@@ -194,6 +194,11 @@ class Documents:
         """The document at `uri`, if it is open."""
         return self._open.get(uri)
 
+    def version(self, uri: str) -> int | None:
+        """The version of what is open at `uri`."""
+        document = self._open.get(uri)
+        return None if document is None else document.version
+
     def open(self, document: Document) -> None:
         """Takes `document` in, in place of what was open under its URI."""
         if document.uri in self._open:

@@ -25,7 +25,8 @@ from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
 from diffgemma_lsp import logs
-from diffgemma_lsp.features import status, text_sync
+from diffgemma_lsp.client import Abilities, Client
+from diffgemma_lsp.features import code_action, execute_command, status, text_sync
 from diffgemma_lsp.features.inline_completion import Items, inline_completion
 from diffgemma_lsp.rpc import Protocol
 from diffgemma_lsp.session import Engine, MakeEngine, Session
@@ -69,16 +70,18 @@ class Server(LanguageServer):
             "diffgemma-lsp", package_version(), protocol_cls=Protocol
         )
         self.rpc = cast(Protocol, self.protocol)
-        self.session = Session(make_engine, self._show_error)
+        self.client = Client(self.rpc)
+        self.session = Session(make_engine, self.client)
         self.stopped = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def connected(self, raw_settings: object) -> list[str]:
+    def connected(self, params: types.InitializeParams) -> list[str]:
         """Takes over what `initialize` settles. Returns what is wrong with the settings."""
         self._loop = asyncio.get_running_loop()
+        self.client.can = Abilities.of(params.capabilities)
         chosen = types.PositionEncodingKind(self.workspace.position_encoding)
         self.session.encoding = chosen.value
-        self.session.settings, complaints = parse(raw_settings)
+        self.session.settings, complaints = parse(params.initialization_options)
         return complaints
 
     def log_to_client(self, kind: int, message: str) -> None:
@@ -86,14 +89,6 @@ class Server(LanguageServer):
         params = types.LogMessageParams(types.MessageType(kind), message)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self.window_log_message, params)
-
-    def show(self, kind: types.MessageType, message: str) -> None:
-        """Shows a message to the user."""
-        params = types.ShowMessageParams(kind, f"diffgemma-lsp: {message}")
-        self.window_show_message(params)
-
-    def _show_error(self, message: str) -> None:
-        self.show(types.MessageType.Error, message)
 
     def report_server_error(self, error: Exception, source: Any) -> None:
         """What pygls reports of its own: logged without the text, which may quote a document."""
@@ -109,7 +104,7 @@ def build_server(make_engine: MakeEngine = engine_client) -> Server:
 
     @server.feature(types.INITIALIZE)
     def _(params: types.InitializeParams) -> None:
-        complaints.extend(server.connected(params.initialization_options))
+        complaints.extend(server.connected(params))
 
     @server.feature(types.INITIALIZED)
     def _(params: types.InitializedParams) -> None:
@@ -117,7 +112,7 @@ def build_server(make_engine: MakeEngine = engine_client) -> Server:
         for complaint in complaints:
             logger.warning("%s", complaint)
         if complaints:
-            server.show(types.MessageType.Warning, "; ".join(complaints))
+            server.client.show(types.MessageType.Warning, "; ".join(complaints))
         if session.settings.enable and session.settings.warm_up:
             session.spawn(session.warm_up())
 
@@ -146,6 +141,29 @@ def build_server(make_engine: MakeEngine = engine_client) -> Server:
     @server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())
     def _(params: types.InlineCompletionParams) -> asyncio.Task[Items]:
         return inline_completion(session, params, server.rpc.arrived)
+
+    @server.feature(
+        types.TEXT_DOCUMENT_CODE_ACTION,
+        types.CodeActionOptions(code_action_kinds=code_action.KINDS, resolve_provider=True),
+    )
+    def _(params: types.CodeActionParams) -> asyncio.Task[code_action.Actions]:
+        return code_action.code_action(session, params)
+
+    @server.feature(types.CODE_ACTION_RESOLVE)
+    def _(action: types.CodeAction) -> asyncio.Task[types.CodeAction]:
+        return code_action.resolve(session, action, server.rpc.arrived)
+
+    @server.feature(types.WORKSPACE_EXECUTE_COMMAND)
+    def _(params: types.ExecuteCommandParams) -> asyncio.Task[Any]:
+        return execute_command.execute(session, params, server.rpc.arrived)
+
+    for name in execute_command.NAMES:
+        # For the list that `initialize` answers with; the commands come to the feature above.
+        server.command(name)(execute_command.listed)
+
+    @server.feature(types.WINDOW_WORK_DONE_PROGRESS_CANCEL)
+    def _(params: types.WorkDoneProgressCancelParams) -> None:
+        server.client.cancel_progress(params.token)
 
     @server.feature(status.METHOD)
     def _(params: Any) -> asyncio.Task[dict[str, Any]]:

@@ -13,8 +13,11 @@ import math
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
+from lsprotocol.types import MessageType
+
+from diffgemma_lsp.client import Client
 from diffgemma_lsp.documents import Documents
 from diffgemma_lsp.logs import describe
 from diffgemma_lsp.proto import Encoding
@@ -32,7 +35,6 @@ LATE_S = 0.01
 CLOSE_S = 0.5
 
 T = TypeVar("T")
-ToUser = Callable[[str], None]
 
 
 class Engine(Protocol):
@@ -44,17 +46,28 @@ class Engine(Protocol):
 
     async def warm_up(self) -> None: ...
 
+    async def unload(self) -> bool: ...
+
     async def aclose(self) -> None: ...
 
 
 MakeEngine = Callable[[Settings], Engine]
+Watch = Callable[[Frame], None]
 
 
-class Suggestion(NamedTuple):
-    """What a run came to: a text, and how sure the model is of it, from 0 to 1."""
+class Answer(NamedTuple):
+    """What a run came to: what each hole holds, and how sure the model is of it, from 0 to 1.
 
-    text: str
+    finished: False if the deadline came first, and this is the best that there was by then.
+    """
+
+    holes: tuple[str, ...]
     confidence: float
+    finished: bool = True
+
+
+Kind = Literal["automatic", "invoked", "action"]
+"""Who wants it: an editor while one types; a user who asked for a suggestion; or for an edit."""
 
 
 class Nothing(Exception):
@@ -64,9 +77,9 @@ class Nothing(Exception):
 class Flight:
     """One request on its way, and the one place where it can be ended early."""
 
-    def __init__(self, uri: str, invoked: bool, deadline: float) -> None:
+    def __init__(self, uri: str, kind: Kind, deadline: float) -> None:
         self.uri = uri
-        self.invoked = invoked
+        self.kind: Kind = kind
         self.deadline = deadline
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.answer: asyncio.Task[Any] | None = None
@@ -77,6 +90,11 @@ class Flight:
             self.over.set_result(reason)
 
     @property
+    def invoked(self) -> bool:
+        """Whether the user asked for it."""
+        return self.kind != "automatic"
+
+    @property
     def left_s(self) -> float:
         """The seconds until the deadline."""
         return self.deadline - time.monotonic()
@@ -85,26 +103,28 @@ class Flight:
 class Session:
     """The state behind one client. Lives on one event loop."""
 
-    def __init__(self, make_engine: MakeEngine, to_user: ToUser) -> None:
+    def __init__(self, make_engine: MakeEngine, client: Client) -> None:
         self.settings = Settings()
         self.encoding: Encoding = "utf-16"
         self.documents = Documents()
         self.last_reason: str | None = None
         self.last_error: EngineError | None = None
         self._make_engine = make_engine
-        self._to_user = to_user
+        self.client = client
         self._engine: asyncio.Future[Engine] | None = None
+        self._can: tuple[str, ...] = ("fill",)
         self._flights: set[Flight] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # ---- flights ----
 
-    def begin(self, uri: str, invoked: bool, deadline: float) -> Flight:
-        """A new flight. It ends the older ones of its document; invoked ones only if invoked."""
+    def begin(self, uri: str, kind: Kind, deadline: float) -> Flight:
+        """A new flight. It ends the automatic ones of its document, and a suggestion that is asked
+        for also one that was asked for before."""
         for older in self._flights:
-            if older.uri == uri and (invoked or not older.invoked):
+            if older.uri == uri and (older.kind == "automatic" or older.kind == kind == "invoked"):
                 older.end("a newer request took its place")
-        flight = Flight(uri, invoked, deadline)
+        flight = Flight(uri, kind, deadline)
         self._flights.add(flight)
         return flight
 
@@ -118,10 +138,12 @@ class Session:
         task.add_done_callback(lambda _: self._flights.discard(flight))
         return task
 
-    def end_flights(self, reason: str, uri: str | None = None) -> None:
-        """Ends all flights, or those of one document."""
+    def end_flights(
+        self, reason: str, uri: str | None = None, kinds: tuple[Kind, ...] | None = None
+    ) -> None:
+        """Ends all flights, or those of one document, or of some kinds."""
         for flight in self._flights:
-            if uri in (None, flight.uri):
+            if uri in (None, flight.uri) and (kinds is None or flight.kind in kinds):
                 flight.end(reason)
 
     @property
@@ -129,14 +151,16 @@ class Session:
         """How many requests wait for the engine."""
         return len(self._flights)
 
-    async def run(self, flight: Flight, request: InfillRequest) -> Suggestion:
-        """What the engine makes of `request` until the flight's deadline.
+    async def run(
+        self, flight: Flight, request: InfillRequest, watch: Watch | None = None
+    ) -> Answer:
+        """What the engine makes of `request` until the flight's deadline. watch: sees each frame.
 
         Raises Nothing when the flight is ended, and EngineError. Returns or raises at once in every
         case: the run itself is cancelled, and may take as long as it likes to notice.
         """
         frames: list[Frame] = []
-        run = self.spawn(self._stream(flight, request, frames))
+        run = self.spawn(self._stream(flight, request, frames, watch))
         try:
             waits = {run, flight.over}
             left = flight.left_s - LATE_S
@@ -146,19 +170,19 @@ class Session:
         if flight.over.done():
             raise Nothing(flight.over.result())
         if run.done():
-            suggestion = run.result()
+            answer = run.result()
         elif frames:
-            suggestion = _from_frame(frames[-1])
+            answer = _from_frame(frames[-1])
         else:
             raise DeadlineExceeded(
                 "the engine had nothing to show in time: it is loading, or too slow on this machine"
             )
         self.last_error = None
-        return suggestion
+        return answer
 
     async def _stream(
-        self, flight: Flight, request: InfillRequest, frames: list[Frame]
-    ) -> Suggestion:
+        self, flight: Flight, request: InfillRequest, frames: list[Frame], watch: Watch | None
+    ) -> Answer:
         try:
             engine = await self.engine()
             budget = flight.left_s - RETURN_S
@@ -168,8 +192,10 @@ class Session:
             async with contextlib.aclosing(engine.stream(timed)) as events:
                 async for event in events:
                     if isinstance(event, Infill):
-                        return Suggestion(event.holes[0], event.confidence)
+                        return Answer(event.holes, event.confidence)
                     frames[:] = [event]
+                    if watch is not None:
+                        watch(event)
         except (EngineError, asyncio.CancelledError):
             raise
         except Exception as error:
@@ -213,6 +239,17 @@ class Session:
             logger.debug("no status of the engine: %s", error)
             return None
 
+    async def abilities(self) -> tuple[str, ...]:
+        """What the model can do: "fill", and "instruct" if it follows instructions.
+
+        Known once it is loaded; before that, no more than every model can.
+        """
+        status = await self.engine_status() or {}
+        info: dict[str, Any] = status.get("info") or {}
+        if "can" in info:
+            self._can = tuple(info["can"])
+        return self._can
+
     async def close(self) -> None:
         """Ends what is in flight and lets go of the engine. Takes CLOSE_S at most."""
         self.end_flights("the server is shutting down")
@@ -244,6 +281,11 @@ class Session:
         self.last_reason = reason
         logger.debug("nothing shown: %s", reason)
 
+    def tell(self, reason: str) -> None:
+        """Tells the user why what was asked for came to nothing."""
+        self.silent(reason)
+        self.client.show(MessageType.Info, reason)
+
     def report(self, error: EngineError, invoked: bool = False) -> None:
         """Tells the user of an error of the engine: once, until it changes or the engine works.
 
@@ -257,14 +299,15 @@ class Session:
             self.last_error = error
         logger.warning("%s: %s", error.code, error)
         if invoked or not known:
-            self._to_user(str(error))
+            self.client.show(MessageType.Error, str(error))
 
 
-def _from_frame(frame: Frame) -> Suggestion:
-    pieces = [piece for piece in frame.holes[0] if piece.text]
+def _from_frame(frame: Frame) -> Answer:
+    pieces = [piece for hole in frame.holes for piece in hole if piece.text]
     # The geometric mean, as Infill has it; a certainty of 0 must not end in log(0).
     logs = [math.log(max(piece.certainty, 1e-9)) for piece in pieces]
-    return Suggestion(frame.texts[0], math.exp(sum(logs) / len(logs)) if logs else 0.0)
+    confidence = math.exp(sum(logs) / len(logs)) if logs else 0.0
+    return Answer(frame.texts, confidence, finished=False)
 
 
 def _unexpected(error: Exception) -> EngineError:

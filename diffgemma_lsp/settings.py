@@ -91,6 +91,8 @@ class Settings:
     warm_up: start the engine and load the model as soon as the editor is there.
     automatic_budget_ms, invoked_budget_ms: the time from the arrival of a request to its answer,
         for suggestions while typing, and for those that the user asked for.
+    action_budget_ms: the same for what changes a document: rewrites, filling holes.
+    rewrite_strength: how much of a selection a rewrite may change, from 0 to 1.
     max_tokens: the most tokens of a suggestion while typing; null leaves it to the model.
     max_lines: the most lines of a suggestion while typing; null shows all.
     min_confidence: nothing is shown of which the model is less sure than this, from 0 to 1.
@@ -107,6 +109,8 @@ class Settings:
     warm_up: bool = _setting(True, _flag())
     automatic_budget_ms: int = _setting(550, _whole(50, 60_000))
     invoked_budget_ms: int = _setting(5_000, _whole(50, 600_000))
+    action_budget_ms: int = _setting(30_000, _whole(50, 3_600_000))
+    rewrite_strength: float = _setting(0.6, _number(0, 1))
     max_tokens: int | None = _setting(32, _optional(_whole(1, 4_096)))
     max_lines: int | None = _setting(None, _optional(_whole(1, 1_000)))
     min_confidence: float = _setting(0.0, _number(0, 1))

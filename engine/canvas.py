@@ -39,7 +39,8 @@ class Gap:
 
     slots: how many it gets on the next canvas. draft: ids to start from, slack behind them
     included. done: ids that are settled, with their certainty, as far as a pass gave one.
-    capped: whether it ended because it reached its cap.
+    ended: the certainty of the slack behind them. capped: whether it ended because it reached its
+    cap.
     """
 
     hole: Hole
@@ -50,7 +51,13 @@ class Gap:
     slots: int
     done: list[int] = field(default_factory=list[int])
     certainty: list[float] = field(default_factory=list[float])
+    ended: float | None = None
     capped: bool = False
+
+    @property
+    def certainties(self) -> list[float]:
+        """What its confidence is the mean of: its tokens, or, where it is empty, its end."""
+        return self.certainty if self.done or self.ended is None else [self.ended]
 
     def settle(self, ids: list[int], certainty: list[float]) -> None:
         """Takes over `ids`, whose certainty stands at the beginning of `certainty`."""
@@ -181,6 +188,7 @@ class Sheet:
                 self.work = self.work[index:]
                 return joined + ids[:half]
             item.settle(ids, sure)
+            item.ended = None if full else sure[len(ids)]
             item.draft = None
             item.capped = full and self.slack is not None
             joined += ids

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Literal, Protocol
 
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from engine.models.profile import Sampling
-from engine.sampler import Draws, accept, entropies, sample, temperature, within_reach
+from engine.sampler import Draws, accept, accept_from_left, entropies, sample, temperature
 
 
 class Denoiser(Protocol):
@@ -126,8 +127,8 @@ def denoise(
             agreed = _agreed(canvas, slots, local, log_probs, noisy)
         tokens = torch.where(agreed, canvas.ids[slots], tokens)
         cost = entropy.masked_fill(agreed, 0.0)
-        near = None if sampling.reach is None else within_reach(agreed, local, sampling.reach)
-        accepted, tokens = accept(cost, tokens, canvas.slack, local, sampling.entropy_bound, near)
+        rule = partial(accept_from_left, decided=agreed) if sampling.from_left else accept
+        accepted, tokens = rule(cost, tokens, canvas.slack, local, sampling.entropy_bound)
         accepted |= agreed
 
         best = _best(canvas, slots, log_probs, accepted)

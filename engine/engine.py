@@ -19,16 +19,26 @@ from torch import Tensor
 
 from engine.canvas import Layout, Sheet
 from engine.denoise import Pass, Schedule, denoise
-from engine.errors import Cancelled, DeadlineExceeded, ModelError
+from engine.errors import BadRequest, Cancelled, DeadlineExceeded, ModelError
 from engine.loader import Progress, load_model, pick_device, pick_dtype
 from engine.model import DiffusionGemma
+from engine.models.chat import Chat
 from engine.models.locate import locate
 from engine.models.profile import Profile, load_profile
 from engine.prefix_cache import PrefixCache
 from engine.prompt import prefix_ids
 from engine.sampler import Draws
 from engine.tokenizer import TextTokenizer
-from engine.types import EngineInfo, Frame, Infill, InfillRequest, Piece, StopReason
+from engine.types import (
+    EngineInfo,
+    Frame,
+    Infill,
+    InfillRequest,
+    Piece,
+    SamplingParams,
+    StopReason,
+    fill_in_the_middle,
+)
 
 CACHES = 4
 """Prefix caches that are kept: so many documents can be worked on without starting over."""
@@ -64,8 +74,14 @@ class BoundModel:
 class InfillEngine:
     """A model in memory, ready to fill holes."""
 
-    def __init__(self, model: DiffusionGemma, tokenizer: TextTokenizer, profile: Profile) -> None:
-        self.model, self.tokenizer, self.profile = model, tokenizer, profile
+    def __init__(
+        self,
+        model: DiffusionGemma,
+        tokenizer: TextTokenizer,
+        profile: Profile,
+        chat: Chat | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.profile, self.chat = model, tokenizer, profile, chat
         self.pass_seconds = 0.0
         self._idle: list[PrefixCache] = []
         if len(tokenizer) > model.config.vocab_size:
@@ -81,7 +97,7 @@ class InfillEngine:
             parameters=sum(p.numel() for p in model.parameters()),
             canvas_length=model.config.canvas_length,
             context_tokens=profile.context,
-            can=profile.can,
+            can=tuple(one for one in profile.can if one != "instruct" or chat is not None),
         )
 
     @classmethod
@@ -104,7 +120,20 @@ class InfillEngine:
         if where.type == "cpu" and loaded.config.hidden_size <= SMALL:
             torch.set_num_threads(1)
         tokenizer = TextTokenizer.load(folder)
-        return cls(loaded, tokenizer, load_profile(folder, loaded.config))
+        profile = load_profile(folder, loaded.config)
+        chat = Chat.load(folder, tokenizer) if "instruct" in profile.can else None
+        engine = cls(loaded, tokenizer, profile, chat)
+        engine.warm_up()
+        return engine
+
+    def warm_up(self) -> None:
+        """Runs two short fills, so that the first request can plan its passes: the first fill pays
+        for what is set up once, the second tells how long a pass takes."""
+        template = fill_in_the_middle("x = ", "\n", max_tokens=self.profile.hole)
+        for _ in range(2):
+            self.pass_seconds = 0.0
+            self.fill(InfillRequest(template, SamplingParams(max_steps=2)))
+        self._idle.clear()
 
     def fill(self, request: InfillRequest, cancelled: Callable[[], bool] = never) -> Infill:
         """Runs a request to its end. Raises as `stream` does."""
@@ -177,12 +206,13 @@ class _Run:
         self.deadline = None if request.budget_s is None else self.began + request.budget_s
         self.sampling = engine.profile.sampling.override(request.params)
         self.sheet = Sheet(request.template, engine.tokenizer, engine.profile)
-        self.prefix = prefix_ids(
-            self.sheet.prefix_text,
-            engine.tokenizer,
-            engine.model.config.bos_id,
-            engine.profile.context,
-        )
+        told = self._told()
+        bos = engine.model.config.bos_id
+        budget = engine.profile.context - len(told)
+        ids = prefix_ids(self.sheet.prefix_text, engine.tokenizer, bos, budget)
+        start = 0 if bos is None else 1
+        self.prefix = [*ids[:start], *told, *ids[start:]]
+        self.head = start + len(told)
         self.cache = engine.take_cache(self.prefix)
         self.steps = 0
         self.forward_passes = 0
@@ -210,6 +240,16 @@ class _Run:
         if reason in ("settled", "steps") and any(gap.capped for gap in self.sheet.gaps):
             reason = "max_tokens"
         yield self._result(reason)
+
+    def _told(self) -> list[int]:
+        """The ids of the request's instruction; none if it has none. Raises BadRequest."""
+        engine, instruction = self.engine, self.request.instruction
+        if instruction is None:
+            return []
+        if engine.chat is None or "instruct" not in engine.info.can:
+            raise BadRequest(f"{engine.profile.name} does not follow instructions: leave it out")
+        drafts = [gap.hole.draft for gap in self.sheet.gaps if gap.hole.draft]
+        return engine.chat.ids(instruction, drafts, engine.profile.context // 4)
 
     def _prefill(self, ids: list[int]) -> Iterator[None]:
         """Brings the cache to `ids`, chunk by chunk, looking up between chunks."""
@@ -257,11 +297,10 @@ class _Run:
 
     def _fitted(self, ids: list[int]) -> list[int]:
         """The end of a prefix that has grown out of the context: three quarters of it."""
-        context = self.engine.profile.context
+        context, head = self.engine.profile.context, self.head
         if len(ids) <= context:
             return ids
-        start = [] if self.engine.model.config.bos_id is None else ids[:1]
-        return start + ids[len(ids) - context * 3 // 4 + len(start) :]
+        return ids[:head] + ids[max(head, len(ids) - context * 3 // 4 + head) :]
 
     def _late(self) -> bool:
         """Whether there is something to show and no time for a further pass."""
@@ -299,7 +338,7 @@ class _Run:
         return Frame(step, planned, tuple(holes), entropy)
 
     def _result(self, reason: StopReason) -> Infill:
-        certainties = [c for gap in self.sheet.gaps for c in gap.certainty]
+        certainties = [c for gap in self.sheet.gaps for c in gap.certainties]
         mean = sum(log(max(c, 1e-9)) for c in certainties) / max(1, len(certainties))
         total = time.monotonic() - self.began
         return Infill(

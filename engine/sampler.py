@@ -37,49 +37,62 @@ def within_budget(entropy: Tensor, bound: float) -> Tensor:
     return accepted
 
 
-def within_reach(decided: Tensor, holes: list[slice], reach: int) -> Tensor:
-    """The slots of each hole up to `reach` slots from its first one that is not decided.
-
-    decided: bool [n] -> bool [n]. `holes` are the slices of the free positions that form one.
-    """
-    near = torch.zeros_like(decided)
-    for hole in holes:
-        first = hole.start + int(decided[hole].long().cumprod(0).sum())
-        near[hole.start : min(first + reach, hole.stop)] = True
-    return near
-
-
 def accept(
-    entropy: Tensor,
-    tokens: Tensor,
-    slack: int | None,
-    holes: list[slice],
-    bound: float,
-    near: Tensor | None = None,
+    entropy: Tensor, tokens: Tensor, slack: int | None, holes: list[slice], bound: float
 ) -> tuple[Tensor, Tensor]:
     """Which of the sampled `tokens` [n] are kept in this pass, as bool [n], and the tokens.
-
-    near: bool [n], where text may be accepted at all; None is everywhere.
 
     Slack is the easiest token to predict: accepted like any other it would fill every hole. One
     ends a hole only where all the text before it in the hole is kept, and if it is no less sure
     than what is kept anyway; then the rest of the hole is slack, whatever was sampled there. It
     spends nothing of the text's budget. `holes` are the slices of the free positions that form one.
     """
-    near = torch.ones_like(tokens, dtype=torch.bool) if near is None else near
-    text = near if slack is None else near & (tokens != slack)
+    if slack is None:
+        return within_budget(entropy, bound), tokens
+    text = tokens != slack
     accepted = torch.zeros_like(text)
     limit = float("inf")
     if bool(text.any()):
         accepted[text] = within_budget(entropy[text], bound)
         limit = max(bound, float(entropy[accepted].max()))
-    if slack is None:
-        return accepted, tokens
     tokens = tokens.clone()
     for hole in holes:
         end = hole.start + int(accepted[hole].long().cumprod(0).sum())
-        if end < hole.stop and int(tokens[end]) == slack and float(entropy[end]) <= limit:
+        if end < hole.stop and not bool(text[end]) and float(entropy[end]) <= limit:
             accepted[end : hole.stop] = True
+            tokens[end : hole.stop] = slack
+    return accepted, tokens
+
+
+def accept_from_left(
+    entropy: Tensor,
+    tokens: Tensor,
+    slack: int | None,
+    holes: list[slice],
+    bound: float,
+    decided: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """As `accept`, but each hole is decided from its left: its first slot that is not `decided`
+    (bool [n]) yet, and those behind it for as long as their entropies sum to at most `bound`.
+
+    For models that can't yet tell where in a hole something will stand that they are sure of: what
+    they place far ahead fixes how long everything before it has to be.
+    """
+    tokens, accepted = tokens.clone(), decided.clone()
+    for hole in holes:
+        first = hole.start + int(decided[hole].long().cumprod(0).sum())
+        if first == hole.stop:
+            continue
+        spent = entropy[first : hole.stop].masked_fill(decided[first : hole.stop], 0.0)
+        spent[0] = 0.0
+        stop = first + int((spent.cumsum(0) <= bound).sum())
+        accepted[first:stop] = True
+        if slack is None:
+            continue
+        end = first + int((tokens[first:stop] != slack).long().cumprod(0).sum())
+        if end < stop:
+            # Slack is the hole's end, and the rest of the hole is slack.
+            accepted[first : hole.stop] = True
             tokens[end : hole.stop] = slack
     return accepted, tokens
 

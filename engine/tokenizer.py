@@ -59,6 +59,14 @@ class TextTokenizer:
         text = text.encode("utf-8", errors="replace").decode()
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
+    def encode_markup(self, text: str) -> list[int]:
+        """The ids of text that a model's own template wrote, in which special tokens count."""
+        self._tokenizer.encode_special_tokens = False
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
+        finally:
+            self._tokenizer.encode_special_tokens = True
+
     def id_of(self, token: str) -> int | None:
         """The id of a token by its name, such as "<slack>"."""
         return self._tokenizer.token_to_id(token)

@@ -96,6 +96,7 @@ class SamplingParams:
 class InfillRequest:
     """One piece of work for the engine.
 
+    instruction: what to do, in words; only for models that can "instruct".
     budget_s: seconds that are left, counted from the moment the engine gets the request; None
         means no deadline. When it runs out, the current best answer is the result.
     seed: the same request with the same seed gives the same draws, whatever else is running.
@@ -105,6 +106,7 @@ class InfillRequest:
     params: SamplingParams = field(default_factory=SamplingParams)
     budget_s: float | None = None
     seed: int = 0
+    instruction: str | None = None
 
     def __post_init__(self) -> None:
         if not any(isinstance(segment, Hole) for segment in self.template):

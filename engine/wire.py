@@ -31,6 +31,7 @@ def request_to_json(request: InfillRequest) -> Json:
         "params": asdict(request.params),
         "budget_s": request.budget_s,
         "seed": request.seed,
+        "instruction": request.instruction,
     }
 
 
@@ -46,6 +47,7 @@ def request_from_json(data: Json) -> InfillRequest:
             SamplingParams(**data.get("params", {})),
             data.get("budget_s"),
             data.get("seed", 0),
+            data.get("instruction"),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise BadRequest(f"not a request that the engine understands: {error!r}") from error

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+# The models of tests are tiny: two threads that wait for each other at every operation are slower
+# than one, and on a busy machine ten times slower. Read when torch is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

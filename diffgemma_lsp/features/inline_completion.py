@@ -16,7 +16,7 @@ from lsprotocol import types
 from diffgemma_lsp import context, postprocess, proto
 from diffgemma_lsp.documents import Point
 from diffgemma_lsp.proto import Encoding
-from diffgemma_lsp.session import Flight, Nothing, Session, Suggestion
+from diffgemma_lsp.session import Answer, Flight, Nothing, Session
 from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
 from engine.errors import EngineError
@@ -35,7 +35,8 @@ def inline_completion(
     settings, uri = session.settings, params.text_document.uri
     budget_ms = settings.invoked_budget_ms if invoked else settings.automatic_budget_ms
     # Even if this one is going to be skipped: what came before is useless now.
-    flight = session.begin(uri, invoked, arrived + budget_ms / 1000)
+    kind = "invoked" if invoked else "automatic"
+    flight = session.begin(uri, kind, arrived + budget_ms / 1000)
     snapshot = None
     if (document := session.documents.get(uri)) is not None:
         cursor = proto.to_point(document.text, params.position, session.encoding)
@@ -119,14 +120,14 @@ def _look_around(snapshot: DocumentSnapshot, settings: Settings, invoked: bool) 
 
 
 def _item(
-    place: _Place, suggestion: Suggestion, settings: Settings, invoked: bool
+    place: _Place, answer: Answer, settings: Settings, invoked: bool
 ) -> types.InlineCompletionItem:
     """The suggestion as it is shown. Raises Nothing if it is not worth it."""
-    if suggestion.confidence < settings.min_confidence:
-        raise Nothing(f"the model was only {suggestion.confidence:.0%} sure")
+    if answer.confidence < settings.min_confidence:
+        raise Nothing(f"the model was only {answer.confidence:.0%} sure")
     snapshot = place.snapshot
     text = postprocess.polish(
-        suggestion.text,
+        answer.holes[0],
         context.suffix_of(snapshot),
         snapshot.newline,
         None if invoked else settings.max_lines,

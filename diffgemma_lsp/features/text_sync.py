@@ -29,7 +29,8 @@ def did_change(session: Session, params: types.DidChangeTextDocumentParams) -> N
     if document is None:
         logger.warning("%s was changed but not open", uri)
         return
-    session.end_flights("the document was changed", uri)
+    # An action goes on: its edit is moved to where its place is then, or given up.
+    session.end_flights("the document was changed", uri, ("automatic", "invoked"))
     text = document.text
     for change in params.content_changes:
         text = proto.apply_change(text, change, session.encoding)

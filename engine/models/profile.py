@@ -25,6 +25,7 @@ class Sampling:
     accepted_as_tokens: for models trained so. What a pass accepted conditions the next one as the
         token that it is, not as the belief that it was drawn from; it stays at no cost for as long
         as the model agrees, and a canvas on which it agrees to everything is settled.
+    from_left: each hole is decided from its left on (see engine.sampler.accept_from_left).
     """
 
     max_steps: int = 48
@@ -34,7 +35,7 @@ class Sampling:
     stability: int = 1
     confidence: float = 0.005
     accepted_as_tokens: bool = False
-    reach: int | None = None
+    from_left: bool = False
 
     def override(self, params: SamplingParams) -> Sampling:
         """These values, except where `params` says otherwise."""

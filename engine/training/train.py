@@ -1,7 +1,7 @@
 """Trains nano: `python -m engine.training.train --data DIR --out DIR --minutes 120`.
 
 A run has a budget of minutes of training time, counted over all its resumptions. The learning rate
-warms up, holds, and falls to zero over the budget's last third; the same command resumes a run that
+warms up, holds, and falls to zero over most of the budget; the same command resumes a run that
 was stopped, and a larger budget prolongs one. What ships is the running average of the weights.
 """
 
@@ -40,7 +40,9 @@ from engine.training.nano import (
 from engine.training.step import Losses, TensorBatch, losses
 
 WARM_UP_STEPS = 60
-DECAY_SHARE = 0.35
+DECAY_SHARE = 0.8
+"""Of the budget, what the rate takes to fall to nothing. Long, since batches are small."""
+
 AVERAGE_OVER = 100
 """Steps over which weights are averaged (the time constant of the running average)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -64,6 +65,7 @@ samplings = st.builds(
     stability=st.integers(0, 3),
     confidence=st.sampled_from([0.0, 0.005, 0.5, 9.0]),
     accepted_as_tokens=st.booleans(),
+    from_left=st.booleans(),
 )
 
 
@@ -315,6 +317,18 @@ def test_what_is_decided_stays_and_a_decided_canvas_is_settled() -> None:
         ].settled
         == "steps"
     )
+
+
+def test_from_the_left_a_hole_is_decided_in_reading_order() -> None:
+    favourites = [5, 9, 9, 12, SLACK, 30]
+    model = FakeDenoiser(VOCAB, leaning(favourites, 9.0))
+    it = canvas(6, [slice(0, 6)], slack=SLACK)
+    passes = run(model, it, replace(DECIDED, from_left=True), planned=50)
+    assert passes[-1].settled == "settled"
+    assert passes[-1].best.tolist() == [5, 9, 9, 12, SLACK, SLACK]
+    assert len(passes) <= 8
+    for number, ids in enumerate(model.ids[1:5], start=1):
+        assert ids[:number].tolist() == favourites[:number]
 
 
 def test_only_noise_conditions_as_a_belief() -> None:

@@ -16,7 +16,15 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
     LinearTemperatureScheduleLogitsProcessor,
 )
 
-from engine.sampler import Draws, accept, entropies, sample, temperature, within_budget
+from engine.sampler import (
+    Draws,
+    accept,
+    accept_from_left,
+    entropies,
+    sample,
+    temperature,
+    within_budget,
+)
 from tests.engine.tiny import cases
 
 CPU = torch.device("cpu")
@@ -124,6 +132,46 @@ def test_slack_is_accepted_only_behind_accepted_text(
             assert int(kept[i]) == int(tokens[i])
             if text[i]:
                 assert bool(accepted[i]) == bool(chosen[int(text[:i].sum())])
+
+
+@cases(1500)
+@given(
+    seed=st.integers(0, 2**31),
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    bound=st.sampled_from([1e-4, 0.1, 1.0, 50.0]),
+    slack=st.sampled_from([None, SLACK]),
+)
+def test_from_the_left_each_hole_goes_on_where_it_is_not_decided(
+    seed: int, lengths: list[int], bound: float, slack: int | None
+) -> None:
+    n = sum(lengths)
+    ends = [sum(lengths[:i]) for i in range(len(lengths) + 1)]
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.tensor([SLACK, 6, 7, 8])[torch.randint(0, 4, (n,), generator=generator)]
+    entropy = torch.rand(n, generator=generator) ** 3 * 4
+    decided = torch.rand(n, generator=generator) < 0.4
+    holes = [slice(a, b) for a, b in pairwise(ends)]
+
+    accepted, kept = accept_from_left(entropy, tokens, slack, holes, bound, decided)
+
+    assert bool(accepted[decided].all())
+    for hole in holes:
+        size = hole.stop - hole.start
+        first = next((i for i in range(size) if not decided[hole][i]), None)
+        if first is None:
+            assert torch.equal(kept[hole], tokens[hole])
+            continue
+        assert accepted[hole][first]  # something is decided in every pass
+        new = [i for i in range(first, size) if accepted[hole][i] and not decided[hole][i]]
+        end = next((i for i in range(first, size) if kept[hole][i] == slack), size)
+        spent = sum(float(entropy[hole][i]) for i in new[1:] if i <= end)
+        assert spent <= bound * 1.001 + 1e-5
+        if slack is not None and end in new:
+            assert bool(accepted[hole][end:].all())
+            assert set(kept[hole][end:].tolist()) == {SLACK}
+        assert torch.equal(kept[hole][:end], tokens[hole][:end])
+        # Nothing is skipped but what is decided already.
+        assert all(bool(accepted[hole][i]) for i in range(first, new[-1]))
 
 
 def test_sampling_follows_the_probabilities() -> None:

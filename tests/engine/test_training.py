@@ -158,7 +158,7 @@ def test_muon_makes_updates_nearly_orthogonal(shape: tuple[int, ...]) -> None:
 
 def test_learning_rate_warms_up_holds_and_falls_to_nothing() -> None:
     assert learning_rate(0, 0.0, 100.0) < 0.05
-    assert learning_rate(500, 30.0, 100.0) == 1.0
+    assert learning_rate(500, 15.0, 100.0) == 1.0
     assert 0.0 < learning_rate(500, 90.0, 100.0) < 0.5
     assert learning_rate(500, 100.0, 100.0) == 0.0
 

@@ -1,0 +1,171 @@
+"""The editor as seen from here: what it can do, and what is sent to it without being asked.
+
+Of what a client says of itself, only what changes the server's behaviour is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from lsprotocol import types
+
+logger = logging.getLogger(__name__)
+
+FRAME = "diffgemma/frame"
+"""The notification that shows a run as it settles."""
+
+ANSWER_S = 10.0
+"""For so long a client may take to answer a request of the server."""
+
+
+class Wire(Protocol):
+    """What is used of the connection."""
+
+    def notify(self, method: str, params: Any = None) -> None: ...
+
+    def send_request(self, method: str, params: Any = None) -> Future[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What the client can do.
+
+    resolves: it asks for an action's edit when the action is chosen. versions: it takes edits that
+    say for which version they are. progress: it shows progress that the server begins.
+    frames: it wants to see runs as they settle (`experimental.diffgemma.frames`).
+    """
+
+    resolves: bool = False
+    versions: bool = False
+    progress: bool = False
+    applies: bool = False
+    frames: bool = False
+
+    @classmethod
+    def of(cls, capabilities: types.ClientCapabilities) -> Abilities:
+        """Reads the capabilities of `initialize`."""
+        document, workspace = capabilities.text_document, capabilities.workspace
+        action = document.code_action if document else None
+        resolve = action.resolve_support if action else None
+        edits = workspace.workspace_edit if workspace else None
+        return cls(
+            resolves=resolve is not None and "edit" in resolve.properties,
+            versions=bool(edits and edits.document_changes),
+            progress=bool(capabilities.window and capabilities.window.work_done_progress),
+            applies=bool(workspace and workspace.apply_edit),
+            frames=_wants_frames(capabilities.experimental),
+        )
+
+
+def _wants_frames(experimental: object) -> bool:
+    own: object = _field(experimental, "diffgemma")
+    return _field(own, "frames") is True
+
+
+def _field(value: object, name: str) -> object:
+    # Unstructured JSON comes as a dict or, from pygls, as an object.
+    if isinstance(value, dict):
+        return cast("dict[str, object]", value).get(name)
+    return getattr(value, name, None)
+
+
+class Client:
+    """The connection to one client, and what it can do."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.can = Abilities()
+        self._numbers = itertools.count(1)
+        self._shown: dict[types.ProgressToken, WorkDone] = {}
+
+    def show(self, kind: types.MessageType, message: str) -> None:
+        """Shows a message to the user."""
+        params = types.ShowMessageParams(kind, f"diffgemma-lsp: {message}")
+        self.wire.notify(types.WINDOW_SHOW_MESSAGE, params)
+
+    def frame(self, params: dict[str, Any]) -> None:
+        """Shows a run as it is, if the client wants to see that."""
+        if self.can.frames:
+            self.wire.notify(FRAME, params)
+
+    async def apply(self, label: str, edit: types.WorkspaceEdit) -> str | None:
+        """Has the client apply an edit. Returns why it did not, or None if it did."""
+        if not self.can.applies:
+            return "this editor does not let a server change documents"
+        params = types.ApplyWorkspaceEditParams(edit, label)
+        try:
+            result = await self._ask(types.WORKSPACE_APPLY_EDIT, params)
+        except Exception as error:
+            return f"the editor refused the edit ({type(error).__name__})"
+        if result.applied:
+            return None
+        return result.failure_reason or "the editor did not apply the edit"
+
+    async def begin_progress(
+        self, token: types.ProgressToken | None, title: str, cancel: Callable[[], None]
+    ) -> WorkDone | None:
+        """Begins to show progress: at the client's own token, else at one of the server's.
+
+        None where the client shows no progress. cancel: called if the user ends the work.
+        """
+        if token is None:
+            if not self.can.progress:
+                return None
+            token = f"diffgemma/{next(self._numbers)}"
+            try:
+                params = types.WorkDoneProgressCreateParams(token)
+                await self._ask(types.WINDOW_WORK_DONE_PROGRESS_CREATE, params)
+            except Exception as error:
+                logger.debug("the client shows no progress: %s", type(error).__name__)
+                return None
+        self._shown[token] = done = WorkDone(self.wire, token, title, cancel)
+        done.at_end = lambda: self._shown.pop(token, None)
+        return done
+
+    def cancel_progress(self, token: types.ProgressToken) -> None:
+        """The user ended a piece of work where its progress is shown."""
+        if token in self._shown:
+            self._shown[token].cancel()
+
+    async def _ask(self, method: str, params: Any) -> Any:
+        """Sends a request and waits for its answer, but not forever.
+
+        Shielded: pygls breaks over an answer whose waiting task was cancelled.
+        """
+        answer = asyncio.wrap_future(self.wire.send_request(method, params))
+        return await asyncio.wait_for(asyncio.shield(answer), ANSWER_S)
+
+
+class WorkDone:
+    """One piece of work whose progress the client shows."""
+
+    def __init__(
+        self, wire: Wire, token: types.ProgressToken, title: str, cancel: Callable[[], None]
+    ) -> None:
+        self._wire, self._token = wire, token
+        self.cancel = cancel
+        self.at_end: Callable[[], object] = lambda: None
+        self._say(types.WorkDoneProgressBegin(title=title, cancellable=True, percentage=0))
+
+    def report(self, done: int, planned: int) -> None:
+        """`done` of `planned` passes are over."""
+        share = min(100, 100 * done // max(1, planned))
+        self._say(
+            types.WorkDoneProgressReport(
+                cancellable=True, message=f"pass {done} of {planned}", percentage=share
+            )
+        )
+
+    def end(self, message: str | None = None) -> None:
+        """The work is over."""
+        self.at_end()
+        self._say(types.WorkDoneProgressEnd(message=message))
+
+    def _say(self, value: Any) -> None:
+        self._wire.notify(types.PROGRESS, types.ProgressParams(self._token, value))

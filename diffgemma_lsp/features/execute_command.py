@@ -1,0 +1,96 @@
+"""workspace/executeCommand: the orders of code actions with arguments, and the engine's memory.
+
+A command's argument is an order (orders.py). Its result says what came of it: {applied, message,
+edit, fillings, confidence, seed, finished}; with `apply: false` the edit is only handed back, for
+an editor that shows it first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Any
+
+from lsprotocol import types
+
+from diffgemma_lsp.orders import COMMAND, KINDS, BadOrder, order_from_json
+from diffgemma_lsp.perform import Work, carry_out
+from diffgemma_lsp.session import Nothing, Session
+from engine.errors import EngineError
+
+_UNLOAD = COMMAND + "unload"
+
+NAMES = (*(COMMAND + name for name in KINDS), _UNLOAD)
+
+_TRIES = 3
+"""So often an edit is made anew when the document changed while it was on its way."""
+
+Result = dict[str, Any]
+
+
+def listed(*arguments: Any) -> None:
+    """Stands for a command in the server's list of commands."""
+
+
+def execute(
+    session: Session, params: types.ExecuteCommandParams, arrived: float
+) -> asyncio.Task[Result]:
+    """Takes the snapshot at once; the rest is the task."""
+    if params.command == _UNLOAD:
+        return session.spawn(_unload(session))
+    arguments = params.arguments or [None]
+    try:
+        order = order_from_json(arguments[0], params.command.removeprefix(COMMAND))
+        work = Work(session, order, arrived)
+    except (BadOrder, Nothing) as reason:
+        session.tell(str(reason))
+        return session.spawn(_failed(str(reason)))
+    return session.answer(work.flight, _carried_out(work, params.work_done_token))
+
+
+async def _carried_out(work: Work, token: types.ProgressToken | None) -> Result:
+    session = work.session
+    try:
+        if work.order.needs not in await session.abilities():
+            raise Nothing("this model does not follow instructions")
+        outcome = await carry_out(work, token)
+        if work.order.apply:
+            await _apply(work)
+        return {
+            "applied": work.order.apply,
+            "message": None,
+            "edit": None if work.order.apply else work.edit(),
+            **asdict(outcome),
+        }
+    except Nothing as reason:
+        session.tell(str(reason))
+        return await _failed(str(reason))
+    except EngineError as error:
+        session.report(error, invoked=True)
+        return await _failed(str(error))
+
+
+async def _apply(work: Work) -> None:
+    """Has the edit applied; anew if the document changed while it was on its way."""
+    session, uri = work.session, work.order.uri
+    for _ in range(_TRIES):
+        version = session.documents.version(uri)
+        failure = await session.client.apply(work.order.kind.title, work.edit())
+        if failure is None:
+            return
+        if session.documents.version(uri) == version:
+            raise Nothing(failure)
+    raise Nothing("the document keeps changing: try again")
+
+
+async def _failed(message: str) -> Result:
+    return {"applied": False, "message": message, "edit": None}
+
+
+async def _unload(session: Session) -> Result:
+    try:
+        freed = await (await session.engine()).unload()
+    except EngineError as error:
+        session.report(error, invoked=True)
+        return await _failed(str(error))
+    return {"applied": True, "message": None if freed else "no engine is running", "edit": None}

@@ -1,0 +1,210 @@
+"""Carries an order out: from the document as it was to edits of the document as it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from lsprotocol import types
+
+from diffgemma_lsp import context, edits, proto
+from diffgemma_lsp.client import Client, WorkDone
+from diffgemma_lsp.documents import Point, Text
+from diffgemma_lsp.orders import Order
+from diffgemma_lsp.plans import NoPlan, Plan, plan
+from diffgemma_lsp.session import Flight, Nothing, Session
+from diffgemma_lsp.snapshot import DocumentSnapshot
+from engine.types import Frame, InfillRequest
+
+Token = types.ProgressToken | None
+
+FRAME_S = 0.05
+"""Frames follow each other at this distance or more; the last one always comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the model made of an order. fillings: what it put into each blank.
+
+    seed: with which it came about; another one gives another answer. finished: False if the time
+    was up first.
+    """
+
+    fillings: tuple[str, ...]
+    confidence: float
+    seed: int
+    finished: bool
+
+
+class Work:
+    """One order in one session, from the moment it arrived."""
+
+    def __init__(self, session: Session, order: Order, arrived: float) -> None:
+        self.session, self.order = session, order
+        document = session.documents.get(order.uri)
+        if document is None:
+            raise Nothing("the document is not open")
+        if order.version not in (None, document.version):
+            raise Nothing("the document has changed since: choose the action again")
+        start, end = proto.to_points(document.text, order.range, session.encoding)
+        self.snapshot = DocumentSnapshot.of(document, start, end)
+        self.settings = session.settings
+        if (reason := self.settings.off(order.uri, document.language_id)) is not None:
+            raise Nothing(reason)
+        self.seed = self.settings.seed if order.seed is None else order.seed
+        deadline = arrived + self.settings.action_budget_ms / 1000
+        self.flight: Flight = session.begin(order.uri, "action", deadline)
+        self._changes: list[tuple[Point, Point, str]] = []
+
+    async def outcome(self, watch: Callable[[Frame], None]) -> Outcome:
+        """Runs the model. Raises Nothing if there is nothing to change, and EngineError."""
+        try:
+            found = plan(self.order, self.snapshot, self.settings)
+        except NoPlan as reason:
+            raise Nothing(str(reason)) from reason
+        template = context.template_of(self.snapshot.text, found.blanks)
+        request = InfillRequest(template, seed=self.seed, instruction=found.instruction)
+        shown = _Throttled(lambda frame: self._show(frame, found, watch))
+        answer = await self.session.run(self.flight, request, shown)
+        shown.flush()
+        if answer.confidence < self.settings.min_confidence:
+            raise Nothing(f"the model was only {answer.confidence:.0%} sure")
+        self._changes = [
+            (blank.start, blank.end, _with_newlines(new, self.snapshot.newline))
+            for blank, filling in zip(found.blanks, answer.holes, strict=True)
+            if (new := blank.text(filling)) is not None
+        ]
+        return Outcome(answer.holes, answer.confidence, self.seed, answer.finished)
+
+    def edit(self) -> types.WorkspaceEdit:
+        """The outcome as an edit of the document as it is now: only what differs, one undo step.
+
+        Raises Nothing if it differs in nothing, or its place is not there any more.
+        """
+        session, then = self.session, self.snapshot
+        document = session.documents.get(then.uri)
+        if document is None:
+            raise Nothing("the document was closed")
+        now = document.text
+        found: list[types.TextEdit] = []
+        for start, end, new in self._changes:
+            place = edits.moved(then.text, now, start, end)
+            if place is None:
+                raise Nothing("the document was changed at this place in the meantime")
+            found += _text_edits(now, *place, new, session.encoding)
+        if not found:
+            raise Nothing("the model would leave this as it is")
+        return workspace_edit(then.uri, document.version, found, session.client.can.versions)
+
+    def _show(self, frame: Frame, found: Plan, watch: Callable[[Frame], None]) -> None:
+        watch(frame)
+        to_range = proto.to_range
+        holes = [
+            {
+                "range": to_range(
+                    self.snapshot.text, blank.start, blank.end, self.session.encoding
+                ),
+                "before": blank.before,
+                "after": blank.after,
+                "pieces": [[piece.text, round(piece.certainty, 3)] for piece in pieces],
+            }
+            for blank, pieces in zip(found.blanks, frame.holes, strict=True)
+        ]
+        self.session.client.frame(
+            {
+                "token": self.order.token,
+                "textDocument": {"uri": self.snapshot.uri, "version": self.snapshot.version},
+                "step": frame.step,
+                "planned": frame.planned,
+                "entropy": frame.entropy,
+                "holes": holes,
+            }
+        )
+
+
+def workspace_edit(
+    uri: str, version: int, changes: list[types.TextEdit], versions: bool
+) -> types.WorkspaceEdit:
+    """Edits of one document, bound to its version where the client can tell."""
+    if not versions:
+        return types.WorkspaceEdit(changes={uri: changes})
+    document = types.OptionalVersionedTextDocumentIdentifier(uri, version)
+    return types.WorkspaceEdit(document_changes=[types.TextDocumentEdit(document, changes)])
+
+
+def _text_edits(
+    text: Text, start: Point, end: Point, new: str, encoding: proto.Encoding
+) -> list[types.TextEdit]:
+    offset = text.offset(start)
+    return [
+        types.TextEdit(
+            proto.to_range(
+                text, text.point(offset + edit.start), text.point(offset + edit.end), encoding
+            ),
+            edit.text,
+        )
+        for edit in edits.minimal(text.between(start, end), new)
+    ]
+
+
+def _with_newlines(text: str, newline: str) -> str:
+    return text if newline == "\n" else text.replace("\n", newline)
+
+
+class _Throttled:
+    """Lets frames through at a distance of FRAME_S; `flush` brings the last one after all."""
+
+    def __init__(self, show: Callable[[Frame], None]) -> None:
+        self._show = show
+        self._last = 0.0
+        self._waiting: Frame | None = None
+
+    def __call__(self, frame: Frame) -> None:
+        self._waiting = frame
+        if time.monotonic() - self._last >= FRAME_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Shows the frame that waits, if there is one."""
+        if self._waiting is not None:
+            self._show(self._waiting)
+            self._last, self._waiting = time.monotonic(), None
+
+
+class ProgressShown:
+    """Shows the passes of a run where the client shows progress; a click there ends the run."""
+
+    def __init__(self, session: Session, flight: Flight, title: str, token: Token) -> None:
+        self._over = False
+        self._done: WorkDone | None = None
+        # In the background: the run does not wait for the client's consent.
+        session.spawn(self._begin(session.client, flight, title, token))
+
+    async def _begin(self, client: Client, flight: Flight, title: str, token: Token) -> None:
+        cancel = partial(flight.end, "you cancelled it")
+        done = await client.begin_progress(token, title, cancel)
+        if done is not None and self._over:
+            done.end()
+        else:
+            self._done = done
+
+    def __call__(self, frame: Frame) -> None:
+        if self._done is not None:
+            self._done.report(frame.step, frame.planned)
+
+    def end(self) -> None:
+        """The run is over."""
+        self._over = True
+        if self._done is not None:
+            self._done.end()
+
+
+async def carry_out(work: Work, token: Token = None) -> Outcome:
+    """The order's outcome, with progress shown meanwhile. Raises Nothing and EngineError."""
+    shown = ProgressShown(work.session, work.flight, work.order.kind.title, token)
+    try:
+        return await work.outcome(shown)
+    finally:
+        shown.end()

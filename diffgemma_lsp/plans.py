@@ -1,0 +1,142 @@
+"""From an order to blanks: which places of the document are to be filled, and with what around.
+
+Pure functions of a snapshot. What each action means for the text is written here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from diffgemma_lsp.documents import Point, Text
+from diffgemma_lsp.orders import Order
+from diffgemma_lsp.settings import Settings
+from diffgemma_lsp.snapshot import DocumentSnapshot
+
+Shape = Callable[[str], "str | None"]
+"""Makes what the model filled in what is put into the document, or None to leave it as it was."""
+
+
+class NoPlan(Exception):
+    """There is nothing to do at this place; the text says why."""
+
+
+def as_it_is(filling: str) -> str | None:
+    """Whatever the model says."""
+    return filling
+
+
+@dataclass(frozen=True, slots=True)
+class Blank:
+    """A place to be filled: what stands from `start` to `end` becomes before + filling + after.
+
+    draft, strength: what to start from, and how much of it may change, from 0 to 1.
+    """
+
+    start: Point
+    end: Point
+    before: str = ""
+    after: str = ""
+    draft: str | None = None
+    strength: float = 1.0
+    max_tokens: int | None = None
+    shape: Shape = as_it_is
+
+    def text(self, filling: str) -> str | None:
+        """What is put in the place of what stands there, or None to leave it."""
+        shaped = self.shape(filling)
+        return None if shaped is None else self.before + shaped + self.after
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Blanks in their order in the text, never overlapping, and what the model is told to do."""
+
+    blanks: tuple[Blank, ...]
+    instruction: str | None = None
+
+
+def plan(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
+    """What `order` means for the document. Raises NoPlan."""
+    makers: dict[str, Callable[[Order, DocumentSnapshot, Settings], Plan]] = {
+        "fill": _fill,
+        "rewrite": _rewrite,
+        "instruct": _instruct,
+        "fix": _fix,
+    }
+    return makers[order.kind.name](order, snapshot, settings)
+
+
+def fitting(snapshot: DocumentSnapshot, settings: Settings) -> Iterator[str]:
+    """The names of the orders that make sense at the snapshot's cursor or selection."""
+    if snapshot.start == snapshot.end:
+        yield "fill"
+        return
+    start, end = inner(snapshot.text, snapshot.start, snapshot.end)
+    if start != end:
+        yield "rewrite"
+        if comment_above(snapshot):
+            yield "instruct"
+
+
+def _fill(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
+    return Plan((Blank(snapshot.start, snapshot.start),), order.instruction)
+
+
+def _rewrite(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
+    start, end = inner(snapshot.text, snapshot.start, snapshot.end)
+    if start == end:
+        raise NoPlan("there is no text in the selection")
+    strength = settings.rewrite_strength if order.strength is None else order.strength
+    draft = snapshot.text.between(start, end)
+    return Plan((Blank(start, end, draft=draft, strength=strength),), order.instruction)
+
+
+def _instruct(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
+    instruction = order.instruction or comment_above(snapshot)
+    if not instruction:
+        raise NoPlan("there is no comment above the selection that says what to do")
+    found = _rewrite(order, snapshot, settings)
+    return Plan(found.blanks, instruction)
+
+
+def _fix(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
+    if not order.instruction:
+        raise NoPlan("there is no message that says what is wrong")
+    text = snapshot.text
+    whole = (
+        Point(snapshot.start.line, 0),
+        Point(snapshot.end.line, len(text.content(snapshot.end.line))),
+    )
+    start, end = inner(text, *whole)
+    draft = text.between(start, end)
+    strength = settings.rewrite_strength if order.strength is None else order.strength
+    return Plan((Blank(start, end, draft=draft, strength=strength),), f"Fix: {order.instruction}")
+
+
+def inner(text: Text, start: Point, end: Point) -> tuple[Point, Point]:
+    """The range without white space at its ends: that stays as it is."""
+    chosen = text.between(start, end)
+    left = len(chosen) - len(chosen.lstrip())
+    right = len(chosen.rstrip())
+    if left >= right:
+        return start, start
+    offset = text.offset(start)
+    return text.point(offset + left), text.point(offset + right)
+
+
+_COMMENT = re.compile(r"\s*(?:#|//|--|;|%|\"|'|REM\b)+\s*(.*?)\s*$", re.IGNORECASE)
+
+
+def comment_above(snapshot: DocumentSnapshot) -> str | None:
+    """What the comment lines right above the selection, or at its start, say; None without any."""
+    text = snapshot.text
+    start, _ = inner(text, snapshot.start, snapshot.end)
+    said: list[str] = []
+    for number in range(start.line - 1, -1, -1):
+        found = _COMMENT.match(text.content(number))
+        if found is None or not found[1]:
+            break
+        said.insert(0, found[1])
+    return " ".join(said) or None

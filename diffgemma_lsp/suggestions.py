@@ -1,0 +1,106 @@
+"""What was suggested before, found again: while one types through it, and after an undo.
+
+A suggestion belongs to the text around its place. Whoever asks at a place that one reaches from
+there by typing what was suggested gets the rest of it at once, without a run of the model.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+KEPT = 250
+"""Suggestions that are kept."""
+
+TYPED = 128
+"""So many characters of a suggestion can be typed before it is forgotten."""
+
+_BEFORE, _AFTER = 1_024, 256
+"""Characters around a place that have to be the same."""
+
+_CLOSERS = ")]}\"'`"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a document: what stands around it, with line ends of "\\n"."""
+
+    uri: str
+    prefix: str
+    suffix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A suggestion: a text for its place, and how sure the model was of it, from 0 to 1."""
+
+    text: str
+    confidence: float
+
+
+_Key = tuple[str, str, str]
+
+
+class Suggestions:
+    """The last KEPT suggestions; the one that was used last is forgotten last."""
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._most = kept
+        self._kept: OrderedDict[_Key, tuple[Kept, ...]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, place: Place, found: tuple[Kept, ...]) -> None:
+        """Keeps what was found for a place, best first."""
+        key = _key(place.uri, place.prefix, place.suffix)
+        self._kept[key] = found
+        self._kept.move_to_end(key)
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+
+    def find(self, place: Place, typed: int = TYPED) -> tuple[Kept, ...]:
+        """What is known for the place: the rests of suggestions whose beginning was typed.
+
+        typed: the most characters of a suggestion that may have been typed since it was made;
+        0 finds only what was made for this very place.
+        """
+        for size in range(min(typed, len(place.prefix)) + 1):
+            start = len(place.prefix) - size
+            written = place.prefix[start:]
+            for closed in _closed(written, place.suffix):
+                key = _key(place.uri, place.prefix[:start], place.suffix[len(closed) :])
+                rests = _rests(self._kept.get(key, ()), written, closed)
+                if rests:
+                    self._kept.move_to_end(key)
+                    return rests
+        return ()
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._kept.clear()
+
+
+def _key(uri: str, prefix: str, suffix: str) -> _Key:
+    return uri, prefix[-_BEFORE:], suffix[:_AFTER]
+
+
+def _closed(written: str, suffix: str) -> list[str]:
+    """What an editor may have closed by itself behind what was typed: nothing, or one to three
+    brackets or quotes."""
+    found = [""]
+    if any(char in "([{\"'`" for char in written):
+        for size in (1, 2, 3):
+            if len(suffix) < size or suffix[size - 1] not in _CLOSERS:
+                break
+            found.append(suffix[:size])
+    return found
+
+
+def _rests(known: tuple[Kept, ...], written: str, closed: str) -> tuple[Kept, ...]:
+    rests: list[Kept] = []
+    for one in known:
+        rest = one.text.removeprefix(written)
+        if one.text.startswith(written) and rest.endswith(closed) and len(rest) > len(closed):
+            rests.append(Kept(rest[: len(rest) - len(closed)], one.confidence))
+    return tuple(rests)
