@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from diffgemma_lsp.documents import Point, Text
+from diffgemma_lsp.documents import Point, Text, with_line_ends
 from diffgemma_lsp.snapshot import DocumentSnapshot
 from engine.types import InfillRequest, fill_in_the_middle
 
@@ -12,7 +12,6 @@ from engine.types import InfillRequest, fill_in_the_middle
 PREFIX_CHARS = 32_768
 SUFFIX_CHARS = 8_192
 
-_LINE_END = re.compile(r"\r\n|\r")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -61,4 +60,4 @@ def _right_edge(text: Text, cursor: Point) -> Point:
 
 def _plain(text: str) -> str:
     """The text as models know it: lines end with "\\n", and every character can be encoded."""
-    return _LONE_SURROGATE.sub("\ufffd", _LINE_END.sub("\n", text))
+    return _LONE_SURROGATE.sub("\ufffd", with_line_ends(text))
