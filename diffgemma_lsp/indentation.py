@@ -39,6 +39,8 @@ def in_units(text: str, unit: str | None, reading: Reading, language: Language) 
     own = unit_of(text)
     if unit is None or own is None or ("\t" in own) == ("\t" in unit):
         return text
+    if own != "\t" and len(own) % len(DEFAULT_UNIT) == 0:
+        own = DEFAULT_UNIT  # a filling that begins two levels deep shows no single one
 
     def converted(line: str) -> str:
         blanks = indentation(line)
@@ -71,7 +73,7 @@ def placed(text: str, before: str, reading: Reading, language: Language) -> str:
 def within_scope(text: str, line: str, reading: Reading, language: Language) -> str:
     """`text` up to where it leaves the block that it begins in; `line` is that of the cursor."""
     lines = list(_lines(text, reading, language))
-    scope: str | None = None
+    scope = indentation(line + lines[0][0]) if line else None
     for number, (content, quoted, depth) in enumerate(lines):
         whole = content if number else line + content
         if not whole.strip() or quoted:

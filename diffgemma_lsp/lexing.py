@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from typing import NamedTuple
 
 from diffgemma_lsp.languages import Language
 
@@ -89,13 +90,24 @@ def _next(language: Language, inside: str) -> re.Pattern[str]:
     return re.compile("|".join([r"\\[\s\S]", re.escape(inside), *line_end]))
 
 
-def imbalance(before: Reading, after: Reading) -> int:
-    """How much is open or torn in a text that is read as `before` and goes on as `after`."""
+class Imbalance(NamedTuple):
+    """What is wrong: brackets and strings that stand open, and closing brackets too many."""
+
+    open: int
+    closed: int
+
+    def within(self, allowed: Imbalance) -> bool:
+        """Whether this is no worse than `allowed`."""
+        return self.closed <= allowed.closed and sum(self) <= sum(allowed)
+
+
+def imbalance(before: Reading, after: Reading) -> Imbalance:
+    """What is wrong with a text that is read as `before` and goes on as `after`."""
     stack, lost = list(before.open), 0
     for closer in after.closed:
         if stack and stack[-1] == closer:
             stack.pop()
         else:
             lost += 1
-    faults = len(before.closed) + before.torn + after.torn + after.in_string
-    return faults + lost + len(stack) + len(after.open)
+    torn = before.torn + after.torn + after.in_string
+    return Imbalance(len(stack) + len(after.open) + torn, len(before.closed) + lost)

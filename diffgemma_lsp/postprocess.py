@@ -16,7 +16,7 @@ from typing import NamedTuple
 from diffgemma_lsp.documents import with_line_ends
 from diffgemma_lsp.indentation import in_units, placed, unit_of, within_scope
 from diffgemma_lsp.languages import language_of
-from diffgemma_lsp.lexing import Reading, imbalance
+from diffgemma_lsp.lexing import Imbalance, Reading, imbalance
 from diffgemma_lsp.repeats import (
     without_lines_before,
     without_loops,
@@ -125,7 +125,7 @@ def balanced(text: str, place: Place) -> str:
         return text
     behind: dict[str, Reading] = {}
 
-    def excess(reading: Reading) -> int:
+    def excess(reading: Reading) -> Imbalance:
         inside = reading.inside
         if inside not in behind:
             behind[inside] = Reading(inside).over(place.after, place.language)
@@ -134,8 +134,11 @@ def balanced(text: str, place: Place) -> str:
     reading = place.reading()
     allowed, fits = excess(reading), 0
     for at in reading.steps(text, place.language):
-        if excess(reading) <= allowed:
+        if excess(reading).within(allowed):
             fits = at
+    whole, line_end, _ = text[:fits].rpartition("\n")
+    if line_end and text[fits:] and text[fits] not in ")]}":
+        return balanced(whole, place)  # its last line ends in the middle of something
     return text[:fits]
 
 

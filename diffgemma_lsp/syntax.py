@@ -53,6 +53,8 @@ class Place:
         grammar = self.language.grammar
         if grammar is None or load(grammar) is None:
             return None
+        if not middle.strip():
+            return False
         counts = self._counts(with_line_ends(middle), grammar)
         if not (faults := next(counts)):
             return False
