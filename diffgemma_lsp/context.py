@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from diffgemma_lsp.documents import Point, Text
+from diffgemma_lsp.documents import Point, Text, with_line_ends
 from diffgemma_lsp.snapshot import DocumentSnapshot
 from engine.types import Fixed, Hole, InfillRequest, Segment, Template, fill_in_the_middle
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 PREFIX_CHARS = 32_768
 SUFFIX_CHARS = 8_192
 
-_LINE_END = re.compile(r"\r\n|\r")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -78,4 +77,4 @@ def _right_edge(text: Text, cursor: Point) -> Point:
 
 def _plain(text: str) -> str:
     """The text as models know it: lines end with "\\n", and every character can be encoded."""
-    return _LONE_SURROGATE.sub("\ufffd", _LINE_END.sub("\n", text))
+    return _LONE_SURROGATE.sub("\ufffd", with_line_ends(text))

@@ -21,6 +21,7 @@ from typing import NamedTuple
 logger = logging.getLogger(__name__)
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
 # Lines in a chunk. Small enough that rebuilding one is a matter of microseconds, large enough that
 # a document of 100,000 lines has only some hundred chunks to look through.
@@ -154,6 +155,11 @@ class Text:
             self._chunks[:i] + new + self._chunks[j:],
             self._chars[:i] + _sizes(new) + self._chars[j:],
         )
+
+
+def with_line_ends(string: str, newline: str = "\n") -> str:
+    """`string` with all its lines ending in `newline`."""
+    return _LINE_END.sub(newline, string)
 
 
 def _split(string: str) -> list[str]:

@@ -90,7 +90,7 @@ class Work:
         now = document.text
         found: list[types.TextEdit] = []
         for start, end, new in self._changes:
-            place = edits.moved(then.text, now, start, end)
+            place = _moved(then.text, now, start, end)
             if place is None:
                 raise Nothing("the document was changed at this place in the meantime")
             found += _text_edits(now, *place, new, session.encoding)
@@ -132,6 +132,14 @@ def workspace_edit(
         return types.WorkspaceEdit(changes={uri: changes})
     document = types.OptionalVersionedTextDocumentIdentifier(uri, version)
     return types.WorkspaceEdit(document_changes=[types.TextDocumentEdit(document, changes)])
+
+
+def _moved(then: Text, now: Text, start: Point, end: Point) -> tuple[Point, Point] | None:
+    """Where a range of the text as it was is now; None if it, or what touches it, changed."""
+    if then is now:
+        return start, end
+    place = edits.rebase(then.offset(start), then.offset(end), str(then), str(now))
+    return None if place is None else (now.point(place[0]), now.point(place[1]))
 
 
 def _text_edits(

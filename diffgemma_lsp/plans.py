@@ -5,11 +5,14 @@ Pure functions of a snapshot. What each action means for the text is written her
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from diffgemma_lsp.documents import Point, Text
+from diffgemma_lsp.holes import Gap, holes_in
+from diffgemma_lsp.offers import offers
 from diffgemma_lsp.orders import Order
 from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
@@ -59,25 +62,21 @@ class Plan:
 
 def plan(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
     """What `order` means for the document. Raises NoPlan."""
-    makers: dict[str, Callable[[Order, DocumentSnapshot, Settings], Plan]] = {
-        "fill": _fill,
-        "rewrite": _rewrite,
-        "instruct": _instruct,
-        "fix": _fix,
-    }
-    return makers[order.kind.name](order, snapshot, settings)
+    return _MAKERS[order.kind.name](order, snapshot, settings)
 
 
 def fitting(snapshot: DocumentSnapshot, settings: Settings) -> Iterator[str]:
     """The names of the orders that make sense at the snapshot's cursor or selection."""
-    if snapshot.start == snapshot.end:
+    text, start, end = snapshot.text, snapshot.start, snapshot.end
+    if start == end:
         yield "fill"
-        return
-    start, end = inner(snapshot.text, snapshot.start, snapshot.end)
-    if start != end:
+    elif inner(text, start, end)[0] != inner(text, start, end)[1]:
         yield "rewrite"
         if comment_above(snapshot):
             yield "instruct"
+        if holes_in(text, start, end, snapshot.language_id, settings.markers):
+            yield "holes"
+    yield from dict.fromkeys(offer.kind for offer in offers(text, start, end, snapshot.language_id))
 
 
 def _fill(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
@@ -113,6 +112,95 @@ def _fix(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
     draft = text.between(start, end)
     strength = settings.rewrite_strength if order.strength is None else order.strength
     return Plan((Blank(start, end, draft=draft, strength=strength),), f"Fix: {order.instruction}")
+
+
+def _holes(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
+    text, start, end = snapshot.text, snapshot.start, snapshot.end
+    gaps = holes_in(text, start, end, snapshot.language_id, settings.markers)
+    if not gaps:
+        raise NoPlan("there is no hole in the selection: `...`, `___`, a TODO line or a marker")
+    return Plan(tuple(_blank(gap, _part_of_a_line) for gap in gaps), order.instruction)
+
+
+def _docstring(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
+    return _offered(order, snapshot, _in_docstring)
+
+
+def _hints(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
+    return _offered(order, snapshot, _as_hint)
+
+
+def _body(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
+    return _offered(order, snapshot, _something)
+
+
+def _offered(order: Order, snapshot: DocumentSnapshot, shape: Shape) -> Plan:
+    found = offers(snapshot.text, snapshot.start, snapshot.end, snapshot.language_id)
+    gaps = [gap for offer in found if offer.kind == order.kind.name for gap in offer.gaps]
+    if not gaps:
+        raise NoPlan(f"nothing here wants this: {order.kind.title}")
+    return Plan(tuple(_blank(gap, shape) for gap in gaps), order.instruction)
+
+
+def _blank(gap: Gap, shape: Shape) -> Blank:
+    return Blank(gap.start, gap.end, gap.before, gap.after, shape=shape)
+
+
+_MAKERS: dict[str, Callable[[Order, DocumentSnapshot, Settings], Plan]] = {
+    "fill": _fill,
+    "rewrite": _rewrite,
+    "instruct": _instruct,
+    "fix": _fix,
+    "holes": _holes,
+    "docstring": _docstring,
+    "hints": _hints,
+    "body": _body,
+}
+
+
+# ---- what is made of a filling ----
+
+
+def _something(filling: str) -> str | None:
+    return filling.rstrip() or None
+
+
+def _part_of_a_line(filling: str) -> str | None:
+    return filling.partition("\n")[0].strip() or None
+
+
+def _in_docstring(filling: str) -> str | None:
+    """The text of a docstring, which must not end it."""
+    said = filling.partition('"""')[0].strip().rstrip('\\"')
+    return said or None
+
+
+def _as_hint(filling: str) -> str | None:
+    """A type, if it is one: an expression that could not do anything but name things."""
+    hint = filling.partition("\n")[0].strip().rstrip(":,= ")
+    try:
+        tree = ast.parse(hint, mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    plain = all(isinstance(node, _TYPE_NODES) for node in ast.walk(tree))
+    return hint if plain else None
+
+
+_TYPE_NODES = (
+    ast.Expression,
+    ast.Name,
+    ast.Attribute,
+    ast.Subscript,
+    ast.Tuple,
+    ast.List,
+    ast.Constant,
+    ast.BinOp,
+    ast.BitOr,
+    ast.Load,
+)
+
+
+# ---- what is around a selection ----
 
 
 def inner(text: Text, start: Point, end: Point) -> tuple[Point, Point]:

@@ -1,73 +1,163 @@
 """From what the engine filled in to what is shown: pure functions of texts.
 
-A suggestion is only ever shortened, and its line ends made those of the document. "" means that
-nothing of it is worth showing.
+A filling is only ever shortened or indented anew, and its line ends made those of the document. Of
+one that does not fit, the longest part is shown that does; if there is none, there is a reason.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import NamedTuple
 
-# An overlap this long is no coincidence.
-_CERTAIN = 8
+from diffgemma_lsp.documents import with_line_ends
+from diffgemma_lsp.indentation import in_units, placed, unit_of, within_scope
+from diffgemma_lsp.languages import language_of
+from diffgemma_lsp.lexing import Imbalance, Reading, imbalance
+from diffgemma_lsp.repeats import (
+    without_lines_before,
+    without_loops,
+    without_next_lines,
+    without_overlap,
+)
+from diffgemma_lsp.syntax import Place
 
-_CLOSES = {")": "(", "]": "[", "}": "{"}
-_LINE_END = re.compile(r"\r\n|\r|\n")
+# How many parts of a filling are tried that breaks the syntax. Each try costs some milliseconds.
+TRIES = 8
 
-
-def polish(text: str, suffix: str, newline: str, max_lines: int | None = None) -> str:
-    """What to show of `text`, which is to stand before `suffix`, or ""."""
-    text = _LINE_END.sub("\n", text)
-    suffix = _LINE_END.sub("\n", suffix)
-    text = without_overlap(text, suffix)
-    if max_lines is not None:
-        text = without_overlap("\n".join(text.split("\n")[:max_lines]), suffix)
-    return text.replace("\n", newline) if text.strip() else ""
-
-
-def without_overlap(text: str, suffix: str) -> str:
-    """`text` without the tail that repeats the start of `suffix`."""
-    ends_line = suffix[:1] in ("", "\n")
-    while True:
-        if ends_line:
-            text = text.rstrip(" \t")  # blanks that nobody wants at the end of a line
-        size = _overlap(text, suffix)
-        if not size:
-            return text
-        text = text[:-size]
+_TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
-def _overlap(text: str, suffix: str) -> int:
-    """How many characters at the end of `text` repeat the start of `suffix`.
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a filling stands in: the text before it and behind it."""
 
-    Counted if they are many, or a whole line of the suffix or more, or all that is left of the
-    cursor's line. Of a short one that could be a coincidence, only what does not belong to the
-    text itself: the ")" of `bar()` is its own, that of `x)` repeats.
+    before: str
+    after: str
+    language_id: str = ""
+    newline: str = "\n"
+
+
+class Polished(NamedTuple):
+    """What to show; if that is "", the reason says why."""
+
+    text: str
+    reason: str | None
+
+
+_Rule = tuple[Callable[[str], str], str]
+
+
+def polish(
+    text: str, around: Around, *, automatic: bool = False, max_lines: int | None = None
+) -> Polished:
+    """What to show of `text`.
+
+    automatic: nobody asked for it, so it must stay in the block that it begins in.
     """
-    rest = suffix.find("\n") if "\n" in suffix else len(suffix)
-    for size in range(min(len(text), len(suffix)), 0, -1):
-        if not text.endswith(suffix[:size]):
-            continue
-        whole = size == rest or (size > rest and suffix[size : size + 1] in ("", "\n"))
-        if size >= _CERTAIN or ((whole or suffix[:size].endswith("\n")) and _repeats(text, size)):
-            return size
-    return 0
+    place = Place(around.before, around.after, language_of(around.language_id))
+    text = without_loops(with_line_ends(text))
+    if not text.strip():
+        return Polished("", "the model has nothing to add here")
+    text = without_lines_before(text, place.before)
+    if not text.strip():
+        return Polished("", "the suggestion only repeats what comes before it")
+    text = indented(text, place)
+    rules = _shortening(place, automatic, max_lines)
+    longer = ""
+    while text != longer:  # what one rule cuts may give another one something to do
+        longer = text
+        for rule, reason in rules:
+            if not (text := rule(text)).strip():
+                return Polished("", reason)
+    return Polished(text.replace("\n", around.newline), None)
 
 
-def _repeats(text: str, size: int) -> bool:
-    """Whether the last `size` characters can go without leaving a bracket or a quote open."""
-    kept, whole = text[:-size], text
-    return _open_brackets(kept) <= _open_brackets(whole) and all(
-        kept.count(quote) % 2 <= whole.count(quote) % 2 for quote in "\"'`"
-    )
+def _shortening(place: Place, automatic: bool, max_lines: int | None) -> list[_Rule]:
+    """The rules that shorten, and what to say of the one that leaves nothing."""
+    rules: list[_Rule] = [
+        (
+            partial(unrepeated, place=place),
+            "the suggestion only repeats what follows",
+        ),
+        (
+            partial(first_lines, max_lines=max_lines),
+            "the suggestion begins with an empty line, and max_lines allows no more",
+        ),
+        (partial(balanced, place=place), "the brackets of the suggestion don't fit"),
+        (partial(unbroken, place=place), "the suggestion would break the syntax"),
+    ]
+    if automatic:
+        within = partial(
+            within_scope, line=place.line, reading=place.reading(), language=place.language
+        )
+        rules.insert(0, (within, "the suggestion lies outside of the block around the cursor"))
+    return rules
 
 
-def _open_brackets(text: str) -> int:
-    """How many brackets the text opens and does not close. Strings are not looked into."""
-    stack: list[str] = []
-    for char in text:
-        if char in "([{":
-            stack.append(char)
-        elif stack and _CLOSES.get(char) == stack[-1]:
-            stack.pop()
-    return len(stack)
+def indented(text: str, place: Place) -> str:
+    """`text` indented as what is around it."""
+    reading, language = place.reading(), place.language
+    text = in_units(text, unit_of(place.before + place.after), reading, language)
+    return placed(text, place.before, reading, language)
+
+
+def unrepeated(text: str, place: Place) -> str:
+    """`text` up to where it goes on with what follows."""
+    text = without_next_lines(text, place.line, place.after)
+    return without_overlap(text, place.after, place.language)
+
+
+def first_lines(text: str, max_lines: int | None) -> str:
+    """At most `max_lines` lines of `text`."""
+    return text if max_lines is None else "\n".join(text.split("\n")[:max_lines])
+
+
+def balanced(text: str, place: Place) -> str:
+    """The most of `text` that leaves no more brackets and strings unbalanced than there were.
+
+    So goes a bracket that closes what the text behind the hole closes already.
+    """
+    if not place.language.known:
+        return text
+    behind: dict[str, Reading] = {}
+
+    def excess(reading: Reading) -> Imbalance:
+        inside = reading.inside
+        if inside not in behind:
+            behind[inside] = Reading(inside).over(place.after, place.language)
+        return imbalance(reading, behind[inside])
+
+    reading = place.reading()
+    allowed, fits = excess(reading), 0
+    for at in reading.steps(text, place.language):
+        if excess(reading).within(allowed):
+            fits = at
+    whole, line_end, _ = text[:fits].rpartition("\n")
+    if line_end and text[fits:] and text[fits] not in ")]}":
+        return balanced(whole, place)  # its last line ends in the middle of something
+    return text[:fits]
+
+
+def unbroken(text: str, place: Place) -> str:
+    """The longest part of `text` from its start that does not break the syntax, or ""."""
+    if not place.broken_by(text):
+        return text
+    parts = islice(_parts(text, place), TRIES)
+    return next((part for part in parts if not place.broken_by(part)), "")
+
+
+def _parts(text: str, place: Place) -> Iterator[str]:
+    """The shorter ones, longest first: whole lines, or balanced parts of the only line."""
+    lines = text.split("\n")
+    for size in range(len(lines) - 1, 0, -1):
+        if lines[size - 1].strip():
+            yield "\n".join(lines[:size]).rstrip()
+    if len(lines) == 1:
+        for token in reversed(list(_TOKEN.finditer(text))[:-1]):
+            part = text[: token.end()]
+            if balanced(part, place) == part:
+                yield part

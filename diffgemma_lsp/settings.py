@@ -93,6 +93,7 @@ class Settings:
         for suggestions while typing, and for those that the user asked for.
     action_budget_ms: the same for what changes a document: rewrites, filling holes.
     rewrite_strength: how much of a selection a rewrite may change, from 0 to 1.
+    markers: texts that mark holes to be filled, beside `...`, `___` and TODO lines.
     max_tokens: the most tokens of a suggestion while typing; null leaves it to the model.
     max_lines: the most lines of a suggestion while typing; null shows all.
     min_confidence: nothing is shown of which the model is less sure than this, from 0 to 1.
@@ -111,6 +112,7 @@ class Settings:
     invoked_budget_ms: int = _setting(5_000, _whole(50, 600_000))
     action_budget_ms: int = _setting(30_000, _whole(50, 3_600_000))
     rewrite_strength: float = _setting(0.6, _number(0, 1))
+    markers: tuple[str, ...] = _setting((), _names())
     max_tokens: int | None = _setting(32, _optional(_whole(1, 4_096)))
     max_lines: int | None = _setting(None, _optional(_whole(1, 1_000)))
     min_confidence: float = _setting(0.0, _number(0, 1))

@@ -126,12 +126,16 @@ def _item(
     if answer.confidence < settings.min_confidence:
         raise Nothing(f"the model was only {answer.confidence:.0%} sure")
     snapshot = place.snapshot
-    text = postprocess.polish(
-        answer.holes[0],
+    around = postprocess.Around(
+        context.prefix_of(snapshot),
         context.suffix_of(snapshot),
+        snapshot.language_id,
         snapshot.newline,
-        None if invoked else settings.max_lines,
     )
-    if not text:
-        raise Nothing("the model has nothing to add here")
+    max_lines = None if invoked else settings.max_lines
+    text, reason = postprocess.polish(
+        answer.holes[0], around, automatic=not invoked, max_lines=max_lines
+    )
+    if reason is not None:
+        raise Nothing(reason)
     return types.InlineCompletionItem(insert_text=place.lead + text, range=place.range)

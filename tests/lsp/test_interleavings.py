@@ -29,7 +29,7 @@ from lsp_client import (
 )
 from naive import cursors, naive_position, plain
 
-from diffgemma_lsp.postprocess import polish
+from diffgemma_lsp.postprocess import Around, polish
 
 ENCODINGS = ("utf-8", "utf-16", "utf-32")
 ALPHABET = "ab_1 ()\n\r\t\f\u2028é\u0301中😀"
@@ -124,7 +124,8 @@ class Asked:
     @property
     def filled(self) -> str:
         before, after = plain(self.text[: self.cursor]), plain(self.text[self.cursor :])
-        return polish(filling(before, after), after, "\n")
+        around = Around(before, after, "python")
+        return polish(filling(before, after), around, automatic=self.automatic).text
 
 
 @dataclass

@@ -1,0 +1,116 @@
+"""How lines are indented: pure functions of texts whose lines end in "\\n"."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+
+from diffgemma_lsp.languages import Language
+from diffgemma_lsp.lexing import Reading
+
+DEFAULT_UNIT = "    "
+
+_INDENTED = re.compile(r"^([ \t]+)\S", re.MULTILINE)
+_OPENS_BLOCK = re.compile(r"[:({\[]\s*\Z")
+_CLOSES = re.compile(r"\s*[)\]}]")
+
+
+def indentation(line: str) -> str:
+    """The blanks that `line` begins with."""
+    return line[: len(line) - len(line.lstrip(" \t"))]
+
+
+def unit_of(text: str) -> str | None:
+    """What one more level of indentation looks like in `text`; None if nothing is indented."""
+    indents = _INDENTED.findall(text)
+    if not indents:
+        return None
+    if 2 * sum(indent[0] == "\t" for indent in indents) > len(indents):
+        return "\t"
+    widths = [0, *(len(indent) for indent in indents if indent[0] == " ")]
+    steps = Counter(b - a for a, b in pairwise(widths) if 1 < b - a <= 8)
+    return " " * steps.most_common(1)[0][0] if steps else DEFAULT_UNIT
+
+
+def in_units(text: str, unit: str | None, reading: Reading, language: Language) -> str:
+    """`text` indented by tabs or by spaces, as the document is. `reading` is what comes before."""
+    own = unit_of(text)
+    if unit is None or own is None or ("\t" in own) == ("\t" in unit):
+        return text
+    if own != "\t" and len(own) % len(DEFAULT_UNIT) == 0:
+        own = DEFAULT_UNIT  # a filling that begins two levels deep shows no single one
+
+    def converted(line: str) -> str:
+        blanks = indentation(line)
+        return blanks.replace(own, unit) + line[len(blanks) :]
+
+    lines = _lines(text, reading, language)
+    return "\n".join(line if quoted else converted(line) for line, quoted, _ in lines)
+
+
+def placed(text: str, before: str, reading: Reading, language: Language) -> str:
+    """`text` with its first line right at the cursor, and the others as far from it as they were.
+
+    What is filled in often begins with the blanks that stand before the cursor already, or is
+    written as if the cursor stood at the start of its line.
+    """
+    head, _, line = before.rpartition("\n")
+    lead = indentation(text)
+    if line.strip():
+        return text[len(lead) :] if line[-1] in " \t" else text
+    if lead and line and not _awaits_indentation(head, line):
+        return _shifted(text[len(lead) :], line, lead, reading, language)
+    first, _, rest = text.partition("\n")
+    below = next((other for other in rest.split("\n") if other.strip()), None)
+    if not lead and below is not None and _OPENS_BLOCK.search(first):
+        relative = line and len(indentation(below)) <= len(line)
+        return _shifted(text, line, "", reading, language) if relative else text
+    return text
+
+
+def within_scope(text: str, line: str, reading: Reading, language: Language) -> str:
+    """`text` up to where it leaves the block that it begins in; `line` is that of the cursor."""
+    lines = list(_lines(text, reading, language))
+    scope = indentation(line + lines[0][0]) if line else None
+    for number, (content, quoted, depth) in enumerate(lines):
+        whole = content if number else line + content
+        if not whole.strip() or quoted:
+            continue
+        if scope is None:
+            scope = indentation(whole)
+        elif (
+            depth <= len(reading.open)
+            and not _CLOSES.match(content)
+            and len(indentation(whole)) < len(scope)
+        ):
+            return "\n".join(content for content, _, _ in lines[:number])
+    return text
+
+
+def _awaits_indentation(head: str, line: str) -> bool:
+    """Whether the blanks in `line` still lack a level below the block that opens above."""
+    above = next((other for other in reversed(head.split("\n")) if other.strip()), "")
+    return bool(_OPENS_BLOCK.search(above)) and len(line) <= len(indentation(above))
+
+
+def _shifted(text: str, by: str, less: str, reading: Reading, language: Language) -> str:
+    """`text` with `by` in front of all lines but the first one, in place of `less`."""
+    first, *others = _lines(text, reading, language)
+    if by == less or not all(
+        line.startswith(less) for line, quoted, _ in others if line.strip() and not quoted
+    ):
+        return text
+    moved = [
+        line if quoted or not line.strip() else by + line[len(less) :] for line, quoted, _ in others
+    ]
+    return "\n".join([first[0], *moved])
+
+
+def _lines(text: str, reading: Reading, language: Language) -> Iterator[tuple[str, bool, int]]:
+    """The lines; of each whether it begins in a string, and in how many brackets."""
+    reading = reading.copy()
+    for line in text.split("\n"):
+        yield line, reading.in_string, len(reading.open)
+        reading.over(line + "\n", language)
