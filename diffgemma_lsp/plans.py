@@ -119,7 +119,15 @@ def _holes(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan
     gaps = holes_in(text, start, end, snapshot.language_id, settings.markers)
     if not gaps:
         raise NoPlan("there is no hole in the selection: `...`, `___`, a TODO line or a marker")
-    return Plan(tuple(_blank(gap, _part_of_a_line) for gap in gaps), order.instruction)
+    return Plan(tuple(_blank(gap, _shape_in(text, gap)) for gap in gaps), order.instruction)
+
+
+def _shape_in(text: Text, gap: Gap) -> Shape:
+    """What has a line for itself may become several lines; the rest is a part of one."""
+    alone = gap.start.line == gap.end.line and text.content(gap.start.line).strip() == text.between(
+        gap.start, gap.end
+    )
+    return _something if alone else _part_of_a_line
 
 
 def _docstring(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
