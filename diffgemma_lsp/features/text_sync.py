@@ -1,4 +1,4 @@
-"""textDocument/didOpen, didChange and didClose: keeps the documents as the client has them."""
+"""textDocument/didOpen, didChange, didSave and didClose: documents as the client has them."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ def did_change(session: Session, params: types.DidChangeTextDocumentParams) -> N
     for change in params.content_changes:
         text = proto.apply_change(text, change, session.encoding)
     session.documents.update(uri, version, text)
+
+
+def did_save(session: Session, params: types.DidSaveTextDocumentParams) -> None:
+    """Nothing depends on what is on the disk."""
 
 
 def did_close(session: Session, params: types.DidCloseTextDocumentParams) -> None:
