@@ -9,7 +9,6 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -29,7 +28,7 @@ class Wire(Protocol):
 
     def notify(self, method: str, params: Any = None) -> None: ...
 
-    def send_request(self, method: str, params: Any = None) -> Future[Any]: ...
+    async def ask(self, method: str, params: Any) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +133,8 @@ class Client:
             self._shown[token].cancel()
 
     async def _ask(self, method: str, params: Any) -> Any:
-        """Sends a request and waits for its answer, but not forever.
-
-        Shielded: pygls breaks over an answer whose waiting task was cancelled.
-        """
-        answer = asyncio.wrap_future(self.wire.send_request(method, params))
-        return await asyncio.wait_for(asyncio.shield(answer), ANSWER_S)
+        """Sends a request and waits for its answer, but not forever."""
+        return await asyncio.wait_for(self.wire.ask(method, params), ANSWER_S)
 
 
 class WorkDone:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from diffgemma_lsp.documents import Point, Text, with_line_ends
@@ -26,28 +28,32 @@ def fill_request(snapshot: DocumentSnapshot, max_tokens: int | None, seed: int) 
     return InfillRequest(template, seed=seed)
 
 
-def template_of(text: Text, blanks: Sequence[Blank]) -> Template:
+def template_of(snapshot: DocumentSnapshot, blanks: Sequence[Blank]) -> Template:
     """The text with a hole at each blank: as much of it around them as the engine gets to see."""
     segments: list[Segment] = []
-    at, behind = _left_edge(text, blanks[0].start), ""
-    for blank in blanks:
-        segments.append(Fixed(behind + _plain(text.between(at, blank.start)) + blank.before))
+    before = prefix_of(replace(snapshot, start=blanks[0].start))
+    for blank, following in zip_longest(blanks, blanks[1:]):
         draft = None if blank.draft is None else _plain(blank.draft)
+        segments.append(Fixed(before + blank.before))
         segments.append(Hole(draft, blank.strength, blank.max_tokens))
-        at, behind = blank.end, blank.after
-    return (*segments, Fixed(behind + _plain(text.between(at, _right_edge(text, at)))))
+        if following is not None:
+            before = blank.after + _plain(snapshot.text.between(blank.end, following.start))
+    behind = suffix_of(replace(snapshot, end=blanks[-1].end))
+    return (*segments, Fixed(blanks[-1].after + behind))
 
 
 def prefix_of(snapshot: DocumentSnapshot) -> str:
     """What the engine sees before the hole."""
     edge = _left_edge(snapshot.text, snapshot.start)
-    return _plain(snapshot.text.between(edge, snapshot.start))
+    own = _plain(snapshot.text.between(edge, snapshot.start))
+    return own if edge > Point(0, 0) else _in_front(snapshot.cells_before, len(own)) + own
 
 
 def suffix_of(snapshot: DocumentSnapshot) -> str:
     """What the engine sees behind the hole."""
     edge = _right_edge(snapshot.text, snapshot.end)
-    return _plain(snapshot.text.between(snapshot.end, edge))
+    own = _plain(snapshot.text.between(snapshot.end, edge))
+    return own if edge < snapshot.text.end else own + _behind(snapshot.cells_after, len(own))
 
 
 def _left_edge(text: Text, cursor: Point) -> Point:
@@ -59,11 +65,16 @@ def _left_edge(text: Text, cursor: Point) -> Point:
     excess = text.offset(cursor) - PREFIX_CHARS
     if excess <= 0:
         return Point(0, 0)
-    jump = PREFIX_CHARS // 4
-    edge = text.point(-(-excess // jump) * jump)
+    edge = text.point(_in_jumps(excess))
     if edge.column == 0 or edge.line == cursor.line:
         return edge  # one line longer than the budget is cut where the budget ends
     return Point(edge.line + 1, 0)
+
+
+def _in_jumps(excess: int) -> int:
+    """How many characters to leave away of a prefix that is too long by `excess`."""
+    jump = PREFIX_CHARS // 4
+    return -(-excess // jump) * jump
 
 
 def _right_edge(text: Text, cursor: Point) -> Point:
@@ -73,6 +84,26 @@ def _right_edge(text: Text, cursor: Point) -> Point:
         return text.end
     edge = text.point(limit)
     return edge if edge.line == cursor.line else Point(edge.line, 0)
+
+
+def _in_front(cells: tuple[Text, ...], own: int) -> str:
+    """A notebook's cells, in front of one of which `own` characters are in the prefix.
+
+    They are one text with it: the budget and its jumps count from the notebook's beginning.
+    """
+    joined = "".join(f"{code}\n\n" for cell in cells if (code := _plain(str(cell)).rstrip("\n")))
+    excess = len(joined) + own - PREFIX_CHARS
+    if excess <= 0:
+        return joined
+    cut = _in_jumps(excess)
+    return joined[joined.index("\n", cut - 1) + 1 :] if cut < len(joined) else ""
+
+
+def _behind(cells: tuple[Text, ...], own: int) -> str:
+    """A notebook's cells, behind one of which `own` characters are in the suffix."""
+    joined = "".join(f"\n\n{code}" for cell in cells if (code := _plain(str(cell)).rstrip("\n")))
+    room = SUFFIX_CHARS - own
+    return joined if len(joined) <= room else joined[: joined.rfind("\n", 0, room) + 1]
 
 
 def _plain(text: str) -> str:

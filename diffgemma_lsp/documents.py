@@ -13,9 +13,10 @@ from __future__ import annotations
 import logging
 import re
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate, chain
+from dataclasses import dataclass, field
+from itertools import accumulate, chain, islice
 from typing import NamedTuple
 
 logger = logging.getLogger(__name__)
@@ -180,14 +181,52 @@ def _sizes(chunks: tuple[_Chunk, ...]) -> tuple[int, ...]:
     return tuple(sum(map(len, chunk)) for chunk in chunks)
 
 
+class Change(NamedTuple):
+    """One change of a text: `new` in place of `removed`, which stood from `start` to `end`.
+
+    Both are offsets in characters into the text as it was before.
+    """
+
+    start: int
+    end: int
+    removed: str
+    new: str
+
+
+# Changes of a document that are remembered. What runs for longer than it takes to make so many has
+# no place to come back to.
+_CHANGES = 1_000
+
+
 @dataclass(slots=True)
 class Document:
-    """An open document, as the client last described it."""
+    """An open document, as the client last described it, and what changed last.
+
+    revision: counts the changes. Unlike `version` it is not the client's, so it always rises.
+    """
 
     uri: str
     language_id: str
     version: int
     text: Text
+    revision: int = 0
+    changes: deque[Change] = field(default_factory=lambda: deque[Change](maxlen=_CHANGES))
+
+    def moved(self, revision: int, start: int, end: int) -> tuple[int, int] | None:
+        """Where now is what stood from offset `start` to `end` at an earlier revision.
+
+        None if it, or what touches it, was changed, or if that is too long ago to be known.
+        """
+        count = self.revision - revision
+        if count > len(self.changes):
+            return None
+        for change in islice(self.changes, len(self.changes) - count, None):
+            if change.end < start:
+                growth = len(change.new) - (change.end - change.start)
+                start, end = start + growth, end + growth
+            elif change.start <= end:
+                return None
+        return start, end
 
 
 class Documents:
@@ -211,13 +250,15 @@ class Documents:
             logger.warning("%s was opened again without having been closed", document.uri)
         self._open[document.uri] = document
 
-    def update(self, uri: str, version: int, text: Text) -> None:
-        """Gives an open document its new text."""
+    def update(self, uri: str, version: int, text: Text, changes: Sequence[Change] = ()) -> None:
+        """Gives an open document its new text, which `changes` led to, one after the other."""
         document = self._open[uri]
         if version <= document.version:
             # The edit is taken all the same: without it the text would be wrong for good.
             logger.warning("%s went from version %d to %d", uri, document.version, version)
         document.version, document.text = version, text
+        document.changes.extend(changes)
+        document.revision += len(changes)
 
     def close(self, uri: str) -> None:
         """Forgets the document."""

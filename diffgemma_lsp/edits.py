@@ -1,4 +1,4 @@
-"""Changes of texts as edits: the small ones between two texts, and where a place is after one.
+"""What differs between two texts, as the smallest edits and as one change.
 
 Offsets and lengths are in characters.
 """
@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
+
+from diffgemma_lsp.documents import Change
 
 # Lines or tokens that are still compared with each other; the time grows with their square.
 MOST = 2_000
@@ -54,23 +56,8 @@ def applied(text: str, edits: Sequence[Edit]) -> str:
     return "".join([*pieces, text[at:]])
 
 
-def rebase(start: int, end: int, old: str, new: str) -> tuple[int, int] | None:
-    """Where in `new` that is what stands from `start` to `end` in `old`.
-
-    None if it changed, or anything that touches it.
-    """
-    first, stop, growth = changed(old, new)
-    if first == stop and not growth:
-        return start, end
-    if end < first:
-        return start, end
-    if stop < start:
-        return start + growth, end + growth
-    return None
-
-
-def changed(old: str, new: str) -> tuple[int, int, int]:
-    """The start and the end of what differs in `old`, and by how much `new` is longer."""
+def difference(old: str, new: str) -> Change:
+    """All that differs between two texts, as one change."""
     head = _same_start(old, new, min(len(old), len(new)))
     most = min(len(old), len(new)) - head
     low, high = 0, most
@@ -80,7 +67,8 @@ def changed(old: str, new: str) -> tuple[int, int, int]:
             low = middle
         else:
             high = middle - 1
-    return head, len(old) - low, len(new) - len(old)
+    end = len(old) - low
+    return Change(head, end, old[head:end], new[head : len(new) - low])
 
 
 def _same_start(old: str, new: str, most: int) -> int:

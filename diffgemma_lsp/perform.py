@@ -15,7 +15,6 @@ from diffgemma_lsp.documents import Point, Text
 from diffgemma_lsp.orders import Order
 from diffgemma_lsp.plans import NoPlan, Plan, plan
 from diffgemma_lsp.session import Flight, Nothing, Session
-from diffgemma_lsp.snapshot import DocumentSnapshot
 from engine.types import Frame, InfillRequest
 
 Token = types.ProgressToken | None
@@ -48,10 +47,11 @@ class Work:
             raise Nothing("the document is not open")
         if order.version not in (None, document.version):
             raise Nothing("the document has changed since: choose the action again")
+        self._document, self._revision = document, document.revision
         start, end = proto.to_points(document.text, order.range, session.encoding)
-        self.snapshot = DocumentSnapshot.of(document, start, end)
-        self.settings = session.settings
-        if (reason := self.settings.off(order.uri, document.language_id)) is not None:
+        self.snapshot = session.snapshot(document, start, end)
+        self.settings = session.settings_for(order.uri, document.language_id)
+        if (reason := session.off(order.uri, document.language_id)) is not None:
             raise Nothing(reason)
         self.seed = self.settings.seed if order.seed is None else order.seed
         deadline = arrived + self.settings.action_budget_ms / 1000
@@ -64,7 +64,7 @@ class Work:
             found = plan(self.order, self.snapshot, self.settings)
         except NoPlan as reason:
             raise Nothing(str(reason)) from reason
-        template = context.template_of(self.snapshot.text, found.blanks)
+        template = context.template_of(self.snapshot, found.blanks)
         request = InfillRequest(template, seed=self.seed, instruction=found.instruction)
         shown = _Throttled(lambda frame: self._show(frame, found, watch))
         answer = await self.session.run(self.flight, request, shown)
@@ -84,13 +84,13 @@ class Work:
         Raises Nothing if it differs in nothing, or its place is not there any more.
         """
         session, then = self.session, self.snapshot
-        document = session.documents.get(then.uri)
-        if document is None:
+        document = self._document
+        if session.documents.get(then.uri) is not document:
             raise Nothing("the document was closed")
         now = document.text
         found: list[types.TextEdit] = []
         for start, end, new in self._changes:
-            place = _moved(then.text, now, start, end)
+            place = document.moved(self._revision, then.text.offset(start), then.text.offset(end))
             if place is None:
                 raise Nothing("the document was changed at this place in the meantime")
             found += _text_edits(now, *place, new, session.encoding)
@@ -134,26 +134,19 @@ def workspace_edit(
     return types.WorkspaceEdit(document_changes=[types.TextDocumentEdit(document, changes)])
 
 
-def _moved(then: Text, now: Text, start: Point, end: Point) -> tuple[Point, Point] | None:
-    """Where a range of the text as it was is now; None if it, or what touches it, changed."""
-    if then is now:
-        return start, end
-    place = edits.rebase(then.offset(start), then.offset(end), str(then), str(now))
-    return None if place is None else (now.point(place[0]), now.point(place[1]))
-
-
 def _text_edits(
-    text: Text, start: Point, end: Point, new: str, encoding: proto.Encoding
+    text: Text, start: int, end: int, new: str, encoding: proto.Encoding
 ) -> list[types.TextEdit]:
-    offset = text.offset(start)
+    """What makes `new` of the text from offset `start` to `end`."""
+    old = text.between(text.point(start), text.point(end))
     return [
         types.TextEdit(
             proto.to_range(
-                text, text.point(offset + edit.start), text.point(offset + edit.end), encoding
+                text, text.point(start + edit.start), text.point(start + edit.end), encoding
             ),
             edit.text,
         )
-        for edit in edits.minimal(text.between(start, end), new)
+        for edit in edits.minimal(old, new)
     ]
 
 

@@ -11,7 +11,8 @@ from typing import Literal
 
 from lsprotocol import types
 
-from diffgemma_lsp.documents import Point, Text
+from diffgemma_lsp import edits
+from diffgemma_lsp.documents import Change, Point, Text
 
 Encoding = Literal["utf-8", "utf-16", "utf-32"]
 
@@ -73,9 +74,11 @@ def to_range(text: Text, start: Point, end: Point, encoding: Encoding) -> types.
 
 def apply_change(
     text: Text, change: types.TextDocumentContentChangeEvent, encoding: Encoding
-) -> Text:
-    """The text after one content change of a didChange notification."""
+) -> tuple[Text, Change]:
+    """The text after one content change of a didChange notification, and what that changed."""
     if isinstance(change, types.TextDocumentContentChangeWholeDocument):
-        return Text.of(change.text)
+        new = Text.of(change.text)
+        return new, edits.difference(str(text), change.text)
     start, end = to_points(text, change.range, encoding)
-    return text.edit(start, end, change.text)
+    done = Change(text.offset(start), text.offset(end), text.between(start, end), change.text)
+    return text.edit(start, end, change.text), done

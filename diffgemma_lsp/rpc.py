@@ -18,6 +18,7 @@ import inspect
 import json
 import logging
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, cast
@@ -39,12 +40,12 @@ _OWN = (
     types.NOTEBOOK_DOCUMENT_DID_CLOSE,
     types.WORKSPACE_EXECUTE_COMMAND,
     types.WINDOW_WORK_DONE_PROGRESS_CANCEL,
+    types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS,
     types.EXIT,
 )
-"""What pygls handles by itself and this server handles in its own way, or not at all."""
+"""What pygls handles by itself and this server handles in its own way."""
 
 _LARGEST = 2**31 - 1
-_ENCODINGS = "positionEncodings"
 
 Codes = types.ErrorCodes
 
@@ -70,6 +71,19 @@ class Protocol(LanguageServerProtocol):
     def was_shut_down(self) -> bool:
         """Whether the client asked for `shutdown`."""
         return self._shutdown
+
+    async def ask(self, method: str, params: object) -> Any:
+        """The client's answer to a request. Raises JsonRpcException if that is an error.
+
+        It may never come, so whoever asks must expect to be cancelled. The request is forgotten
+        then: pygls 2.1.1 keeps it, and fails on an answer that comes after all (its issue 621).
+        """
+        id = str(uuid.uuid4())
+        try:
+            return await self.send_request_async(method, params, id)
+        finally:
+            self._request_futures.pop(id, None)
+            self._result_types.pop(id, None)
 
     def receive(self, body: bytes, arrived: float | None = None) -> None:
         """Handles one message."""
@@ -115,7 +129,7 @@ class Protocol(LanguageServerProtocol):
     def _dispatch(self, data: dict[str, Any]) -> bool:
         """Handles a message; False if its parameters are not what its method takes."""
         data.setdefault("params", None)
-        message: Any = self._structured(data) or self._structured(_mended(data))
+        message: Any = self._structured(data) or self._structured(self._mended(data))
         if message is not None:
             self.handle_message(message)
         return message is not None
@@ -125,6 +139,31 @@ class Protocol(LanguageServerProtocol):
             return self.structure_message(data)
         except (JsonRpcException, RecursionError):
             return None
+
+    def _mended(self, data: dict[str, Any]) -> dict[str, Any]:
+        """The message with what clients are known to get wrong put right.
+
+        Of capabilities that can't be read as a whole, the parts are kept that can.
+        """
+        mended = _mended(data)
+        params = mended["params"]
+        if isinstance(params, dict) and "capabilities" in params:
+            known = cast("dict[str, Any]", params)
+            known["capabilities"] = self._readable(known["capabilities"])
+        return mended
+
+    def _readable(self, capabilities: object) -> dict[str, Any]:
+        def fits(part: dict[str, Any]) -> bool:
+            try:
+                self._converter.structure(part, types.ClientCapabilities)
+            except Exception:  # whatever a hook of the converter comes upon
+                return False
+            return True
+
+        if not isinstance(capabilities, dict):
+            return {}
+        table = cast("dict[str, Any]", capabilities)
+        return {name: part for name, part in table.items() if fits({name: part})}
 
     def _refuse(self, id: str | int | None, code: types.ErrorCodes, message: str) -> None:
         logger.warning("refused: %s", message)
@@ -178,11 +217,7 @@ class Protocol(LanguageServerProtocol):
 
 
 def _mended(data: Any) -> Any:
-    """The message with what clients are known to get wrong put right.
-
-    Positions beyond what LSP allows ("to the end") are clamped, and a range of null is left out; of
-    capabilities, one of which can't be read, only the one that matters is kept.
-    """
+    """Positions beyond what LSP allows ("to the end") are clamped, a range of null is left out."""
     if isinstance(data, list):
         return [_mended(item) for item in cast("list[Any]", data)]
     if not isinstance(data, dict):
@@ -194,13 +229,6 @@ def _mended(data: Any) -> Any:
         number = mended.get(key)
         if isinstance(number, int | float):
             mended[key] = int(min(max(number, 0), _LARGEST))
-    if isinstance(general := mended.get("capabilities"), dict):
-        general = cast("dict[str, Any]", general).get("general")
-        known = isinstance(general, dict) and cast("dict[str, Any]", general).get(_ENCODINGS)
-        texts = isinstance(known, list) and all(
-            isinstance(e, str) for e in cast("list[Any]", known)
-        )
-        mended["capabilities"] = {"general": {_ENCODINGS: known}} if texts else {}
     return mended
 
 

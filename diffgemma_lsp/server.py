@@ -26,11 +26,18 @@ from pygls.lsp.server import LanguageServer
 
 from diffgemma_lsp import logs
 from diffgemma_lsp.client import Abilities, Client
-from diffgemma_lsp.features import code_action, execute_command, status, text_sync
+from diffgemma_lsp.features import (
+    code_action,
+    execute_command,
+    notebook_sync,
+    status,
+    text_sync,
+)
+from diffgemma_lsp.features.configuration import Configuration
 from diffgemma_lsp.features.inline_completion import Items, inline_completion
 from diffgemma_lsp.rpc import Protocol
 from diffgemma_lsp.session import Engine, MakeEngine, Session
-from diffgemma_lsp.settings import Settings, parse
+from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.stdio import Stdio
 from engine.paths import package_version
 
@@ -67,22 +74,26 @@ class Server(LanguageServer):
 
     def __init__(self, make_engine: MakeEngine) -> None:
         super().__init__(  # pyright: ignore[reportUnknownMemberType]
-            "diffgemma-lsp", package_version(), protocol_cls=Protocol
+            "diffgemma-lsp",
+            package_version(),
+            notebook_document_sync=notebook_sync.SYNC,
+            protocol_cls=Protocol,
         )
         self.rpc = cast(Protocol, self.protocol)
         self.client = Client(self.rpc)
         self.session = Session(make_engine, self.client)
+        warn = partial(self.client.show, types.MessageType.Warning)
+        self.configuration = Configuration(self.session, self.rpc.ask, warn)
         self.stopped = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def connected(self, params: types.InitializeParams) -> list[str]:
-        """Takes over what `initialize` settles. Returns what is wrong with the settings."""
+    def connected(self, params: types.InitializeParams) -> None:
+        """Takes over what `initialize` settles."""
         self._loop = asyncio.get_running_loop()
         self.client.can = Abilities.of(params.capabilities)
         chosen = types.PositionEncodingKind(self.workspace.position_encoding)
         self.session.encoding = chosen.value
-        self.session.settings, complaints = parse(params.initialization_options)
-        return complaints
+        self.configuration.initialize(params)
 
     def log_to_client(self, kind: int, message: str) -> None:
         """Sends a line to the client's log; from any thread, and not before `initialize`."""
@@ -98,23 +109,22 @@ class Server(LanguageServer):
 def build_server(make_engine: MakeEngine = engine_client) -> Server:
     """A server with everything registered, ready for a transport."""
     server = Server(make_engine)
-    session = server.session
-    complaints: list[str] = []
-    server.rpc.at_unreadable = partial(text_sync.unreadable, session)
+    session, configuration = server.session, server.configuration
+
+    def unreadable(method: str, params: Any) -> None:
+        text_sync.unreadable(session, method, params)
+        notebook_sync.unreadable(session, method, params)
+
+    server.rpc.at_unreadable = unreadable
 
     @server.feature(types.INITIALIZE)
     def _(params: types.InitializeParams) -> None:
-        complaints.extend(server.connected(params))
+        server.connected(params)
 
     @server.feature(types.INITIALIZED)
     def _(params: types.InitializedParams) -> None:
         logger.info("diffgemma-lsp %s, positions in %s", server.version, session.encoding)
-        for complaint in complaints:
-            logger.warning("%s", complaint)
-        if complaints:
-            server.client.show(types.MessageType.Warning, "; ".join(complaints))
-        if session.settings.enable and session.settings.warm_up:
-            session.spawn(session.warm_up())
+        configuration.initialized()
 
     @server.feature(types.SHUTDOWN)
     async def _(params: None) -> None:
@@ -132,9 +142,37 @@ def build_server(make_engine: MakeEngine = engine_client) -> Server:
     def _(params: types.DidChangeTextDocumentParams) -> None:
         text_sync.did_change(session, params)
 
+    @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
+    def _(params: types.DidSaveTextDocumentParams) -> None:
+        text_sync.did_save(session, params)
+
     @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
     def _(params: types.DidCloseTextDocumentParams) -> None:
         text_sync.did_close(session, params)
+
+    @server.feature(types.NOTEBOOK_DOCUMENT_DID_OPEN)
+    def _(params: types.DidOpenNotebookDocumentParams) -> None:
+        notebook_sync.did_open(session, params)
+
+    @server.feature(types.NOTEBOOK_DOCUMENT_DID_CHANGE)
+    def _(params: types.DidChangeNotebookDocumentParams) -> None:
+        notebook_sync.did_change(session, params)
+
+    @server.feature(types.NOTEBOOK_DOCUMENT_DID_SAVE)
+    def _(params: types.DidSaveNotebookDocumentParams) -> None:
+        notebook_sync.did_save(session, params)
+
+    @server.feature(types.NOTEBOOK_DOCUMENT_DID_CLOSE)
+    def _(params: types.DidCloseNotebookDocumentParams) -> None:
+        notebook_sync.did_close(session, params)
+
+    @server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)
+    def _(params: types.DidChangeConfigurationParams) -> None:
+        configuration.changed(params)
+
+    @server.feature(types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS)
+    def _(params: types.DidChangeWorkspaceFoldersParams) -> None:
+        configuration.folders_changed(params)
 
     # With options, since pygls advertises the method only then. Not asked for by some clients
     # that use it, so it is offered to all.

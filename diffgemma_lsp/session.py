@@ -18,10 +18,13 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 from lsprotocol.types import MessageType
 
 from diffgemma_lsp.client import Client
-from diffgemma_lsp.documents import Documents
+from diffgemma_lsp.documents import Document, Documents, Point
 from diffgemma_lsp.logs import describe
+from diffgemma_lsp.notebooks import Notebooks
 from diffgemma_lsp.proto import Encoding
+from diffgemma_lsp.scopes import Scopes
 from diffgemma_lsp.settings import Settings
+from diffgemma_lsp.snapshot import DocumentSnapshot
 from engine.errors import Cancelled, DeadlineExceeded, EngineError
 from engine.types import Frame, Infill, InfillRequest
 
@@ -104,9 +107,10 @@ class Session:
     """The state behind one client. Lives on one event loop."""
 
     def __init__(self, make_engine: MakeEngine, client: Client) -> None:
-        self.settings = Settings()
+        self.scopes = Scopes()
         self.encoding: Encoding = "utf-16"
         self.documents = Documents()
+        self.notebooks = Notebooks()
         self.last_reason: str | None = None
         self.last_error: EngineError | None = None
         self._make_engine = make_engine
@@ -115,6 +119,39 @@ class Session:
         self._can: tuple[str, ...] = ("fill",)
         self._flights: set[Flight] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    # ---- settings and documents ----
+
+    @property
+    def settings(self) -> Settings:
+        """What holds where nothing is said of the document, and for what belongs to none."""
+        return self.scopes.settings
+
+    def settings_for(self, uri: str, language_id: str) -> Settings:
+        """What holds for one document. A cell's path is that of its notebook."""
+        return self.scopes.settings_for(self.notebooks.home(uri) or uri, language_id)
+
+    def off(self, uri: str, language_id: str) -> str | None:
+        """Why there are no suggestions in this document, or None if there are."""
+        path = self.notebooks.home(uri) or uri
+        return self.settings_for(uri, language_id).off(path, language_id)
+
+    def snapshot(
+        self, document: Document, start: Point, end: Point | None = None
+    ) -> DocumentSnapshot:
+        """The document as it is now, with the cells around it if it is one of a notebook."""
+        cells = (
+            tuple(
+                cell.text
+                for uri in uris
+                # Another language would be read as a part of this one.
+                if (cell := self.documents.get(uri)) and cell.language_id == document.language_id
+            )
+            for uris in self.notebooks.around(document.uri)
+        )
+        before, after = cells
+        snapshot = DocumentSnapshot.of(document, start, end)
+        return replace(snapshot, cells_before=before, cells_after=after)
 
     # ---- flights ----
 
@@ -144,6 +181,13 @@ class Session:
         """Ends all flights, or those of one document, or of some kinds."""
         for flight in self._flights:
             if uri in (None, flight.uri) and (kinds is None or flight.kind in kinds):
+                flight.end(reason)
+
+    def end_unwanted(self) -> None:
+        """Ends the flights of documents for which suggestions are turned off."""
+        for flight in self._flights:
+            document = self.documents.get(flight.uri)
+            if document and (reason := self.off(document.uri, document.language_id)):
                 flight.end(reason)
 
     @property

@@ -1,35 +1,42 @@
-"""What a user can set, the defaults, and what is said about a value that makes no sense.
+"""What a user can set, to what, and what holds by default.
 
-Settings come from the client's `initializationOptions`, by these names or their camelCase.
+`layers.py` reads what a source of settings says, and `scopes.py` lays all sources over one another.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 from urllib.parse import unquote
 
 T = TypeVar("T")
+Reach = Literal["document", "session", "machine"]
+"""How far a setting reaches: one value for each document, for the whole session, or for all that
+run on the machine.
+
+What is "machine" decides what is loaded and run. A client pushes and answers with settings that can
+come from a workspace (.vscode/settings.json, .dir-locals.el, ...), and to open somebody's folder
+must not be enough to choose a model or a device. So only initializationOptions set it: those are
+the editor's own configuration, written by its user.
+"""
 
 
-class _Rule(NamedTuple):
+class Rule(NamedTuple):
     """`read` gives the value to use, or raises ValueError; `expected` is what to say then."""
 
     expected: str
     read: Callable[[Any], Any]
 
 
-def _plain(expected: str, fits: Callable[[Any], bool]) -> _Rule:
+def _plain(expected: str, fits: Callable[[Any], bool]) -> Rule:
     def read(raw: Any) -> Any:
         if not fits(raw):
             raise ValueError(expected)
         return raw
 
-    return _Rule(expected, read)
+    return Rule(expected, read)
 
 
 def _is_text(raw: Any) -> bool:
@@ -40,46 +47,46 @@ def _is_texts(raw: Any) -> bool:
     return isinstance(raw, list) and all(map(_is_text, cast("list[Any]", raw)))
 
 
-def _flag() -> _Rule:
+def _flag() -> Rule:
     return _plain("true or false", lambda raw: isinstance(raw, bool))
 
 
-def _whole(low: int, high: int) -> _Rule:
+def _whole(low: int, high: int) -> Rule:
     # Not isinstance: True is an int.
     return _plain(
         f"a whole number from {low} to {high}", lambda raw: type(raw) is int and low <= raw <= high
     )
 
 
-def _number(low: float, high: float) -> _Rule:
+def _number(low: float, high: float) -> Rule:
     return _plain(
         f"a number from {low:g} to {high:g}",
         lambda raw: type(raw) in (int, float) and low <= raw <= high,
     )
 
 
-def _name() -> _Rule:
+def _name() -> Rule:
     return _plain("a text", _is_text)
 
 
-def _names() -> _Rule:
+def _names() -> Rule:
     rule = _plain("a list of texts", _is_texts)
 
     def read(raw: Any) -> tuple[str, ...]:
         return tuple(rule.read(raw))
 
-    return _Rule(rule.expected, read)
+    return Rule(rule.expected, read)
 
 
-def _optional(rule: _Rule) -> _Rule:
+def _optional(rule: Rule) -> Rule:
     def read(raw: Any) -> Any:
         return None if raw is None else rule.read(raw)
 
-    return _Rule(f"{rule.expected}, or null", read)
+    return Rule(f"{rule.expected}, or null", read)
 
 
-def _setting(default: T, rule: _Rule) -> T:
-    return field(default=default, metadata={"rule": rule})
+def _setting(default: T, rule: Rule, reach: Reach = "document") -> T:
+    return field(default=default, metadata={"rule": rule, "reach": reach})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +112,9 @@ class Settings:
     """
 
     enable: bool = _setting(True, _flag())
-    languages_off: tuple[str, ...] = _setting((), _names())
-    globs_off: tuple[str, ...] = _setting((), _names())
-    warm_up: bool = _setting(True, _flag())
+    languages_off: tuple[str, ...] = _setting((), _names(), "session")
+    globs_off: tuple[str, ...] = _setting((), _names(), "session")
+    warm_up: bool = _setting(True, _flag(), "session")
     automatic_budget_ms: int = _setting(550, _whole(50, 60_000))
     invoked_budget_ms: int = _setting(5_000, _whole(50, 600_000))
     action_budget_ms: int = _setting(30_000, _whole(50, 3_600_000))
@@ -116,10 +123,10 @@ class Settings:
     max_tokens: int | None = _setting(32, _optional(_whole(1, 4_096)))
     max_lines: int | None = _setting(None, _optional(_whole(1, 1_000)))
     min_confidence: float = _setting(0.0, _number(0, 1))
-    model: str | None = _setting(None, _optional(_name()))
-    device: str | None = _setting(None, _optional(_name()))
-    idle_unload_s: float | None = _setting(900.0, _optional(_number(1, 31_536_000)))
-    idle_exit_s: float | None = _setting(3_600.0, _optional(_number(1, 31_536_000)))
+    model: str | None = _setting(None, _optional(_name()), "machine")
+    device: str | None = _setting(None, _optional(_name()), "machine")
+    idle_unload_s: float | None = _setting(900.0, _optional(_number(1, 31_536_000)), "machine")
+    idle_exit_s: float | None = _setting(3_600.0, _optional(_number(1, 31_536_000)), "machine")
     seed: int = _setting(0, _whole(0, 2**63 - 1))
 
     def off(self, uri: str, language_id: str) -> str | None:
@@ -128,40 +135,30 @@ class Settings:
             return "suggestions are turned off (setting enable)"
         if language_id in self.languages_off:
             return f"suggestions are turned off for {language_id} (setting languages_off)"
-        path = unquote(uri.partition(":")[2]).removeprefix("//")
         for glob in self.globs_off:
-            if fnmatchcase(path, glob) or fnmatchcase(path, f"*/{glob}"):
+            if fits(uri, glob):
                 return f"suggestions are turned off for {glob} (setting globs_off)"
         return None
 
 
-def parse(raw: object) -> tuple[Settings, list[str]]:
-    """The settings that `raw` asks for, and a line about everything in it that is wrong.
-
-    A wrong value leaves its setting at the default; the others still count.
-    """
-    if raw is None:
-        return Settings(), []
-    if not isinstance(raw, dict):
-        return Settings(), [f"initializationOptions: expected an object, got {_short(raw)}"]
-    rules = {f.name: f.metadata["rule"] for f in fields(Settings)}
-    values: dict[str, Any] = {}
-    messages: list[str] = []
-    for key, value in cast("dict[str, Any]", raw).items():
-        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower()
-        if name not in rules:
-            messages.append(f"{_short(key)}: there is no such setting; it is ignored")
-            continue
-        try:
-            values[name] = rules[name].read(value)
-        except ValueError:
-            messages.append(
-                f"{name}: expected {rules[name].expected}, got {_short(value)};"
-                f" using {_short(getattr(Settings(), name))}"
-            )
-    return Settings(**values), messages
+def path_of(uri: str) -> str:
+    """What a URI says behind its scheme, as a path."""
+    return unquote(uri.partition(":")[2]).removeprefix("//")
 
 
-def _short(value: object) -> str:
-    shown = json.dumps(value, default=repr, ensure_ascii=False)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+def fits(uri: str, glob: str) -> bool:
+    """Whether a document's whole path fits `glob`, or the end of it that begins behind a slash."""
+    path = path_of(uri)
+    # "**" is no more than "*" here, which passes slashes; but between two it may be nothing.
+    patterns = (glob, glob.replace("/**/", "/"))
+    return any(fnmatchcase(path, p) or fnmatchcase(path, f"*/{p}") for p in patterns)
+
+
+class Known(NamedTuple):
+    """What is known of a setting besides its default."""
+
+    rule: Rule
+    reach: Reach
+
+
+SETTINGS = {f.name: Known(f.metadata["rule"], f.metadata["reach"]) for f in fields(Settings)}

@@ -12,7 +12,8 @@ class DocumentSnapshot:
     """One version of a document and the selection in it; a cursor is an empty selection.
 
     Nothing that happens to the document later shows in it. Whoever works on a request has this and
-    never the document.
+    never the document. If it is a cell of a notebook, the code cells before and after it are here
+    too.
     """
 
     uri: str
@@ -21,6 +22,8 @@ class DocumentSnapshot:
     text: Text
     start: Point
     end: Point
+    cells_before: tuple[Text, ...] = ()
+    cells_after: tuple[Text, ...] = ()
 
     @classmethod
     def of(cls, document: Document, start: Point, end: Point | None = None) -> DocumentSnapshot:

@@ -31,14 +31,14 @@ def code_action(session: Session, params: types.CodeActionParams) -> asyncio.Tas
     snapshot = None
     if (document := session.documents.get(params.text_document.uri)) is not None:
         points = proto.to_points(document.text, params.range, session.encoding)
-        snapshot = DocumentSnapshot.of(document, *points)
+        snapshot = session.snapshot(document, *points)
     return session.spawn(_answer(session, params, snapshot))
 
 
 async def _answer(
     session: Session, params: types.CodeActionParams, snapshot: DocumentSnapshot | None
 ) -> Actions:
-    if snapshot is None or session.settings.off(snapshot.uri, snapshot.language_id) is not None:
+    if snapshot is None or session.off(snapshot.uri, snapshot.language_id) is not None:
         return []
     can = await session.abilities()
     return [
@@ -62,7 +62,8 @@ def _orders(
     automatic = params.context.trigger_kind == types.CodeActionTriggerKind.Automatic
     if snapshot.start == snapshot.end and automatic:
         return
-    for name in plans.fitting(snapshot, session.settings):
+    settings = session.settings_for(snapshot.uri, snapshot.language_id)
+    for name in plans.fitting(snapshot, settings):
         yield replace(here, kind=ORDERS[name]), None
 
 

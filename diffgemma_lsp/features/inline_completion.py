@@ -32,17 +32,19 @@ def inline_completion(
 ) -> asyncio.Task[Items]:
     """Takes the snapshot at once, while the document is the one that the client means."""
     invoked = params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked
-    settings, uri = session.settings, params.text_document.uri
+    uri = params.text_document.uri
+    document = session.documents.get(uri)
+    settings = session.settings_for(uri, document.language_id if document else "")
     budget_ms = settings.invoked_budget_ms if invoked else settings.automatic_budget_ms
     # Even if this one is going to be skipped: what came before is useless now.
     kind = "invoked" if invoked else "automatic"
     flight = session.begin(uri, kind, arrived + budget_ms / 1000)
     snapshot = None
-    if (document := session.documents.get(uri)) is not None:
+    if document is not None:
         cursor = proto.to_point(document.text, params.position, session.encoding)
-        snapshot = DocumentSnapshot.of(document, cursor)
+        snapshot = session.snapshot(document, cursor)
     selected = params.context.selected_completion_info
-    return session.answer(flight, _answer(session, flight, snapshot, selected))
+    return session.answer(flight, _answer(session, flight, snapshot, selected, settings))
 
 
 async def _answer(
@@ -50,13 +52,14 @@ async def _answer(
     flight: Flight,
     snapshot: DocumentSnapshot | None,
     selected: types.SelectedCompletionInfo | None,
+    settings: Settings,
 ) -> Items:
-    settings, invoked = session.settings, flight.invoked
+    invoked = flight.invoked
     try:
         if snapshot is None:
             raise Nothing("the document is not open")
         place = _place(snapshot, selected, invoked, session.encoding)
-        _look_around(place.snapshot, settings, invoked)
+        _look_around(session, place.snapshot, invoked)
         max_tokens = None if invoked else settings.max_tokens
         request = context.fill_request(place.snapshot, max_tokens, settings.seed)
         item = _item(place, await session.run(flight, request), settings, invoked)
@@ -111,9 +114,9 @@ def _word_before(line: str) -> str:
     return line[start:]
 
 
-def _look_around(snapshot: DocumentSnapshot, settings: Settings, invoked: bool) -> None:
+def _look_around(session: Session, snapshot: DocumentSnapshot, invoked: bool) -> None:
     """Raises Nothing where no suggestion is wanted."""
-    if (reason := settings.off(snapshot.uri, snapshot.language_id)) is not None:
+    if (reason := session.off(snapshot.uri, snapshot.language_id)) is not None:
         raise Nothing(reason)
     if not invoked and not _CLOSING.fullmatch(snapshot.line_after):
         raise Nothing("there is code right of the cursor")

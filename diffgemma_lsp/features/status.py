@@ -36,7 +36,7 @@ async def _status(session: Session) -> dict[str, Any]:
 
 
 def _state(session: Session, engine: dict[str, Any]) -> tuple[str, str]:
-    if not session.settings.enable:
+    if session.scopes.off_everywhere:
         return "off", "suggestions are turned off (setting enable)"
     if session.last_error is not None:
         return "error", str(session.last_error)

@@ -1,4 +1,4 @@
-"""textDocument/didOpen, didChange and didClose: keeps the documents as the client has them."""
+"""textDocument/didOpen, didChange, didSave and didClose: documents as the client has them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from lsprotocol import types
 
 from diffgemma_lsp import proto
-from diffgemma_lsp.documents import Document, Text
+from diffgemma_lsp.documents import Change, Document, Text
 from diffgemma_lsp.session import Session
 
 logger = logging.getLogger(__name__)
@@ -31,10 +31,15 @@ def did_change(session: Session, params: types.DidChangeTextDocumentParams) -> N
         return
     # An action goes on: its edit is moved to where its place is then, or given up.
     session.end_flights("the document was changed", uri, ("automatic", "invoked"))
-    text = document.text
+    text, changes = document.text, list[Change]()
     for change in params.content_changes:
-        text = proto.apply_change(text, change, session.encoding)
-    session.documents.update(uri, version, text)
+        text, done = proto.apply_change(text, change, session.encoding)
+        changes.append(done)
+    session.documents.update(uri, version, text, changes)
+
+
+def did_save(session: Session, params: types.DidSaveTextDocumentParams) -> None:
+    """Nothing depends on what is on the disk."""
 
 
 def did_close(session: Session, params: types.DidCloseTextDocumentParams) -> None:

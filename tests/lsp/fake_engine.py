@@ -3,7 +3,8 @@
 A line `# fake: {"delay": 0.1}` anywhere around the hole plans the run:
 
 delay: seconds of work. text: the answer; else it tells of the prefix and suffix it was made for.
-frame: a frame with this text comes first. deaf: the budget is ignored. confidence: of the answer.
+texts: the answer's holes, if there are several. frame: a frame with this text comes first. deaf:
+the budget is ignored. confidence: of the answer.
 error: the code of the EngineError to raise. bug: an exception that nobody foresaw.
 stubborn: seconds that it takes to notice that it was cancelled.
 """
@@ -37,7 +38,8 @@ def slow(seconds: float = 30.0, **more: object) -> str:
 class FakeEngine:
     """Counts its runs, and how many of them were cancelled.
 
-    jitter_ms: without a plan a run takes up to this long, by what it is made for.
+    texts: what it answers, whatever the plan is. jitter_ms: without a plan a run takes up to this
+    long, by what it is made for.
     """
 
     def __init__(self, jitter_ms: int = 0) -> None:
@@ -46,6 +48,9 @@ class FakeEngine:
         self.cancelled = 0
         self.warmed_up = False
         self.closed = False
+        self.loaded = True
+        self.can = ("fill",)
+        self.texts: tuple[str, ...] | None = None
         self.requests: list[InfillRequest] = []
 
     async def stream(self, request: InfillRequest) -> AsyncGenerator[Frame | Infill]:
@@ -54,6 +59,7 @@ class FakeEngine:
         fixed = [part.text for part in request.template if isinstance(part, Fixed)]
         found = PLAN.search("\n".join(fixed))
         plan: dict[str, Any] = json.loads(found[1]) if found else {}
+        holes = len(request.template) - len(fixed)
         try:
             if "bug" in plan:
                 raise ValueError(plan["bug"])
@@ -61,8 +67,8 @@ class FakeEngine:
                 raise error_from_code(plan["error"], "the fake engine was told to fail")
             if "frame" in plan:
                 piece = Piece(plan["frame"], plan.get("confidence", 0.9))
-                yield Frame(1, 8, ((piece,),), 1.0)
-            jitter = int(filling(*fixed)[1:], 16) % (self.jitter_ms + 1)
+                yield Frame(1, 8, ((piece,),) * holes, 1.0)
+            jitter = int(filling(fixed[0], fixed[-1])[1:], 16) % (self.jitter_ms + 1)
             delay = plan.get("delay", jitter / 1000)
             if request.budget_s is not None and not plan.get("deaf"):
                 delay = min(delay, request.budget_s)
@@ -72,14 +78,19 @@ class FakeEngine:
             if "stubborn" in plan:
                 await asyncio.sleep(plan["stubborn"])
             raise
-        text = plan.get("text", filling(*fixed))
-        yield Infill(text, (text,), 8, 9, "settled", plan.get("confidence", 0.9), {"total": 1.0})
+        text = plan.get("text", filling(fixed[0], fixed[-1]))
+        texts = self.texts or tuple(plan.get("texts", [text] * holes))
+        yield Infill(text, texts, 8, 9, "settled", plan.get("confidence", 0.9), {"total": 1.0})
 
     async def status(self) -> dict[str, Any] | None:
-        return {"state": "ready", "model": "fake", "info": None}
+        return {"state": "ready", "model": "fake", "info": {"model": "fake", "can": self.can}}
 
     async def warm_up(self) -> None:
         self.warmed_up = True
+
+    async def unload(self) -> bool:
+        was, self.loaded = self.loaded, False
+        return was
 
     async def aclose(self) -> None:
         self.closed = True

@@ -1,7 +1,8 @@
 """A bare language client: JSON-RPC over a subprocess's pipes, without pygls or lsprotocol.
 
-It is strict: an answer to what was not asked, a second answer, a request from the server, a
-notification that is not expected, or a document's text in a log fails the test at `finish`.
+It is strict: an answer to what was not asked, a second answer, a request from the server for which
+the test has no reply, a notification that is not expected, or a document's text in a log fails the
+test at `finish`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,9 @@ class LspClient:
         self.nameless_errors: list[dict[str, Any]] = []
         self.capabilities: dict[str, Any] = {}
         self.initialize_s = 0.0
+        self.asked: list[tuple[str, Any]] = []
+        self.heard: dict[str, Callable[[Any], Any]] = {}
+        self.replies: dict[str, Callable[[Any], Any]] = {}
         self._waiting: dict[int | str, asyncio.Future[Any]] = {}
         self.unexpected: list[Any] = []
         self._next_id = 0
@@ -61,13 +66,20 @@ class LspClient:
         self._reader = asyncio.create_task(self._read())
         self._stderr = asyncio.create_task(self._drain())
 
-    async def initialize(self, encodings: list[str] | None = None, **options: Any) -> None:
+    async def initialize(
+        self,
+        encodings: list[str] | None = None,
+        capabilities: dict[str, Any] | None = None,
+        folders: list[str] | None = None,
+        **options: Any,
+    ) -> None:
         """Shakes hands; `options` are the initializationOptions."""
         general = {"positionEncodings": encodings} if encodings else {}
         params = {
             "processId": os.getpid(),
             "rootUri": None,
-            "capabilities": {"general": general},
+            "workspaceFolders": [{"uri": uri, "name": uri} for uri in folders or []],
+            "capabilities": {"general": general, **(capabilities or {})},
             "initializationOptions": options or None,
         }
         self.capabilities = (await self.request("initialize", params))["capabilities"]
@@ -149,6 +161,11 @@ class LspClient:
                     self.logged.append(message["params"]["message"])
                 case "window/showMessage":
                     self.shown.append(message["params"])
+                case method if method in self.heard:
+                    self.heard[method](message["params"])
+                case method if method in self.replies and "id" in message:
+                    self.asked.append((method, message["params"]))
+                    self._reply(message["id"], self.replies[method])
                 case _:
                     self.unexpected.append(message)
             return
@@ -162,6 +179,18 @@ class LspClient:
             answer.set_exception(RpcError(message["error"]))
         else:
             answer.set_result(message["result"])
+
+    def _reply(self, id: str, reply: Callable[[Any], Any]) -> None:
+        """Answers the server's request with what `reply` says of its parameters.
+
+        A dict with "error" in it is an error, and ... no answer at all.
+        """
+        answer = reply(self.asked[-1][1])
+        if answer is ...:
+            return
+        failed = isinstance(answer, dict) and "error" in answer
+        body = {"id": id, **(answer if failed else {"result": answer})}
+        asyncio.get_running_loop().call_soon(self.send, body)
 
     async def _drain(self) -> str:
         assert self.process.stderr is not None

@@ -67,3 +67,53 @@ def test_the_request() -> None:
     request = fill_request(at("a\r\nb\ud83dc", 4), max_tokens=5, seed=3)
     assert request.template == (Fixed("a\nb"), Hole(max_tokens=5), Fixed("\ufffdc"))
     assert (request.seed, request.budget_s) == (3, None)
+
+
+# ---- cells of a notebook ----
+
+
+def in_a_notebook(before: list[str], own: str, offset: int, after: list[str]) -> DocumentSnapshot:
+    whole = Text.of(own)
+    point = whole.point(offset)
+    cells = [tuple(map(Text.of, texts)) for texts in (before, after)]
+    return DocumentSnapshot("u", 1, "python", whole, point, point, *cells)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 300), st.integers(0, 1_500)), max_size=6),
+    st.lists(st.tuples(st.integers(1, 300), st.integers(0, 300)), max_size=6),
+    st.integers(0, 60_000),
+    st.floats(0, 1),
+)
+def test_the_budget_is_that_of_a_file(
+    sizes: list[tuple[int, int]], sizes_after: list[tuple[int, int]], own: int, at: float
+) -> None:
+    def code(sizes: list[tuple[int, int]]) -> list[str]:
+        return ["\n".join(["x" * width] * lines) for width, lines in sizes]
+
+    text = ("y" * 49 + "\n") * (own // 50)
+    offset = round(len(text) * at)
+    before, after = code(sizes), code(sizes_after)
+    snapshot = in_a_notebook(before, text, offset, after)
+    whole_before = "".join(f"{cell}\n\n" for cell in before if cell) + text[:offset]
+    whole_after = text[offset:] + "".join(f"\n\n{cell}" for cell in after if cell)
+    prefix, suffix = prefix_of(snapshot), suffix_of(snapshot)
+    assert whole_before.endswith(prefix)
+    assert whole_after.startswith(suffix)
+    left, right = len(whole_before) - len(prefix), len(suffix)
+    assert left == 0 or whole_before[left - 1] == "\n"
+    assert right == len(whole_after) or whole_after[right - 1] == "\n"
+    assert len(prefix) <= PREFIX_CHARS
+    assert len(suffix) <= SUFFIX_CHARS
+    assert left == 0 or len(prefix) > PREFIX_CHARS * 3 // 4 - 301
+    assert right == len(whole_after) or len(suffix) > SUFFIX_CHARS - 301
+
+
+def test_the_left_edge_stands_still_while_typing_in_a_cell() -> None:
+    before = ["some line of code\n" * 100] * 30
+    edges = set()
+    for size in range(0, 2_000, 7):
+        own = "z" * size
+        edges.add(len(prefix_of(in_a_notebook(before, own, size, []))) - size)
+    assert len(edges) <= 2

@@ -58,7 +58,10 @@ def test_edits_as_the_naive_store_makes_them(
 ) -> None:
     ours, naive = Text.of(text), text
     for edit in edits:
-        ours = proto.apply_change(ours, change_event(edit), encoding)
+        before = str(ours)
+        ours, done = proto.apply_change(ours, change_event(edit), encoding)
+        assert before[done.start : done.end] == done.removed
+        assert before[: done.start] + done.new + before[done.end :] == str(ours)
         start, end = sorted(
             naive_offset(naive, *place, encoding) for place in (edit.start, edit.end)
         )

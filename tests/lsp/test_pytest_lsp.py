@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest_lsp
@@ -19,6 +20,11 @@ URI = "file:///work/a.py"
     ),
 )
 async def client(lsp_client: LanguageClient) -> AsyncIterator[None]:
+    @lsp_client.feature(types.CLIENT_REGISTER_CAPABILITY)
+    def _(params: types.RegistrationParams) -> None:
+        pass
+
+    lsp_client.set_configuration(["sql"], section="diffgemma.languagesOff")
     params = types.InitializeParams(capabilities=client_capabilities("visual-studio-code"))
     await lsp_client.initialize_session(params)
     yield
@@ -46,3 +52,16 @@ async def test_ghost_text(client: LanguageClient) -> None:
     )
     text = filling("x = '😀' + ", "\n")
     assert items == [types.InlineCompletionItem(text, range=types.Range(cursor, cursor))]
+
+
+async def test_the_clients_settings(client: LanguageClient) -> None:
+    client.text_document_did_open(
+        types.DidOpenTextDocumentParams(types.TextDocumentItem(URI, "sql", 1, "x = \n"))
+    )
+    context = types.InlineCompletionContext(types.InlineCompletionTriggerKind.Invoked)
+    params = types.InlineCompletionParams(
+        context, types.TextDocumentIdentifier(URI), types.Position(0, 4)
+    )
+    # They are asked for after the handshake, so a moment may pass.
+    while await client.text_document_inline_completion_async(params):
+        await asyncio.sleep(0.02)

@@ -22,6 +22,22 @@ anything = st.recursive(
 )
 method, params = completion(URI, 0, 0)
 selected = {"range": {"start": position(0, 0), "end": position(0, 1)}, "text": "x"}
+SETTINGS = {"diffgemma": {"seed": 1, "globs": {"*.py": {"max_lines": 1}}}}
+FOLDERS = {"added": [{"uri": "file:///b", "name": "b"}], "removed": []}
+BOOK = {"notebookDocument": {"uri": "file:///n.ipynb", "version": 2}}
+CELL = {"kind": 2, "document": URI}
+CELL_TEXT = {"uri": URI, "languageId": "python", "version": 1, "text": "x = "}
+NOTEBOOK = {
+    "notebookDocument": {**BOOK["notebookDocument"], "notebookType": "x", "cells": [CELL]},
+    "cellTextDocuments": [CELL_TEXT],
+}
+CHANGE = {
+    "cells": {
+        "structure": {"array": {"start": 0, "deleteCount": 1, "cells": [CELL]}, "didOpen": []},
+        "data": [CELL],
+        "textContent": [{"document": {"uri": URI, "version": 3}, "changes": [{"text": "z"}]}],
+    }
+}
 messages = st.sampled_from(
     [
         {"id": 1, "method": method, "params": params},
@@ -35,7 +51,12 @@ messages = st.sampled_from(
         {"method": "$/setTrace", "params": {"value": "verbose"}},
         {"method": "window/workDoneProgress/cancel", "params": {"token": 1}},
         {"method": "workspace/didChangeConfiguration", "params": {"settings": None}},
-        {"method": "workspace/didChangeWorkspaceFolders", "params": {"event": {"added": []}}},
+        {"method": "workspace/didChangeConfiguration", "params": {"settings": SETTINGS}},
+        {"method": "workspace/didChangeWorkspaceFolders", "params": {"event": FOLDERS}},
+        {"method": "notebookDocument/didOpen", "params": NOTEBOOK},
+        {"method": "notebookDocument/didChange", "params": {**BOOK, "change": CHANGE}},
+        {"method": "notebookDocument/didClose", "params": {**BOOK, "cellTextDocuments": []}},
+        {"method": "textDocument/didSave", "params": {"textDocument": {"uri": URI}}},
         did_open(URI, "x = "),
         did_change(URI, 2, insertion(0, 1, "y"), {"text": "z"}),
         did_close(URI),

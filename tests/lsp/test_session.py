@@ -14,6 +14,7 @@ from in_process import InProcessClient
 from lsp_client import AUTOMATIC, INVOKED, completion, did_change, did_close, did_open, insertion
 from lsprotocol import types
 
+from diffgemma_lsp.client import Client
 from diffgemma_lsp.engine_client import EngineClient, EngineOptions
 from diffgemma_lsp.server import engine_client
 from diffgemma_lsp.session import Engine, Session
@@ -147,14 +148,29 @@ async def test_a_stream_without_an_end_is_an_error() -> None:
     assert "had no end" in client.shown[0]["message"]
 
 
+class Heard:
+    """A connection on which messages are shown."""
+
+    def __init__(self, told: list[str]) -> None:
+        self.told = told
+
+    def notify(self, method: str, params: Any = None) -> None:
+        assert method == "window/showMessage"
+        self.told.append(params.message)
+
+    async def ask(self, method: str, params: Any) -> Any:
+        raise AssertionError(method)
+
+
 def test_what_is_told() -> None:
     told: list[str] = []
-    session = Session(lambda settings: FakeEngine(), told.append)
+    client = Client(Heard(told))
+    session = Session(lambda settings: FakeEngine(), client)
     for error in (EngineError("a"), EngineError("b"), EngineUnavailable("c"), EngineError("d")):
         session.report(error)
-    assert told == ["a", "c", "d"]
+    assert told == ["diffgemma-lsp: a", "diffgemma-lsp: c", "diffgemma-lsp: d"]
     session.report(EngineError("e"), invoked=True)
-    assert told[-1] == "e"
+    assert told[-1] == "diffgemma-lsp: e"
 
 
 async def test_nothing_grows_with_the_messages() -> None:

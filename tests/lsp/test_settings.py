@@ -1,4 +1,4 @@
-"""Settings: tolerant, and clear about what they don't tolerate."""
+"""Settings: tolerant, clear about what they don't tolerate, and in the right order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgemma_lsp.settings import Settings, parse
+from diffgemma_lsp.layers import Layer, read_own, read_shared, section
+from diffgemma_lsp.scopes import Scopes
+from diffgemma_lsp.settings import Settings
 
 NAMES = [f.name for f in fields(Settings)]
 json = st.recursive(
@@ -18,12 +20,20 @@ json = st.recursive(
 )
 
 
-def test_nothing_said_means_the_defaults() -> None:
-    assert parse(None) == parse({}) == (Settings(), [])
+def parse(raw: object) -> tuple[Settings, list[str]]:
+    """What initializationOptions alone come to."""
+    scopes = Scopes()
+    scopes.initialize(raw)
+    return scopes.settings, scopes.complaints
+
+
+@pytest.mark.parametrize("raw", [None, {}, []])
+def test_nothing_said_means_the_defaults(raw: object) -> None:
+    assert parse(raw) == (Settings(), [])
     assert Settings().automatic_budget_ms == 550
 
 
-@pytest.mark.parametrize("raw", [[], "x", 3, True])
+@pytest.mark.parametrize("raw", [[1], "x", 3, True])
 def test_something_else_altogether(raw: object) -> None:
     read, messages = parse(raw)
     assert read == Settings()
@@ -108,7 +118,167 @@ def test_anything_at_all(raw: object) -> None:
         (("*.py",), "untitled:Untitled-1", False),
         (("Untitled-*",), "untitled:Untitled-1", True),
         (("[",), "file:///x", False),
+        (("tests/**",), "file:///work/tests/deep/a.py", True),
+        (("tests/**",), "file:///work/mytests/a.py", False),
+        (("src/**/a.py",), "file:///work/src/a.py", True),
+        (("src/**/a.py",), "file:///work/src/x/y/a.py", True),
+        (("src/**/a.py",), "file:///work/src/ba.py", False),
     ],
 )
 def test_globs(globs: tuple[str, ...], uri: str, off: bool) -> None:
     assert (Settings(globs_off=globs).off(uri, "python") is not None) == off
+
+
+# ---- what a workspace may have had a say in ----
+
+MACHINE = {"model": "/evil", "device": "cuda:7", "idle_unload_s": 1, "idle_exit_s": None}
+
+
+def test_only_the_users_own_configuration_chooses_what_is_run() -> None:
+    own = Settings(model="/mine", device="cpu", idle_unload_s=5.0, idle_exit_s=6.0)
+    layer = read_shared({**MACHINE, "max_lines": 3}, own)
+    assert layer.values == {"max_lines": 3}
+    named = [complaint.partition(":")[0] for complaint in layer.complaints]
+    assert named == ["model", "device", "idle_unload_s"]  # null is what nobody has set
+    assert all("only initializationOptions" in complaint for complaint in layer.complaints)
+
+
+def test_what_holds_anyway_is_no_reason_to_complain() -> None:
+    same = {"model": "/mine", "device": None, "idle_exit_s": 3_600}
+    assert read_shared(same, Settings(model="/mine")) == Layer()
+    assert len(read_shared(same, Settings(model="/other")).complaints) == 1
+
+
+@pytest.mark.parametrize("scope", ["languages", "globs"])
+@pytest.mark.parametrize("name", ["model", "warm_up", "globsOff"])
+def test_what_is_not_for_single_documents(scope: str, name: str) -> None:
+    value = {"model": "/m", "warm_up": False, "globsOff": ["*"]}[name]
+    layer = read_own({scope: {"x": {name: value, "seed": 3}}})
+    assert getattr(layer, scope) == {"x": {"seed": 3}}
+    (complaint,) = layer.complaints
+    assert complaint.startswith(f'{scope}["x"].{"globs_off" if name == "globsOff" else name}: ')
+
+
+def test_null_is_not_set_where_it_has_no_meaning() -> None:
+    raw = {"enable": None, "min_confidence": None, "max_tokens": None, "languages": None}
+    assert read_shared(raw, Settings()) == Layer({"max_tokens": None})
+
+
+def test_a_wrong_value_gives_way_to_what_is_below() -> None:
+    layer = read_shared({"seed": "x"}, Settings(seed=9))
+    assert layer.values == {}
+    assert layer.complaints[0].endswith('got "x"; using 9')
+
+
+@pytest.mark.parametrize(
+    ("raw", "part"),
+    [
+        ({"diffgemma": {"seed": 1}, "pylsp": {"seed": 2}}, {"seed": 1}),
+        ({"diffgemma": None}, None),
+        ({"diffgemma": 3, "seed": 1}, 3),
+        (
+            {"seed": 1, "globs": {"*": {}}, "pylsp": {"seed": 2}, "gopls": []},
+            {"seed": 1, "globs": {"*": {}}},
+        ),
+        ({"seeed": 1, "pylsp": {}}, {"seeed": 1}),
+        ({}, {}),
+        ([], []),
+        ("x", "x"),
+    ],
+)
+def test_the_section_of_what_is_pushed(raw: object, part: object) -> None:
+    assert section(raw) == part
+
+
+def test_what_clients_keep_in_the_section() -> None:
+    assert read_shared({"trace": {"server": "off"}}, Settings()) == Layer()
+    assert len(read_own({"trace": "off"}).complaints) == 1
+
+
+# ---- what goes before what ----
+
+FOLDER = "file:///work/app"
+INSIDE = f"{FOLDER}/tests/a.py"
+SOURCES = ("own", "pushed", "pulled", "folder")
+
+
+def said(sources: dict[str, dict]) -> Scopes:
+    scopes = Scopes()
+    scopes.initialize(sources.get("own"))
+    scopes.push(sources.get("pushed"))
+    scopes.pull(sources.get("pulled"), {FOLDER: sources.get("folder")})
+    return scopes
+
+
+@given(st.dictionaries(st.tuples(st.integers(0, 2), st.integers(0, 3)), st.integers(1, 999)))
+def test_the_narrower_scope_then_the_later_source(said_where: dict[tuple[int, int], int]) -> None:
+    sources: dict[str, dict] = {name: {} for name in SOURCES}
+    for (scope, source), lines in said_where.items():
+        setting = {"max_lines": lines}
+        inner = [setting, {"languages": {"python": setting}}, {"globs": {"tests/*": setting}}]
+        sources[SOURCES[source]] |= inner[scope]
+    scopes = said(sources)
+    assert scopes.complaints == []
+    winner = said_where[max(said_where)] if said_where else None
+    assert scopes.settings_for(INSIDE, "python").max_lines == winner
+    outside = [where for where in said_where if where[0] == 0 and where[1] < 3]
+    elsewhere = said_where[max(outside)] if outside else None
+    assert scopes.settings_for("file:///work/apple/a.lua", "lua").max_lines == elsewhere
+    assert scopes.settings.max_lines == elsewhere
+
+
+def test_later_globs_go_first_and_inner_folders_count() -> None:
+    scopes = Scopes()
+    scopes.initialize({"globs": {"*.py": {"seed": 1, "maxLines": 4}, "tests/*": {"seed": 2}}})
+    read = scopes.settings_for(INSIDE, "python")
+    assert (read.seed, read.max_lines) == (2, 4)
+    scopes.pull(None, {"file:///work": {"max_lines": 6}, f"{FOLDER}/": {"max_tokens": 5}})
+    read = scopes.settings_for("file:///work/app/b.txt", "text")
+    assert (read.max_tokens, read.max_lines) == (5, None)
+    assert scopes.settings_for("file:///work/b.txt", "text").max_lines == 6
+
+
+def test_a_source_says_all_that_it_has_each_time() -> None:
+    scopes = said({"own": {"seed": 1}, "pushed": {"seed": 2}, "pulled": {"seed": 3, "x": 1}})
+    assert scopes.settings.seed == 3
+    scopes.pull(None, {})
+    assert (scopes.settings.seed, scopes.complaints) == (2, [])
+    scopes.push(None)
+    assert scopes.settings.seed == 1
+
+
+@pytest.mark.parametrize(
+    ("sources", "off"),
+    [
+        ({"own": {"enable": False}}, True),
+        ({"own": {"enable": True}, "pushed": {"enable": False}}, True),
+        ({"own": {"enable": False, "languages": {"python": {"enable": True}}}}, False),
+        ({"own": {"enable": False}, "folder": {"enable": True}}, False),
+        ({"own": {"enable": False}, "pulled": {"globs": {"*": {"seed": 1}}}}, True),
+        ({"pulled": {"globs": {"*": {"enable": False}}}}, False),
+    ],
+)
+def test_off_everywhere(sources: dict[str, dict], off: bool) -> None:
+    assert said(sources).off_everywhere == off
+
+
+odd = st.dictionaries(
+    st.sampled_from([*NAMES, "languages", "globs", "diffgemma", "x"]),
+    json | st.dictionaries(st.text(max_size=5), st.dictionaries(st.sampled_from(NAMES), json)),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(json | odd, json | odd, json | odd, json | odd)
+def test_anything_from_anywhere(
+    own: object, pushed: object, pulled: object, folder: object
+) -> None:
+    scopes = Scopes()
+    scopes.initialize(own)
+    trusted = scopes.settings
+    scopes.push(pushed)
+    scopes.pull(pulled, {FOLDER: folder})
+    for read in (scopes.settings, scopes.settings_for(INSIDE, "python")):
+        assert {n: getattr(read, n) for n in MACHINE} == {n: getattr(trusted, n) for n in MACHINE}
+    assert len(set(scopes.complaints)) == len(scopes.complaints)
+    assert all("\n" not in line and len(line) < 350 for line in scopes.complaints)

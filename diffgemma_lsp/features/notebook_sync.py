@@ -1,0 +1,109 @@
+"""notebookDocument/didOpen, didChange, didSave and didClose: notebooks as the client has them.
+
+The text of a cell is a document, so what `text_sync` does with a document is done with it. A
+notebook adds which cells there are, and in which order.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from lsprotocol import types
+
+from diffgemma_lsp.features import text_sync
+from diffgemma_lsp.notebooks import Cell
+from diffgemma_lsp.session import Session
+
+logger = logging.getLogger(__name__)
+
+# All cells of all notebooks: any language gets suggestions in a document of its own, too.
+SYNC = types.NotebookDocumentSyncOptions(
+    [types.NotebookDocumentFilterWithCells([types.NotebookCellLanguage("*")], "*")], save=True
+)
+
+
+def did_open(session: Session, params: types.DidOpenNotebookDocumentParams) -> None:
+    """Takes the notebook and the texts of its cells in."""
+    notebook = params.notebook_document
+    if session.notebooks.cells(notebook.uri) is not None:
+        logger.warning("%s was opened again without having been closed", notebook.uri)
+        _forget(session, notebook.uri)
+    session.notebooks.open(notebook.uri, map(_cell, notebook.cells))
+    _open_texts(session, params.cell_text_documents)
+
+
+def did_change(session: Session, params: types.DidChangeNotebookDocumentParams) -> None:
+    """Applies the changes: which cells there are, then of which kind they are, then their texts."""
+    uri, cells = params.notebook_document.uri, params.change.cells
+    if session.notebooks.cells(uri) is None:
+        logger.warning("%s was changed but not open", uri)
+        return
+    if cells is None:
+        return
+    if cells.structure is not None:
+        _restructure(session, uri, cells.structure)
+    session.notebooks.update(uri, map(_cell, cells.data or ()))
+    for content in cells.text_content or ():
+        text_sync.did_change(
+            session, types.DidChangeTextDocumentParams(content.document, content.changes)
+        )
+
+
+def did_save(session: Session, params: types.DidSaveNotebookDocumentParams) -> None:
+    """Nothing depends on what is on the disk."""
+
+
+def did_close(session: Session, params: types.DidCloseNotebookDocumentParams) -> None:
+    """Forgets the notebook and the texts of its cells."""
+    uri = params.notebook_document.uri
+    if session.notebooks.cells(uri) is None:
+        logger.warning("%s was closed but not open", uri)
+    _close_texts(session, params.cell_text_documents)
+    _forget(session, uri)
+
+
+def unreadable(session: Session, method: str, params: Any) -> None:
+    """Gives a notebook up whose changes can't be read: from here on its texts would be wrong."""
+    if method != types.NOTEBOOK_DOCUMENT_DID_CHANGE:
+        return
+    try:
+        uri = str(params["notebookDocument"]["uri"])
+    except (TypeError, KeyError):
+        return
+    if session.notebooks.cells(uri) is not None:
+        logger.warning("%s gets no suggestions until it is opened again", uri)
+        _forget(session, uri)
+
+
+def _restructure(
+    session: Session, uri: str, structure: types.NotebookDocumentCellChangeStructure
+) -> None:
+    # A cell that only moves is deleted and inserted, and its text stays open. One whose language
+    # changes can be closed and opened under the same URI, so closing comes first.
+    _close_texts(session, structure.did_close or ())
+    array = structure.array
+    session.notebooks.splice(uri, array.start, array.delete_count, map(_cell, array.cells or ()))
+    _open_texts(session, structure.did_open or ())
+
+
+def _open_texts(session: Session, items: Sequence[types.TextDocumentItem]) -> None:
+    for item in items:
+        text_sync.did_open(session, types.DidOpenTextDocumentParams(item))
+
+
+def _close_texts(session: Session, documents: Sequence[types.TextDocumentIdentifier]) -> None:
+    for document in documents:
+        text_sync.did_close(session, types.DidCloseTextDocumentParams(document))
+
+
+def _forget(session: Session, uri: str) -> None:
+    """Forgets the notebook, and the texts of its cells that are still open."""
+    known = [cell.uri for cell in session.notebooks.close(uri)]
+    left = [types.TextDocumentIdentifier(uri) for uri in known if session.documents.get(uri)]
+    _close_texts(session, left)
+
+
+def _cell(cell: types.NotebookCell) -> Cell:
+    return Cell(cell.document, cell.kind == types.NotebookCellKind.Code)
