@@ -28,6 +28,7 @@ from diffgemma_lsp import logs
 from diffgemma_lsp.client import Abilities, Client
 from diffgemma_lsp.features import (
     code_action,
+    completion,
     execute_command,
     notebook_sync,
     status,
@@ -91,6 +92,9 @@ class Server(LanguageServer):
         """Takes over what `initialize` settles."""
         self._loop = asyncio.get_running_loop()
         self.client.can = Abilities.of(params.capabilities)
+        if not completion.wanted(params.capabilities):
+            # Before pygls makes the list of what is offered from its features.
+            cast("dict[str, Any]", self.rpc.fm.features).pop(types.TEXT_DOCUMENT_COMPLETION)
         chosen = types.PositionEncodingKind(self.workspace.position_encoding)
         self.session.encoding = chosen.value
         self.configuration.initialize(params)
@@ -179,6 +183,10 @@ def build_server(make_engine: MakeEngine = engine_client) -> Server:
     @server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())
     def _(params: types.InlineCompletionParams) -> asyncio.Task[Items]:
         return inline_completion(session, params, server.rpc.arrived)
+
+    @server.feature(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions())
+    def _(params: types.CompletionParams) -> asyncio.Task[types.CompletionList]:
+        return completion.completion(session, params, server.rpc.arrived)
 
     @server.feature(
         types.TEXT_DOCUMENT_CODE_ACTION,

@@ -21,10 +21,12 @@ from diffgemma_lsp.client import Client
 from diffgemma_lsp.documents import Document, Documents, Point
 from diffgemma_lsp.logs import describe
 from diffgemma_lsp.notebooks import Notebooks
+from diffgemma_lsp.pace import Pace
 from diffgemma_lsp.proto import Encoding
 from diffgemma_lsp.scopes import Scopes
 from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
+from diffgemma_lsp.suggestions import Suggestions
 from engine.errors import Cancelled, DeadlineExceeded, EngineError
 from engine.types import Frame, Infill, InfillRequest
 
@@ -69,8 +71,9 @@ class Answer(NamedTuple):
     finished: bool = True
 
 
-Kind = Literal["automatic", "invoked", "action"]
-"""Who wants it: an editor while one types; a user who asked for a suggestion; or for an edit."""
+Kind = Literal["automatic", "invoked", "action", "ahead"]
+"""Who wants it: an editor while one types; a user who asked for a suggestion, or for an edit; or
+nobody yet, and it gives way to everything else."""
 
 
 class Nothing(Exception):
@@ -95,7 +98,7 @@ class Flight:
     @property
     def invoked(self) -> bool:
         """Whether the user asked for it."""
-        return self.kind != "automatic"
+        return self.kind in ("invoked", "action")
 
     @property
     def left_s(self) -> float:
@@ -111,6 +114,8 @@ class Session:
         self.encoding: Encoding = "utf-16"
         self.documents = Documents()
         self.notebooks = Notebooks()
+        self.suggestions = Suggestions()
+        self.pace = Pace()
         self.last_reason: str | None = None
         self.last_error: EngineError | None = None
         self._make_engine = make_engine
@@ -159,7 +164,7 @@ class Session:
         """A new flight. It ends the automatic ones of its document, and a suggestion that is asked
         for also one that was asked for before."""
         for older in self._flights:
-            if older.uri == uri and (older.kind == "automatic" or older.kind == kind == "invoked"):
+            if older.uri == uri and _gives_way(older.kind, kind):
                 older.end("a newer request took its place")
         flight = Flight(uri, kind, deadline)
         self._flights.add(flight)
@@ -193,7 +198,11 @@ class Session:
     @property
     def in_flight(self) -> int:
         """How many requests wait for the engine."""
-        return len(self._flights)
+        return sum(flight.kind != "ahead" for flight in self._flights)
+
+    def idle_but_for(self, flight: Flight) -> bool:
+        """Whether nobody else waits for the engine."""
+        return all(other is flight or other.kind == "ahead" for other in self._flights)
 
     async def run(
         self, flight: Flight, request: InfillRequest, watch: Watch | None = None
@@ -204,6 +213,8 @@ class Session:
         case: the run itself is cancelled, and may take as long as it likes to notice.
         """
         frames: list[Frame] = []
+        if flight.kind != "ahead":
+            self.end_flights("there is something to do", kinds=("ahead",))
         run = self.spawn(self._stream(flight, request, frames, watch))
         try:
             waits = {run, flight.over}
@@ -344,6 +355,12 @@ class Session:
         logger.warning("%s: %s", error.code, error)
         if invoked or not known:
             self.client.show(MessageType.Error, str(error))
+
+
+def _gives_way(older: Kind, newer: Kind) -> bool:
+    if newer == "ahead":
+        return older == "ahead"
+    return older == "automatic" or older == newer == "invoked"
 
 
 def _from_frame(frame: Frame) -> Answer:

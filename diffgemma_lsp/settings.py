@@ -101,6 +101,8 @@ class Settings:
     action_budget_ms: the same for what changes a document: rewrites, filling holes.
     rewrite_strength: how much of a selection a rewrite may change, from 0 to 1.
     markers: texts that mark holes to be filled, beside `...`, `___` and TODO lines.
+    candidates: how many different suggestions there are to choose from when asked for one.
+    look_ahead: have the next suggestion thought of while one is shown, as if it were accepted.
     max_tokens: the most tokens of a suggestion while typing; null leaves it to the model.
     max_lines: the most lines of a suggestion while typing; null shows all.
     min_confidence: nothing is shown of which the model is less sure than this, from 0 to 1.
@@ -120,6 +122,8 @@ class Settings:
     action_budget_ms: int = _setting(30_000, _whole(50, 3_600_000))
     rewrite_strength: float = _setting(0.6, _number(0, 1))
     markers: tuple[str, ...] = _setting((), _names())
+    candidates: int = _setting(3, _whole(1, 10))
+    look_ahead: bool = _setting(True, _flag())
     max_tokens: int | None = _setting(32, _optional(_whole(1, 4_096)))
     max_lines: int | None = _setting(None, _optional(_whole(1, 1_000)))
     min_confidence: float = _setting(0.0, _number(0, 1))

@@ -1,4 +1,4 @@
-"""textDocument/inlineCompletion: what belongs at the cursor, as one suggestion or none.
+"""textDocument/inlineCompletion: what belongs at the cursor: a suggestion, several, or none.
 
 Answered with an empty list, never with an error, when there is nothing to show, the document
 changed or was closed, or a newer request took this one's place: every editor takes an empty list
@@ -8,23 +8,21 @@ calmly, while some show ContentModified, and RequestCancelled is for what the cl
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import NamedTuple
 
 from lsprotocol import types
 
-from diffgemma_lsp import context, postprocess, proto
+from diffgemma_lsp import proto
 from diffgemma_lsp.documents import Point
 from diffgemma_lsp.proto import Encoding
-from diffgemma_lsp.session import Answer, Flight, Nothing, Session
+from diffgemma_lsp.session import Flight, Nothing, Session
 from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
+from diffgemma_lsp.suggesting import suggest
+from diffgemma_lsp.words import word_before
 from engine.errors import EngineError
 
 Items = list[types.InlineCompletionItem]
-
-# What may stand right of the cursor while typing: the rest of an editor's pairs, and punctuation.
-_CLOSING = re.compile(r"""[\s)\]}>"'`:,;]*""")
 
 
 def inline_completion(
@@ -54,24 +52,23 @@ async def _answer(
     selected: types.SelectedCompletionInfo | None,
     settings: Settings,
 ) -> Items:
-    invoked = flight.invoked
     try:
         if snapshot is None:
             raise Nothing("the document is not open")
-        place = _place(snapshot, selected, invoked, session.encoding)
-        _look_around(session, place.snapshot, invoked)
-        max_tokens = None if invoked else settings.max_tokens
-        request = context.fill_request(place.snapshot, max_tokens, settings.seed)
-        item = _item(place, await session.run(flight, request), settings, invoked)
+        place = _place(snapshot, selected, flight.invoked, session.encoding)
+        found = await suggest(session, flight, place.snapshot, settings)
     except Nothing as reason:
         session.silent(str(reason))
         return []
     except EngineError as error:
-        session.report(error, invoked)
+        session.report(error, flight.invoked)
         session.silent(str(error))
         return []
     session.last_reason = None
-    return [item]
+    return [
+        types.InlineCompletionItem(insert_text=place.lead + one.text, range=place.range)
+        for one in found
+    ]
 
 
 class _Place(NamedTuple):
@@ -101,44 +98,6 @@ def _place(
             return _Place(typed, selected.text, selected.range)
         if not invoked:
             raise Nothing("what is selected in the completion popup is not at the cursor")
-    lead = _word_before(snapshot.line_before)
+    lead = word_before(snapshot.line_before)
     start = Point(cursor.line, cursor.column - len(lead))
     return _Place(snapshot, lead, proto.to_range(text, start, cursor, encoding))
-
-
-def _word_before(line: str) -> str:
-    """The part of a word that ends the line. Combining marks belong to it."""
-    start = len(line)
-    while start and f"_{line[start - 1]}".isidentifier():
-        start -= 1
-    return line[start:]
-
-
-def _look_around(session: Session, snapshot: DocumentSnapshot, invoked: bool) -> None:
-    """Raises Nothing where no suggestion is wanted."""
-    if (reason := session.off(snapshot.uri, snapshot.language_id)) is not None:
-        raise Nothing(reason)
-    if not invoked and not _CLOSING.fullmatch(snapshot.line_after):
-        raise Nothing("there is code right of the cursor")
-
-
-def _item(
-    place: _Place, answer: Answer, settings: Settings, invoked: bool
-) -> types.InlineCompletionItem:
-    """The suggestion as it is shown. Raises Nothing if it is not worth it."""
-    if answer.confidence < settings.min_confidence:
-        raise Nothing(f"the model was only {answer.confidence:.0%} sure")
-    snapshot = place.snapshot
-    around = postprocess.Around(
-        context.prefix_of(snapshot),
-        context.suffix_of(snapshot),
-        snapshot.language_id,
-        snapshot.newline,
-    )
-    max_lines = None if invoked else settings.max_lines
-    text, reason = postprocess.polish(
-        answer.holes[0], around, automatic=not invoked, max_lines=max_lines
-    )
-    if reason is not None:
-        raise Nothing(reason)
-    return types.InlineCompletionItem(insert_text=place.lead + text, range=place.range)

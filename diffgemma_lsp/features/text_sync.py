@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from lsprotocol import types
@@ -36,6 +37,7 @@ def did_change(session: Session, params: types.DidChangeTextDocumentParams) -> N
         text, done = proto.apply_change(text, change, session.encoding)
         changes.append(done)
     session.documents.update(uri, version, text, changes)
+    session.pace.key(time.monotonic())
 
 
 def did_save(session: Session, params: types.DidSaveTextDocumentParams) -> None:

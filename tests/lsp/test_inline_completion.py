@@ -213,5 +213,5 @@ async def test_a_document_that_is_out_of_step_gets_nothing(
 async def test_a_change_of_everything(client: InProcessClient, change: Any) -> None:
     await client.initialize()
     client.send(did_open(URI, "x = 3\nz"), did_change(URI, 2, change))
-    (item,) = await client.request(*completion(URI, 0, 4))
+    (item, *_) = await client.request(*completion(URI, 0, 4, INVOKED))
     assert item["insertText"] == filling("y = ", "")

@@ -1,0 +1,95 @@
+"""textDocument/completion: the same suggestion for editors that have no inline completions.
+
+One entry at the end of the list, marked incomplete, so that it is asked for anew as one types, and
+never in the way of what other servers complete: it sorts behind everything, is not preselected, and
+is gone where there is code right of the cursor. Editors with inline completions are not offered it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from lsprotocol import types
+
+from diffgemma_lsp import proto
+from diffgemma_lsp.documents import Point
+from diffgemma_lsp.session import Flight, Nothing, Session
+from diffgemma_lsp.settings import Settings
+from diffgemma_lsp.snapshot import DocumentSnapshot
+from diffgemma_lsp.suggesting import suggest
+from diffgemma_lsp.words import word_before
+from engine.errors import EngineError
+
+LAST = "\U0010ffff"
+"""Sorts behind every other entry."""
+
+_LABEL = 60
+
+
+def wanted(capabilities: types.ClientCapabilities) -> bool:
+    """Whether the client has no inline completions."""
+    document = capabilities.text_document
+    return document is None or document.inline_completion is None
+
+
+def completion(
+    session: Session, params: types.CompletionParams, arrived: float
+) -> asyncio.Task[types.CompletionList]:
+    """Takes the snapshot at once, while the document is the one that the client means."""
+    uri = params.text_document.uri
+    document = session.documents.get(uri)
+    settings = session.settings_for(uri, document.language_id if document else "")
+    context = params.context
+    invoked = context is not None and context.trigger_kind == types.CompletionTriggerKind.Invoked
+    snapshot = None
+    if document is not None:
+        cursor = proto.to_point(document.text, params.position, session.encoding)
+        snapshot = session.snapshot(document, cursor)
+    # Most editors say "invoked" for every letter, so it is no more than automatic.
+    budget_ms = settings.automatic_budget_ms
+    flight = session.begin(uri, "automatic", arrived + budget_ms / 1000)
+    return session.answer(flight, _answer(session, flight, snapshot, settings, invoked))
+
+
+async def _answer(
+    session: Session,
+    flight: Flight,
+    snapshot: DocumentSnapshot | None,
+    settings: Settings,
+    invoked: bool,
+) -> types.CompletionList:
+    try:
+        if snapshot is None:
+            raise Nothing("the document is not open")
+        found = await suggest(session, flight, snapshot, settings)
+    except Nothing as reason:
+        session.silent(str(reason))
+        return types.CompletionList(is_incomplete=True, items=[])
+    except EngineError as error:
+        session.report(error, invoked)
+        session.silent(str(error))
+        return types.CompletionList(is_incomplete=True, items=[])
+    session.last_reason = None
+    items = [_item(session, snapshot, one.text) for one in found]
+    return types.CompletionList(is_incomplete=True, items=items)
+
+
+def _item(session: Session, snapshot: DocumentSnapshot, text: str) -> types.CompletionItem:
+    cursor = snapshot.start
+    lead = word_before(snapshot.line_before)
+    start = Point(cursor.line, cursor.column - len(lead))
+    whole = lead + text
+    first = whole.lstrip().split("\n", 1)[0].rstrip()
+    return types.CompletionItem(
+        label=first if len(first) <= _LABEL else f"{first[: _LABEL - 1]}…",
+        kind=types.CompletionItemKind.Text,
+        detail="diffgemma",
+        documentation=types.MarkupContent(types.MarkupKind.PlainText, whole),
+        sort_text=LAST,
+        # What is typed already matches it, whatever the suggestion begins with.
+        filter_text=lead or None,
+        insert_text_format=types.InsertTextFormat.PlainText,
+        text_edit=types.TextEdit(
+            proto.to_range(snapshot.text, start, cursor, session.encoding), whole
+        ),
+    )

@@ -1,0 +1,160 @@
+"""What to suggest at a cursor: what is known already, else what the engine makes of it.
+
+Used by every method that suggests. What nobody asked for must be worth its run, and stay silent
+where a suggestion would only be in the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from dataclasses import replace
+
+from diffgemma_lsp import context, postprocess
+from diffgemma_lsp.documents import Point
+from diffgemma_lsp.pace import not_writing
+from diffgemma_lsp.session import Answer, Flight, Nothing, Session
+from diffgemma_lsp.settings import Settings
+from diffgemma_lsp.snapshot import DocumentSnapshot
+from diffgemma_lsp.suggestions import Kept, Place
+from engine.errors import EngineError
+from engine.types import InfillRequest, SamplingParams
+
+# What may stand right of the cursor while typing: the rest of an editor's pairs, and punctuation.
+_CLOSING = re.compile(r"""[\s)\]}>"'`:,;]*""")
+
+OTHERS = SamplingParams(t_max=0.9, t_min=0.6)
+"""How further candidates are drawn: warm enough to differ from the first one."""
+
+
+async def suggest(
+    session: Session, flight: Flight, snapshot: DocumentSnapshot, settings: Settings
+) -> tuple[Kept, ...]:
+    """Suggestions for the snapshot's cursor, the surest first; at least one.
+
+    Raises Nothing where there is none, and EngineError.
+    """
+    if (reason := session.off(snapshot.uri, snapshot.language_id)) is not None:
+        raise Nothing(reason)
+    invoked = flight.invoked
+    if not invoked and not _CLOSING.fullmatch(snapshot.line_after):
+        raise Nothing("there is code right of the cursor")
+    place = _place(snapshot)
+    wanted = settings.candidates if invoked else 1
+    found = _sure_enough(session.suggestions.find(place), settings)
+    if len(found) < wanted:
+        if not invoked:
+            await _moment(session, snapshot)
+        found = await _run(session, flight, snapshot, settings, wanted)
+        session.suggestions.keep(place, found)
+    if settings.look_ahead:
+        session.spawn(_look_ahead(session, flight, snapshot, found[0], settings))
+    return found
+
+
+async def _moment(session: Session, snapshot: DocumentSnapshot) -> None:
+    """Waits for the moment for a run that nobody asked for. Raises Nothing if this is none."""
+    document = session.documents.get(snapshot.uri)
+    if document is not None and document.version == snapshot.version:
+        reason = not_writing(document, snapshot.text.offset(snapshot.start))
+        if reason is not None:
+            raise Nothing(reason)
+    if wait := session.pace.wait_s(time.monotonic()):
+        # A key that comes meanwhile ends the flight, and the engine never hears of it.
+        await asyncio.sleep(wait)
+
+
+async def _run(
+    session: Session,
+    flight: Flight,
+    snapshot: DocumentSnapshot,
+    settings: Settings,
+    wanted: int,
+) -> tuple[Kept, ...]:
+    """What the engine suggests: one answer, or as many different ones as are `wanted`."""
+    most = None if flight.invoked else settings.max_tokens
+    first = context.fill_request(snapshot, most, settings.seed)
+    requests = [first, *(_other(first, number) for number in range(1, wanted))]
+    answers = await asyncio.gather(
+        *(session.run(flight, request) for request in requests), return_exceptions=True
+    )
+    found: dict[str, Kept] = {}
+    reasons: list[BaseException] = []
+    for answer in answers:
+        try:
+            if isinstance(answer, BaseException):
+                raise answer
+            one = _polished(snapshot, answer, settings, flight.invoked)
+            found.setdefault(one.text, one)
+        except (Nothing, EngineError) as reason:
+            reasons.append(reason)
+    if not found:
+        raise reasons[0]
+    return tuple(sorted(found.values(), key=lambda one: -one.confidence))
+
+
+def _other(request: InfillRequest, number: int) -> InfillRequest:
+    return replace(request, params=OTHERS, seed=(request.seed + number) % 2**63)
+
+
+def _polished(
+    snapshot: DocumentSnapshot, answer: Answer, settings: Settings, invoked: bool
+) -> Kept:
+    """What is shown of an answer. Raises Nothing if it is not worth it."""
+    _gate(answer.confidence, settings)
+    around = postprocess.Around(
+        context.prefix_of(snapshot),
+        context.suffix_of(snapshot),
+        snapshot.language_id,
+        snapshot.newline,
+    )
+    max_lines = None if invoked else settings.max_lines
+    text, reason = postprocess.polish(
+        answer.holes[0], around, automatic=not invoked, max_lines=max_lines
+    )
+    if reason is not None:
+        raise Nothing(reason)
+    return Kept(text, answer.confidence)
+
+
+def _gate(confidence: float, settings: Settings) -> None:
+    if confidence < settings.min_confidence:
+        raise Nothing(f"the model was only {confidence:.0%} sure")
+
+
+def _sure_enough(found: tuple[Kept, ...], settings: Settings) -> tuple[Kept, ...]:
+    return tuple(one for one in found if one.confidence >= settings.min_confidence)
+
+
+def _place(snapshot: DocumentSnapshot) -> Place:
+    text, cursor = snapshot.text, snapshot.start
+    before = Point(max(0, cursor.line - 40), 0)
+    after = min(text.line_count - 1, cursor.line + 20)
+    return Place(
+        snapshot.uri,
+        text.between(before, cursor),
+        text.between(cursor, Point(after, len(text.line(after)))),
+    )
+
+
+async def _look_ahead(
+    session: Session,
+    answered: Flight,
+    snapshot: DocumentSnapshot,
+    shown: Kept,
+    settings: Settings,
+) -> None:
+    """Has the engine think of what comes next, as if `shown` were accepted, while nothing else
+    waits: who accepts it has the next suggestion at once."""
+    accepted = snapshot.typed(snapshot.start, snapshot.start, shown.text)
+    place = _place(accepted)
+    if not session.idle_but_for(answered) or session.suggestions.find(place, typed=0):
+        return
+    deadline = time.monotonic() + settings.invoked_budget_ms / 1000
+    flight = session.begin(snapshot.uri, "ahead", deadline)
+    try:
+        found = await session.answer(flight, _run(session, flight, accepted, settings, wanted=1))
+    except (Nothing, EngineError):
+        return  # whoever comes to that place asks again
+    session.suggestions.keep(place, found)

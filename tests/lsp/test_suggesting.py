@@ -1,0 +1,209 @@
+"""When a suggestion is made, found again, or left alone. In process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+import pytest
+from fake_engine import FakeEngine, slow
+from in_process import InProcessClient
+from lsp_client import (
+    INVOKED,
+    answered_at_once,
+    completion,
+    did_change,
+    did_open,
+    insertion,
+    position,
+)
+from lsprotocol import types
+
+from diffgemma_lsp.documents import Document, Text
+from diffgemma_lsp.pace import MOST_S, Pace, not_writing
+from diffgemma_lsp.proto import apply_change
+from engine.types import Frame, Infill, InfillRequest
+
+URI = "file:///work/a.py"
+PLAN = '# fake: {"text": "foo(bar)"}\n'
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+async def client(engine: FakeEngine) -> AsyncIterator[InProcessClient]:
+    client = InProcessClient()
+    client.connect(lambda settings: engine)
+    yield client
+    assert client.unexpected == []
+
+
+async def texts(client: InProcessClient, *where: Any) -> list[str]:
+    return [item["insertText"] for item in await client.request(*completion(URI, *where))]
+
+
+async def test_what_is_typed_through_needs_no_run(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(look_ahead=False)
+    client.send(did_open(URI, PLAN + "x = \n"))
+    assert await texts(client, 1, 4) == ["foo(bar)"]
+    for version, char in enumerate("foo(bar", start=2):
+        client.send(did_change(URI, version, insertion(1, version + 2, char)))
+        (item,) = await client.request(*completion(URI, 1, version + 3))
+        lead = item["range"]["start"]["character"]
+        assert ("x = foo(bar)")[lead:] == item["insertText"]
+    assert engine.runs == 1
+    client.send(did_change(URI, 20, insertion(1, 11, "]")))
+    await texts(client, 1, 12)
+    assert engine.runs == 2
+
+
+async def test_after_a_deletion_only_what_is_known_comes_back(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(look_ahead=False)
+    client.send(did_open(URI, PLAN + "x = \n"))
+    await texts(client, 1, 4)
+    client.send(did_change(URI, 2, insertion(1, 4, "f")))
+    back = {"range": {"start": position(1, 4), "end": position(1, 5)}, "text": ""}
+    client.send(did_change(URI, 3, back))
+    assert await texts(client, 1, 4) == ["foo(bar)"]
+    gone = {"range": {"start": position(1, 3), "end": position(1, 4)}, "text": ""}
+    client.send(did_change(URI, 4, gone))
+    assert await texts(client, 1, 3) == []
+    assert "deleted" in (await client.request("diffgemma/status"))["lastReason"]
+    assert engine.runs == 1
+    assert await texts(client, 1, 3, INVOKED) != []
+    # The cursor somewhere else has nothing to do with it.
+    assert await texts(client, 2, 0) != []
+
+
+class Various(FakeEngine):
+    """Answers by the request's seed."""
+
+    ANSWERS = (("one", 0.4), ("two", 0.8), ("one", 0.3))
+
+    async def stream(self, request: InfillRequest) -> AsyncGenerator[Frame | Infill]:
+        self.runs += 1
+        self.requests.append(request)
+        text, confidence = self.ANSWERS[request.seed % 3]
+        yield Infill(text, (text,), 8, 9, "settled", confidence, {})
+
+
+async def test_several_candidates_when_asked_the_surest_first() -> None:
+    engine = Various()
+    client = InProcessClient()
+    client.connect(lambda settings: engine)
+    await client.initialize(look_ahead=False, min_confidence=0.35)
+    client.send(did_open(URI, "x = \n"))
+    assert await texts(client, 0, 4) == ["one"]
+    assert await texts(client, 0, 4, INVOKED) == ["two", "one"]
+    assert [request.seed for request in engine.requests] == [0, 0, 1, 2]
+    assert engine.requests[1].params != engine.requests[2].params == engine.requests[3].params
+    client.send(did_change(URI, 2, insertion(0, 4, "t")))
+    assert await texts(client, 0, 5) == ["two"]
+
+
+async def test_the_next_one_is_thought_of_while_one_is_shown(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize()
+    client.send(did_open(URI, '# fake: {"text": " + y"}\nx = y\n'))
+    assert await texts(client, 1, 5) == ["y + y"]
+    for _ in range(100):
+        await asyncio.sleep(0.01)
+        if engine.runs == 2 and not client.server.session._flights:
+            break
+    client.send(did_change(URI, 2, insertion(1, 5, " + y")))
+    runs = engine.runs
+    assert await texts(client, 1, 9) == ["y + y"]
+    assert runs == 2
+
+
+async def test_what_nobody_waits_for_gives_way(client: InProcessClient, engine: FakeEngine) -> None:
+    await client.initialize()
+    client.send(did_open(URI, slow(0.3, text="foo") + "x = \ny = \n"))
+    assert await texts(client, 1, 4, INVOKED) == ["foo"]
+    await asyncio.sleep(0.1)  # the run ahead is under way
+    assert [flight.kind for flight in client.server.session._flights] == ["ahead"]
+    answer = client.ask(*completion(URI, 2, 4, INVOKED))
+    assert [item["insertText"] for item in await answered_at_once(answer)] == ["foo"]
+    assert engine.cancelled >= 1
+
+
+async def test_completion_for_editors_without_inline_completion(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(["utf-16"])
+    assert "completionProvider" in client.capabilities
+    client.send(did_open(URI, PLAN.replace("foo", "éa\\nb") + "x = 😀na\n"))
+    params = {
+        "textDocument": {"uri": URI},
+        "position": position(1, 8),
+        "context": {"triggerKind": 1},
+    }
+    result = await client.request("textDocument/completion", params)
+    assert result["isIncomplete"] is True
+    (item,) = result["items"]
+    assert item["textEdit"]["newText"].startswith("naéa")
+    assert item["textEdit"]["range"] == {"start": position(1, 6), "end": position(1, 8)}
+    assert item["filterText"] == "na"
+    assert item["sortText"] > "zzzz"
+    assert "preselect" not in item
+    params["position"] = position(1, 2)
+    assert (await client.request("textDocument/completion", params))["items"] == []
+
+
+async def test_completion_keeps_out_of_the_way_of_inline_completion(
+    client: InProcessClient,
+) -> None:
+    await client.initialize(capabilities={"textDocument": {"inlineCompletion": {}}})
+    assert "completionProvider" not in client.capabilities
+    assert "inlineCompletionProvider" in client.capabilities
+
+
+def test_who_types_fast_is_waited_for() -> None:
+    pace = Pace()
+    now = 100.0
+    assert pace.wait_s(now) == 0.0
+    for _ in range(20):
+        now += 0.1
+        pace.key(now)
+    assert 0.1 < pace.wait_s(now) <= MOST_S
+    assert pace.wait_s(now + MOST_S) == 0.0
+    for _ in range(20):
+        now += 0.5
+        pace.key(now)
+    assert pace.wait_s(now) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "offset", "word"),
+    [
+        ([], 0, None),
+        ([(0, 0, "abc")], 3, None),
+        ([(0, 3, "")], 0, "deleted"),
+        ([(0, 3, "")], 2, None),
+        ([(0, 3, "xy")], 2, "deleted"),
+        ([(0, 3, ""), (0, 0, "old")], 3, "undone"),
+        ([(0, 3, ""), (0, 0, "new")], 3, None),
+        ([(0, 1, ""), (0, 0, "o")], 1, None),
+    ],
+)
+def test_what_was_done_last(
+    changes: list[tuple[int, int, str]], offset: int, word: str | None
+) -> None:
+    document = Document(URI, "python", 1, Text.of("old text"))
+    for start, end, new in changes:
+        where = types.Range(types.Position(0, start), types.Position(0, end))
+        event = types.TextDocumentContentChangePartial(where, new)
+        document.text, change = apply_change(document.text, event, "utf-16")
+        document.changes.append(change)
+    reason = not_writing(document, offset)
+    assert (reason is None) == (word is None)
+    assert word is None or word in (reason or "")
