@@ -101,11 +101,14 @@ class Place:
 
 
 def _count_faults(root: Node, grammar: Grammar) -> int:
-    """How many errors there are, and statements that don't stand where their block begins."""
+    """How many errors there are, empty blocks, and statements that don't stand in their block."""
     from tree_sitter import QueryCursor
 
     found = QueryCursor(_query(grammar)).captures(root)
-    return len(found.get("error", ())) + sum(map(_misplaced, found.get("block", ())))
+    blocks = [_statements_of(block) for block in found.get("block", ())]
+    empty = sum(not block for block in blocks)
+    misplaced = sum(map(_misplaced, [_statements_of(root), *blocks] if grammar.blocks else []))
+    return len(found.get("error", ())) + empty + misplaced
 
 
 @cache
@@ -118,18 +121,20 @@ def _query(grammar: Grammar) -> Query:
     return Query(loaded, f"(ERROR) @error (MISSING) @error {blocks}")
 
 
-def _misplaced(block: Node) -> int:
-    """How many statements of `block` begin in another column than its first one."""
+def _statements_of(block: Node) -> list[Node]:
+    return [child for child in block.named_children if not child.is_extra and not child.is_error]
+
+
+def _misplaced(statements: Sequence[Node]) -> int:
+    """How many statements of a block begin in another column than its first one."""
     column, row, count = None, -1, 0
-    for child in block.named_children:
-        if child.is_extra or child.is_error:
-            continue
-        start = child.start_point
+    for statement in statements:
+        start = statement.start_point
         if column is None:
             column = start.column
         elif start.row != row:  # else behind a semicolon
             count += start.column != column
-        row = child.end_point.row
+        row = statement.end_point.row
     return count
 
 
