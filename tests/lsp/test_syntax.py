@@ -92,6 +92,17 @@ def test_only_a_part_of_a_large_document_is_looked_at(at: int) -> None:
     assert breaks(before, "x = = 1\n", after, "python") is True
 
 
+def test_a_hole_in_a_string_hides_what_is_filled_in() -> None:
+    assert check('"""|\n"""\n', "= = (") is False
+    assert check("x = 1  # |\n", "= = (") is False
+    assert check("x = '|'\n", "a' b 'c") is True
+
+
+def test_nobody_knows_within_a_table_that_has_no_end_in_sight() -> None:
+    rows = "    'a': 1,\n" * LINES_BEFORE
+    assert breaks("x = {\n" + rows, "    = = =\n", rows + "}\n", "python") is None
+
+
 def test_long_lines_are_looked_at_in_part() -> None:
     place = Place("x = 1; " * 100_000, " + 1" * 100_000, language_of("python"))
     assert len(place.before) <= CHARS
