@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from diffgemma_lsp.documents import Change
 
-# Lines or tokens that are still compared with each other; the time grows with their square.
-MOST = 2_000
+# Lines or tokens that are still compared with each other. Of many, difflib takes no pairs from
+# among the commonest ones; else the time would grow with the third power.
+MOST_LINES, MOST_TOKENS = 20_000, 2_000
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _TOKEN = re.compile(r"\r\n|\w+|[ \t]+|[\s\S]")
@@ -34,10 +35,9 @@ def minimal(old: str, new: str) -> list[Edit]:
     All are meant for `old` as it is, as those of LSP are. No edit parts a "\\r\\n" of `old`.
     """
     edits: list[Edit] = []
-    for lines in _changes(_LINE.findall(old), _LINE.findall(new)):
+    for lines in _changes(_LINE.findall(old), _LINE.findall(new), MOST_LINES):
         part = old[lines.start : lines.end]
-        # "\r" and "\n" that end up side by side are no matter of one line's tokens.
-        for tokens in _changes(_TOKEN.findall(part), _TOKEN.findall(lines.text)):
+        for tokens in _changes(_TOKEN.findall(part), _TOKEN.findall(lines.text), MOST_TOKENS):
             edit = Edit(lines.start + tokens.start, lines.start + tokens.end, tokens.text)
             if edits and _BLANK.fullmatch(between := old[edits[-1].end : edit.start]):
                 last = edits.pop()  # two words and the blank between them read better as one
@@ -83,7 +83,7 @@ def _same_start(old: str, new: str, most: int) -> int:
     return low
 
 
-def _changes(old: Sequence[str], new: Sequence[str]) -> Iterator[Edit]:
+def _changes(old: Sequence[str], new: Sequence[str], most: int) -> Iterator[Edit]:
     """The stretches of `old` that differ, as offsets into the text that it makes up."""
     head = 0
     while head < min(len(old), len(new)) and old[head] == new[head]:
@@ -98,13 +98,11 @@ def _changes(old: Sequence[str], new: Sequence[str]) -> Iterator[Edit]:
     )
     if not old and not new:
         return
-    if len(old) > MOST or len(new) > MOST:
+    if max(len(old), len(new)) > most:
         yield Edit(offset, offset + sum(map(len, old)), "".join(new))
         return
     at = 0
-    for tag, first, stop, new_first, new_stop in SequenceMatcher(
-        None, old, new, autojunk=False
-    ).get_opcodes():
+    for tag, first, stop, new_first, new_stop in SequenceMatcher(None, old, new).get_opcodes():
         size = sum(map(len, old[first:stop]))
         if tag != "equal":
             yield Edit(offset + at, offset + at + size, "".join(new[new_first:new_stop]))

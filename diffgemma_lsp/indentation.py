@@ -60,11 +60,14 @@ def placed(text: str, before: str, reading: Reading, language: Language) -> str:
     lead = indentation(text)
     if line.strip():
         return text[len(lead) :] if line[-1] in " \t" else text
-    if lead and line and not _awaits_indentation(head, line):
+    if reading.open or reading.in_string:
+        return text  # what looks right there only the author knows
+    if lead and line and _too_deep(head, line, lead):
         return _shifted(text[len(lead) :], line, lead, reading, language)
     first, _, rest = text.partition("\n")
     below = next((other for other in rest.split("\n") if other.strip()), None)
-    if not lead and below is not None and _OPENS_BLOCK.search(first):
+    in_code = not reading.copy().over(first, language).inside
+    if not lead and below is not None and in_code and _OPENS_BLOCK.search(first):
         relative = line and len(indentation(below)) <= len(line)
         return _shifted(text, line, "", reading, language) if relative else text
     return text
@@ -89,10 +92,14 @@ def within_scope(text: str, line: str, reading: Reading, language: Language) -> 
     return text
 
 
-def _awaits_indentation(head: str, line: str) -> bool:
-    """Whether the blanks in `line` still lack a level below the block that opens above."""
+def _too_deep(head: str, line: str, lead: str) -> bool:
+    """Whether a line below `head` can't begin with `line` and `lead`, while `line` alone may do."""
     above = next((other for other in reversed(head.split("\n")) if other.strip()), "")
-    return bool(_OPENS_BLOCK.search(above)) and len(line) <= len(indentation(above))
+    depth = len(indentation(above))
+    if _OPENS_BLOCK.search(above):
+        unit = unit_of(head) or DEFAULT_UNIT
+        return len(line) > depth and len(line) + len(lead) != depth + len(unit)
+    return len(line) + len(lead) > depth
 
 
 def _shifted(text: str, by: str, less: str, reading: Reading, language: Language) -> str:

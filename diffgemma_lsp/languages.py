@@ -27,7 +27,8 @@ class Grammar:
     """A tree-sitter grammar, and what a text of the language may look like while it is written.
 
     package: the module to import.
-    blocks: the nodes whose statements must all begin in one column.
+    blocks: the nodes that hold at least one statement, all in one column. So does the whole text,
+        unless there are none.
     stand_ins: what can take the place of something that is yet to be written.
     endings: how a line that is being written may go on, and what it looks like until then.
     """
@@ -54,6 +55,7 @@ class Language:
     grammar: Grammar | None = None
 
 
+_CLAUSE = r"\s*(async|class|def|elif|else|except|finally|for|if|match|case|try|while|with)\b"
 _PYTHON = Language(
     strings=('"""', "'''", '"', "'"),
     lasting=('"""', "'''"),
@@ -61,13 +63,12 @@ _PYTHON = Language(
     known=True,
     grammar=Grammar(
         "tree_sitter_python",
-        blocks=("module", "block"),
+        blocks=("block",),
         stand_ins=("", "_", "_()", "_ in _", "_ import _"),
         endings=(
-            (
-                r"\s*(async|class|def|elif|else|except|finally|for|if|match|case|try|while|with)\b",
-                ":",
-            ),
+            (_CLAUSE, ":"),
+            (_CLAUSE, ": _"),
+            (r".*:\s*\Z", " _"),
             (r"\s*@", "\ndef _(): _"),
         ),
     ),

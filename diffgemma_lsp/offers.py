@@ -139,7 +139,9 @@ class _Definition:
     def of(cls, source: _Source, node: Node) -> _Definition | None:
         body = node.child_by_field_name("body")
         colon = next((child for child in node.children if child.type == ":"), None)
-        if body is None or colon is None or any(child.is_error for child in node.children):
+        if body is None or colon is None:
+            return None
+        if any(child.has_error for child in node.children if child != body):
             return None
         if body.named_children and body.start_point.row > colon.start_point.row:
             inner = source.indentation(body)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 
 from diffgemma_lsp.languages import Language, language_of
 from diffgemma_lsp.lexing import Reading
@@ -65,23 +66,27 @@ def _can_go(text: str, size: int, language: Language) -> bool:
 def without_next_lines(text: str, line: str, suffix: str) -> str:
     """`text` up to where it goes on with the lines that come next; `line` is before the cursor.
 
-    One line must be long enough to be no coincidence, two need not.
+    Two lines that are the same are enough, or a last one that is too long to be a coincidence.
     """
     rest, _, below = suffix.partition("\n")
-    following = [other.rstrip() for other in below.split("\n") if other.strip()][:2]
-    if not following:
-        return text
+    following = _some_lines(below.split("\n"))
     lines = text.split("\n")
     whole = [*lines]
     whole[0] = line + whole[0]
     whole[-1] += rest
     for number, content in enumerate(whole):
-        if content.rstrip() != following[0]:
+        if not content.strip() or content.rstrip() not in following[:1]:
             continue
-        here = [other.rstrip() for other in whole[number:] if other.strip()][:2]
-        if len(content.strip()) >= _CERTAIN or (len(here) == 2 and here == following):
+        here = _some_lines(whole[number:])
+        enough = len(here) == 2 or len(content.strip()) >= _CERTAIN
+        if enough and here == following[: len(here)]:
             return "\n".join(lines[:number])
     return text
+
+
+def _some_lines(lines: Sequence[str]) -> list[str]:
+    """The first two lines that are not blank."""
+    return list(islice((line.rstrip() for line in lines if line.strip()), 2))
 
 
 # ---- of what comes before ----

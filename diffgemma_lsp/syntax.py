@@ -25,8 +25,9 @@ CHARS = 16_384
 # The same around a selection that somebody waits for.
 LINES_SELECTION = 2_000
 
-# A line that may begin a piece to parse: not the end of a statement, nor its second clause.
-_STATEMENT = re.compile(r"[ \t]*(?!(?:else|elif|except|finally|case)\b)[\w@]")
+# A line that may begin a piece to parse: no second clause of a statement, nor a row of a table.
+_STATEMENT = re.compile(r"([ \t]*)(?!(?:else|elif|except|finally|case)\b)[\w@](?!.*,\s*\Z)")
+_DEFINITION = re.compile(r"\s*(?:@|(?:async|class|def|export|fn|func|function|impl|pub|public)\b)")
 # What may stand behind a hole at whose end a line may go on.
 _CLOSING = re.compile(r"""[\s)\]}>"'`:,;]*""")
 
@@ -41,7 +42,9 @@ class Place:
 
     def __init__(self, before: str, after: str, language: Language) -> None:
         self.language = language
-        self.before, self.after = _window(with_line_ends(before), with_line_ends(after))
+        before = with_line_ends(before)
+        self.before, self.after = _window(before, with_line_ends(after))
+        self._whole = len(self.before) >= len(before)
         self.line = self.before.rpartition("\n")[2]
         self._rest = self.after.partition("\n")[0]
         self._below = self.after[len(self._rest) :]
@@ -53,13 +56,23 @@ class Place:
         grammar = self.language.grammar
         if grammar is None or load(grammar) is None:
             return None
-        if not middle.strip():
+        middle = with_line_ends(middle)
+        if not middle.strip() or self._hides(middle):
             return False
-        counts = self._counts(with_line_ends(middle), grammar)
+        if not self._whole and not _STATEMENT.match(self.before):
+            return None  # within a table that is longer than what is looked at
+        counts = self._counts(middle, grammar)
         if not (faults := next(counts)):
             return False
         floor = self._least(grammar)
         return faults > floor and all(more > floor for more in counts)
+
+    def _hides(self, middle: str) -> bool:
+        """Whether the hole is in a string or a comment, and `middle` stays in it."""
+        reading = self.reading()
+        inside = reading.inside
+        steps = reading.steps(middle, self.language)
+        return bool(inside) and all(reading.inside == inside for _ in steps)
 
     def reading(self) -> Reading:
         """The text before the hole, read; a copy, to go on with."""
@@ -101,11 +114,14 @@ class Place:
 
 
 def _count_faults(root: Node, grammar: Grammar) -> int:
-    """How many errors there are, and statements that don't stand where their block begins."""
+    """How many errors there are, empty blocks, and statements that don't stand in their block."""
     from tree_sitter import QueryCursor
 
     found = QueryCursor(_query(grammar)).captures(root)
-    return len(found.get("error", ())) + sum(map(_misplaced, found.get("block", ())))
+    blocks = [_statements_of(block) for block in found.get("block", ())]
+    empty = sum(not block for block in blocks)
+    misplaced = sum(map(_misplaced, [_statements_of(root), *blocks] if grammar.blocks else []))
+    return len(found.get("error", ())) + empty + misplaced
 
 
 @cache
@@ -118,18 +134,20 @@ def _query(grammar: Grammar) -> Query:
     return Query(loaded, f"(ERROR) @error (MISSING) @error {blocks}")
 
 
-def _misplaced(block: Node) -> int:
-    """How many statements of `block` begin in another column than its first one."""
+def _statements_of(block: Node) -> list[Node]:
+    return [child for child in block.named_children if not child.is_extra and not child.is_error]
+
+
+def _misplaced(statements: Sequence[Node]) -> int:
+    """How many statements of a block begin in another column than its first one."""
     column, row, count = None, -1, 0
-    for child in block.named_children:
-        if child.is_extra or child.is_error:
-            continue
-        start = child.start_point
+    for statement in statements:
+        start = statement.start_point
         if column is None:
             column = start.column
         elif start.row != row:  # else behind a semicolon
             count += start.column != column
-        row = child.end_point.row
+        row = statement.end_point.row
     return count
 
 
@@ -163,17 +181,19 @@ def excerpt(text: Text, start: Point, end: Point) -> tuple[str, int]:
 
 
 def _first_of_outermost(lines: Sequence[str]) -> int:
-    """The first of the statements that are indented least."""
-    return min(_statements(lines), default=(0, 0))[1]
+    """The first of the statements that are indented least; a definition if there is one."""
+    return min(_statements(lines), default=(0, True, 0))[-1]
 
 
 def _last_of_outermost(lines: Sequence[str]) -> int:
-    """The last of the statements that are indented least."""
-    return min(((depth, -n) for depth, n in _statements(lines)), default=(0, -len(lines)))[1] * -1
+    """The last of them."""
+    statements = ((depth, other, -number) for depth, other, number in _statements(lines))
+    return -min(statements, default=(0, True, -len(lines)))[-1]
 
 
-def _statements(lines: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """How deep each line is indented that looks like a statement, and which line it is."""
+def _statements(lines: Sequence[str]) -> Iterator[tuple[int, bool, int]]:
+    """How deep each line is indented that looks like a statement, if it looks like less than a
+    definition, and which line it is. The lines of a long string look like statements too."""
     for number, line in enumerate(lines):
         if found := _STATEMENT.match(line):
-            yield found.end() - 1, number
+            yield found.end(1), not _DEFINITION.match(line), number

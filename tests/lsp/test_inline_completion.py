@@ -118,6 +118,34 @@ async def test_no_suggestion_and_why(client: InProcessClient, options: dict, wor
     assert status["state"] == ("off" if "enable" in options else "ready")
 
 
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (" ", "nothing to add"),
+        ("x = load()", "repeats what comes before"),
+        ("y = load()", "repeats what follows"),
+        (")", "brackets"),
+        ("= 3", "syntax"),
+    ],
+)
+async def test_why_a_filling_is_not_shown(client: InProcessClient, text: str, word: str) -> None:
+    await client.initialize()
+    plan = f'# fake: {{"text": "{text}"}}'
+    client.send(did_open(URI, f"{plan}\nx = load()\n\ny = load()\n"))
+    assert await client.request(*completion(URI, 2, 0, INVOKED)) == []
+    assert word in (await client.request("diffgemma/status"))["lastReason"]
+
+
+async def test_only_who_asks_is_shown_more_than_the_block(client: InProcessClient) -> None:
+    await client.initialize()
+    plan = '# fake: {"text": "y = 1\\nelse:\\n    z = 2"}'
+    client.send(did_open(URI, f"{plan}\nif x:\n    \n"))
+    (item,) = await client.request(*completion(URI, 2, 4))
+    assert item["insertText"] == "y = 1"
+    (item,) = await client.request(*completion(URI, 2, 4, INVOKED))
+    assert item["insertText"] == "y = 1\nelse:\n    z = 2"
+
+
 async def test_an_unknown_document(client: InProcessClient, engine: FakeEngine) -> None:
     await client.initialize()
     assert await client.request(*completion(URI, 0, 0)) == []

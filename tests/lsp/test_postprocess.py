@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +19,8 @@ from diffgemma_lsp.repeats import (
     without_overlap,
 )
 from diffgemma_lsp.syntax import Place, breaks
+
+PACKAGE = Path(__file__).resolve().parents[2] / "diffgemma_lsp"
 
 texts = st.text("ab ()[]\"':,\n\r\tdéf😀", max_size=30)
 PIECES = ["x", "foo", "(", ")", "[", "]", ":", ",", " = ", " ", "    ", "\t", "\n", "\r\n"]
@@ -78,13 +83,16 @@ def test_overlap(text: str, suffix: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("marked", "text", "expected"),
     [
-        ("    |\n    return x\n", "y = 1\n    return x\n    z = 3", "y = 1"),
-        ("    |\n\n    return x\n", "y = 1\n    return x\n    z = 3", "y = 1"),
+        ("    |\n    return x\n", "y = 1\n    return x", "y = 1"),
+        ("    |\n\n    return x\n    z = 3\n", "y = 1\n    return x\n    z = 3\n    a", "y = 1"),
         ("    |\n    return x\n", "return x", ""),
         ("|\na\nb\n", "c\na\nb\nd", "c"),  # two short ones
         ("|\na\nb\n", "c\na\nd", "c\na\nd"),  # one short one
         ("    |\n    return x\n", "if y:\n        return x", "if y:\n        return x"),
-        ("f(|)\ng(value)", "a)\ng(value)\nh()", "a)"),
+        # Somebody who goes on otherwise does not repeat.
+        ("    |\n        return x\n    a\n", *["if y:\n        return x\n    if z:"] * 2),
+        ("f(|)\ng(value)\nh", "a)\ng(value)\nh)", "a)\ng(value)\nh)"),
+        ("f(|)\ng(value)\nh)", "a)\ng(value)\nh", "a)"),
     ],
 )
 def test_next_lines(marked: str, text: str, expected: str) -> None:
@@ -168,6 +176,10 @@ def test_brackets_elsewhere(language_id: str, text: str, expected: str) -> None:
         ("def f():\n    |\n", "    return x", "return x"),
         ("def f():\n|\n", "    return x", "    return x"),
         ("def f():\n    if x:\n    |\n", "    return 1", "    return 1"),
+        ("def f():\n  |\n", "  return 1", "  return 1"),
+        ("def f():\n    x\n  |\n", "  y", "  y"),
+        ("def f():\n    |\n", "# so:\n    x = 1", "# so:\n    x = 1"),
+        ("x = [\n  |\n]\n", "    1", "    1"),
         ("x = |", "  3", "3"),
         ("x =|", " 3", " 3"),
         # The others as far from it as they were.
@@ -244,6 +256,25 @@ def test_lines(max_lines: int | None, expected: str) -> None:
     reason = polish("\nb", Around("if x:", "\n"), max_lines=1).reason
     assert reason is not None
     assert "max_lines" in reason
+
+
+def test_what_a_person_wrote_is_shown_as_it_is() -> None:
+    draw = random.Random(0)
+    sources = [path.read_text("utf-8") for path in sorted(PACKAGE.glob("*.py"))]
+    tried = shown_whole = 0
+    while tried < 300:
+        lines = draw.choice(sources).split("\n")
+        first, count = draw.randrange(len(lines)), draw.choice([1, 1, 2, 4])
+        line = lines[first]
+        column = draw.choice([len(line) - len(line.lstrip()), draw.randrange(len(line) + 1)])
+        middle = "\n".join([line[column:], *lines[first + 1 : first + count]]).rstrip()
+        if not middle.strip():
+            continue
+        before = "\n".join([*lines[:first], line[:column]])
+        after = "\n".join(["", *lines[first + count :]])
+        tried += 1
+        shown_whole += polish(middle, Around(before, after, "python")).text == middle
+    assert shown_whole >= 0.97 * tried
 
 
 # ---- for any text ----
