@@ -59,7 +59,7 @@ class Place:
         middle = with_line_ends(middle)
         if not middle.strip() or self._hides(middle):
             return False
-        if not self._whole and not _STATEMENT.match(self.before):
+        if not self._whole and not _STATEMENT.match(self.before.partition("\n")[0]):
             return None  # within a table that is longer than what is looked at
         counts = self._counts(middle, grammar)
         if not (faults := next(counts)):
