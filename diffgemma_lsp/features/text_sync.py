@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import Any
@@ -10,6 +11,7 @@ from lsprotocol import types
 
 from diffgemma_lsp import proto
 from diffgemma_lsp.documents import Change, Document, Text
+from diffgemma_lsp.languages import language_of, load
 from diffgemma_lsp.session import Session
 
 logger = logging.getLogger(__name__)
@@ -21,6 +23,9 @@ def did_open(session: Session, params: types.DidOpenTextDocumentParams) -> None:
     session.end_flights("the document was opened anew", item.uri)
     text = Text.of(item.text)
     session.documents.open(Document(item.uri, item.language_id, item.version, text))
+    if (grammar := language_of(item.language_id).grammar) is not None:
+        # Now, and not while somebody waits for a suggestion.
+        session.spawn(asyncio.to_thread(load, grammar))
 
 
 def did_change(session: Session, params: types.DidChangeTextDocumentParams) -> None:
