@@ -25,7 +25,7 @@ from engine.model import DiffusionGemma
 from engine.models.locate import locate
 from engine.models.profile import Profile, load_profile
 from engine.prefix_cache import PrefixCache
-from engine.prompt import prefix_ids
+from engine.prompt import prompt_ids
 from engine.sampler import Draws
 from engine.tokenizer import TextTokenizer
 from engine.types import EngineInfo, Frame, Infill, InfillRequest, Piece, StopReason
@@ -82,6 +82,7 @@ class InfillEngine:
             canvas_length=model.config.canvas_length,
             context_tokens=profile.context,
             can=profile.can,
+            neighbours=profile.neighbours,
         )
 
     @classmethod
@@ -177,11 +178,12 @@ class _Run:
         self.deadline = None if request.budget_s is None else self.began + request.budget_s
         self.sampling = engine.profile.sampling.override(request.params)
         self.sheet = Sheet(request.template, engine.tokenizer, engine.profile)
-        self.prefix = prefix_ids(
+        self.prefix = prompt_ids(
             self.sheet.prefix_text,
+            request.context,
             engine.tokenizer,
             engine.model.config.bos_id,
-            engine.profile.context,
+            engine.profile,
         )
         self.cache = engine.take_cache(self.prefix)
         self.steps = 0

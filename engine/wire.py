@@ -15,6 +15,7 @@ from engine.types import (
     InfillRequest,
     Piece,
     SamplingParams,
+    Snippet,
     Template,
 )
 
@@ -31,6 +32,7 @@ def request_to_json(request: InfillRequest) -> Json:
         "params": asdict(request.params),
         "budget_s": request.budget_s,
         "seed": request.seed,
+        "context": [asdict(snippet) for snippet in request.context],
     }
 
 
@@ -46,6 +48,7 @@ def request_from_json(data: Json) -> InfillRequest:
             SamplingParams(**data.get("params", {})),
             data.get("budget_s"),
             data.get("seed", 0),
+            tuple(Snippet(_text(s["path"]), _text(s["text"])) for s in data.get("context", ())),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise BadRequest(f"not a request that the engine understands: {error!r}") from error
