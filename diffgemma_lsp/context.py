@@ -6,7 +6,7 @@ import re
 
 from diffgemma_lsp.documents import Point, Text
 from diffgemma_lsp.snapshot import DocumentSnapshot
-from engine.types import InfillRequest, fill_in_the_middle
+from engine.types import InfillRequest, Snippet, fill_in_the_middle
 
 # Characters, not tokens: this bounds what is sent, the engine fits it to the model's context.
 PREFIX_CHARS = 32_768
@@ -16,22 +16,27 @@ _LINE_END = re.compile(r"\r\n|\r")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def fill_request(snapshot: DocumentSnapshot, max_tokens: int | None, seed: int) -> InfillRequest:
+def fill_request(
+    snapshot: DocumentSnapshot,
+    max_tokens: int | None,
+    seed: int,
+    neighbours: tuple[Snippet, ...] = (),
+) -> InfillRequest:
     """The request for what belongs at the cursor."""
     template = fill_in_the_middle(prefix_of(snapshot), suffix_of(snapshot), max_tokens)
-    return InfillRequest(template, seed=seed)
+    return InfillRequest(template, seed=seed, context=neighbours)
 
 
 def prefix_of(snapshot: DocumentSnapshot) -> str:
     """What the engine sees before the hole."""
     edge = _left_edge(snapshot.text, snapshot.start)
-    return _plain(snapshot.text.between(edge, snapshot.start))
+    return plain(snapshot.text.between(edge, snapshot.start))
 
 
 def suffix_of(snapshot: DocumentSnapshot) -> str:
     """What the engine sees behind the hole."""
     edge = _right_edge(snapshot.text, snapshot.end)
-    return _plain(snapshot.text.between(snapshot.end, edge))
+    return plain(snapshot.text.between(snapshot.end, edge))
 
 
 def _left_edge(text: Text, cursor: Point) -> Point:
@@ -59,6 +64,6 @@ def _right_edge(text: Text, cursor: Point) -> Point:
     return edge if edge.line == cursor.line else Point(edge.line, 0)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """The text as models know it: lines end with "\\n", and every character can be encoded."""
     return _LONE_SURROGATE.sub("\ufffd", _LINE_END.sub("\n", text))

@@ -19,6 +19,7 @@ import math
 import os
 import threading
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from lsprotocol import types
@@ -27,6 +28,7 @@ from pygls.lsp.server import LanguageServer
 from diffgemma_lsp import logs
 from diffgemma_lsp.features import status, text_sync
 from diffgemma_lsp.features.inline_completion import Items, inline_completion
+from diffgemma_lsp.proto import to_path
 from diffgemma_lsp.rpc import Protocol
 from diffgemma_lsp.session import Engine, MakeEngine, Session
 from diffgemma_lsp.settings import Settings, parse
@@ -79,7 +81,13 @@ class Server(LanguageServer):
         chosen = types.PositionEncodingKind(self.workspace.position_encoding)
         self.session.encoding = chosen.value
         self.session.settings, complaints = parse(raw_settings)
+        self.session.neighbours.settings = self.session.settings
+        self.session.neighbours.folders = self._folders
         return complaints
+
+    def _folders(self) -> list[Path]:
+        uris = [folder.uri for folder in self.workspace.folders.values()]
+        return [p for uri in uris or [self.workspace.root_uri] if uri and (p := to_path(uri))]
 
     def log_to_client(self, kind: int, message: str) -> None:
         """Sends a line to the client's log; from any thread, and not before `initialize`."""
@@ -136,6 +144,10 @@ def build_server(make_engine: MakeEngine = engine_client) -> Server:
     @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
     def _(params: types.DidChangeTextDocumentParams) -> None:
         text_sync.did_change(session, params)
+
+    @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
+    def _(params: types.DidSaveTextDocumentParams) -> None:
+        text_sync.did_save(session, params)
 
     @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
     def _(params: types.DidCloseTextDocumentParams) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from diffgemma_lsp.documents import Documents
 from diffgemma_lsp.logs import describe
+from diffgemma_lsp.neighbours import Neighbours
 from diffgemma_lsp.proto import Encoding
 from diffgemma_lsp.settings import Settings
 from engine.errors import Cancelled, DeadlineExceeded, EngineError
@@ -96,6 +97,7 @@ class Session:
         self._engine: asyncio.Future[Engine] | None = None
         self._flights: set[Flight] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.neighbours = Neighbours(self.spawn)
 
     # ---- flights ----
 
@@ -154,6 +156,8 @@ class Session:
                 "the engine had nothing to show in time: it is loading, or too slow on this machine"
             )
         self.last_error = None
+        if self.neighbours.unsure:
+            self.spawn(self.engine_status())
         return suggestion
 
     async def _stream(
@@ -208,10 +212,12 @@ class Session:
             return None
         try:
             async with asyncio.timeout(CLOSE_S):
-                return await (await self.engine()).status()
+                status = await (await self.engine()).status()
         except (EngineError, OSError, TimeoutError) as error:
             logger.debug("no status of the engine: %s", error)
             return None
+        self.neighbours.learn(status)
+        return status
 
     async def close(self) -> None:
         """Ends what is in flight and lets go of the engine. Takes CLOSE_S at most."""

@@ -57,7 +57,8 @@ async def _answer(
         place = _place(snapshot, selected, invoked, session.encoding)
         _look_around(place.snapshot, settings, invoked)
         max_tokens = None if invoked else settings.max_tokens
-        request = context.fill_request(place.snapshot, max_tokens, settings.seed)
+        neighbours = session.neighbours.around(place.snapshot)
+        request = context.fill_request(place.snapshot, max_tokens, settings.seed, neighbours)
         item = _item(place, await session.run(flight, request), settings, invoked)
     except Nothing as reason:
         session.silent(str(reason))

@@ -1,8 +1,9 @@
-"""textDocument/didOpen, didChange and didClose: keeps the documents as the client has them."""
+"""textDocument/didOpen, didChange, didSave, didClose: the documents as the client has them."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from lsprotocol import types
@@ -19,7 +20,9 @@ def did_open(session: Session, params: types.DidOpenTextDocumentParams) -> None:
     item = params.text_document
     session.end_flights("the document was opened anew", item.uri)
     text = Text.of(item.text)
-    session.documents.open(Document(item.uri, item.language_id, item.version, text))
+    document = Document(item.uri, item.language_id, item.version, text)
+    session.documents.open(document)
+    session.neighbours.opened(document)
 
 
 def did_change(session: Session, params: types.DidChangeTextDocumentParams) -> None:
@@ -34,6 +37,12 @@ def did_change(session: Session, params: types.DidChangeTextDocumentParams) -> N
     for change in params.content_changes:
         text = proto.apply_change(text, change, session.encoding)
     session.documents.update(uri, version, text)
+    session.neighbours.changed(uri, text, _line_of(params.content_changes))
+
+
+def did_save(session: Session, params: types.DidSaveTextDocumentParams) -> None:
+    """What is saved is worth more to other documents."""
+    session.neighbours.saved(params.text_document.uri)
 
 
 def did_close(session: Session, params: types.DidCloseTextDocumentParams) -> None:
@@ -41,6 +50,7 @@ def did_close(session: Session, params: types.DidCloseTextDocumentParams) -> Non
     uri = params.text_document.uri
     session.end_flights("the document was closed", uri)
     session.documents.close(uri)
+    session.neighbours.closed(uri)
 
 
 def unreadable(session: Session, method: str, params: Any) -> None:
@@ -55,3 +65,12 @@ def unreadable(session: Session, method: str, params: Any) -> None:
         logger.warning("%s gets no suggestions until it is opened again", uri)
         session.end_flights("a change of the document could not be read", uri)
         session.documents.close(uri)
+        session.neighbours.closed(uri)
+
+
+def _line_of(changes: Sequence[types.TextDocumentContentChangeEvent]) -> int:
+    """The line of the last change; 0 if all was changed."""
+    last = changes[-1] if changes else None
+    if isinstance(last, types.TextDocumentContentChangePartial):
+        return last.range.start.line
+    return 0

@@ -66,9 +66,7 @@ def test_the_context_gets_at_most_half(text: str, context: list[Snippet], separa
 
 @cases(100)
 @given(st.text("ab =\n", max_size=600), st.text("ab =\n", max_size=99), st.lists(snippets))
-def test_typing_moves_nothing_of_the_context(
-    text: str, typed: str, context: list[Snippet]
-) -> None:
+def test_typing_moves_nothing_of_the_context(text: str, typed: str, context: list[Snippet]) -> None:
     fronts = [
         ids[: len(ids) - ids[::-1].index(BOS)]
         for ids in (rendered(text, *context), rendered(text + typed, *context))
