@@ -79,14 +79,14 @@ class Reader:
         return next(iter(read.values()), None)
 
     def changed(self, known: Mapping[Path, Stamp | None]) -> dict[Path, Read | None]:
-        """What has changed on disk, read again; None where there is nothing to read any more.
+        """What has changed on disk, read again; None where nothing may be read any more.
 
         known: what was read, with its stamp; None has it read in any case.
         """
         return {
             path: self.read(path)
             for path, stamp in known.items()
-            if stamp is None or stamp_of(path) != stamp
+            if stamp is None or stamp_of(path) != stamp or not self._files.may_read(path)
         }
 
     def watched(self, paths: Iterable[Path]) -> frozenset[Path]:
