@@ -300,26 +300,32 @@ class Profiting(FakeEngine):
         return {"state": "ready", **KNOWN}
 
 
+async def anew(client: InProcessClient, uri: str) -> None:
+    """Asks for a suggestion as if for the first time."""
+    client.server.session.suggestions.clear()
+    await client.request(*completion(uri, 3, 14))
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 async def test_the_server_sends_what_its_documents_have(tmp_path: Path, wanted: bool) -> None:
     engine = Profiting()
     client = InProcessClient()
     client.connect(lambda settings: engine)
-    await client.initialize(neighbours=wanted, warm_up=False)
+    await client.initialize(neighbours=wanted, warm_up=False, look_ahead=False)
     own, other = (tmp_path / "user.py").as_uri(), (tmp_path / "library.py").as_uri()
     client.send(did_open(own, USER), did_open(other, LIBRARY))
     for _ in range(5):
-        await client.request(*completion(own, 3, 14))
+        await anew(client, own)
         await asyncio.sleep(0.05)
     assert engine.requests[0].context == ()  # nobody knew yet
     context = engine.requests[-1].context
     assert context == ((Snippet("library.py", LIBRARY),) if wanted else ())
     client.send(did_change(other, 2, insertion(1, 4, "heavy = 1\n    ")))
     client.notify("textDocument/didSave", {"textDocument": {"uri": other}})
-    await client.request(*completion(own, 3, 14))
+    await anew(client, own)
     assert ("heavy" in "".join(s.text for s in engine.requests[-1].context)) == wanted
     client.send(did_close(other))
-    await client.request(*completion(own, 3, 14))
+    await anew(client, own)
     assert engine.requests[-1].context == ()
     began = asyncio.get_running_loop().time()
     await client.request("shutdown")
@@ -337,7 +343,7 @@ async def test_the_workspace_is_what_the_client_says(tmp_path: Path) -> None:
     own = (tmp_path / "user.py").as_uri()
     client.send(did_open(own, USER))
     for _ in range(50):
-        await client.request(*completion(own, 3, 14))
+        await anew(client, own)
         if engine.requests[-1].context:
             break
         await asyncio.sleep(0.02)
