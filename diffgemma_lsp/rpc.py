@@ -239,7 +239,8 @@ def _no_json(constant: str) -> None:
 
 
 def _is_notification(method: str) -> bool:
-    known = types.METHOD_TO_TYPES.get(method)
+    # (request or notification, response or None, ...), and not as lsprotocol's annotation has it.
+    known = cast("dict[str, tuple[Any, ...]]", types.METHOD_TO_TYPES).get(method)
     return known is not None and known[1] is None
 
 
