@@ -179,9 +179,7 @@ async def test_cancel_in_the_same_breath(client: LspClient) -> None:
 
 @pytest.mark.parametrize("kind", [AUTOMATIC, INVOKED])
 async def test_changed_or_closed_in_flight(client: LspClient, kind: int) -> None:
-    await client.initialize(
-        automatic_budget_ms=10_000, invoked_budget_ms=10_000, candidates=1
-    )
+    await client.initialize(automatic_budget_ms=10_000, invoked_budget_ms=10_000, candidates=1)
     client.send(did_open(URI, slow() + "x = "))
     changed = client.ask(*completion(URI, 1, 4, kind))
     client.send(did_change(URI, 2, insertion(1, 4, "1")))
