@@ -75,11 +75,11 @@ class Files:
 
     def read(self, path: Path) -> tuple[str, Stamp] | None:
         """The text of a file that may be read, with what tells whether it has changed since."""
-        if not self.may_read(path):
+        real = real_path(path)
+        if real is None or not self.may_read(path):
             return None
         try:
-            # Not blocking: a pipe would wait for somebody to write into it.
-            with open(path, "rb", opener=_without_waiting) as file:
+            with open(real, "rb", opener=_as_it_is) as file:
                 info = os.fstat(file.fileno())
                 if not stat.S_ISREG(info.st_mode) or info.st_size > LARGEST:
                     return None
@@ -193,5 +193,6 @@ def real_path(path: Path) -> Path | None:
         return None
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+def _as_it_is(path: str, flags: int) -> int:
+    """Opens a file, not what a link has come to lead to, nor a pipe that someone has to write."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
