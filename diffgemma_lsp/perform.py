@@ -19,6 +19,9 @@ from engine.types import Frame, InfillRequest
 
 Token = types.ProgressToken | None
 
+MOST_ACTIONS = 32
+"""Orders that are carried out at a time, of one client."""
+
 FRAME_S = 0.05
 """Frames follow each other at this distance or more; the last one always comes."""
 
@@ -53,6 +56,8 @@ class Work:
         self.settings = session.settings_for(order.uri, document.language_id)
         if (reason := session.off(order.uri, document.language_id)) is not None:
             raise Nothing(reason)
+        if session.in_flight >= MOST_ACTIONS:
+            raise Nothing("too much is under way already: wait until some of it is done")
         self.seed = self.settings.seed if order.seed is None else order.seed
         deadline = arrived + self.settings.action_budget_ms / 1000
         self.flight: Flight = session.begin(order.uri, "action", deadline)
