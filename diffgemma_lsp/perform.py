@@ -70,7 +70,12 @@ class Work:
         except NoPlan as reason:
             raise Nothing(str(reason)) from reason
         template = context.template_of(self.snapshot, found.blanks)
-        request = InfillRequest(template, seed=self.seed, instruction=found.instruction)
+        request = InfillRequest(
+            template,
+            seed=self.seed,
+            instruction=found.instruction,
+            context=self.session.snippets(self.snapshot),
+        )
         shown = _Throttled(lambda frame: self._show(frame, found, watch))
         answer = await self.session.run(self.flight, request, shown)
         shown.flush()

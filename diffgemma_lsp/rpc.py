@@ -126,6 +126,8 @@ class Protocol(LanguageServerProtocol):
     def _receive_request(self, method: str, id: object, data: dict[str, Any]) -> None:
         if (usable := _usable(id)) is None:
             self._refuse(None, Codes.InvalidRequest, f"{method}: an id is a number or a text")
+        elif _is_notification(method):
+            self._refuse(usable, Codes.InvalidRequest, f"{method}: a notification has no id")
         elif usable in self._request_futures:
             self._refuse(usable, Codes.InvalidRequest, f"{method}: this id is still in use")
         elif self._shutdown:
@@ -282,6 +284,12 @@ def _finite(number: str) -> float:
     if math.isinf(value):
         _no_json(number)  # could not be sent back
     return value
+
+
+def _is_notification(method: str) -> bool:
+    # (request or notification, response or None, ...), and not as lsprotocol's annotation has it.
+    known = cast("dict[str, tuple[Any, ...]]", types.METHOD_TO_TYPES).get(method)
+    return known is not None and known[1] is None
 
 
 def _usable(id: object) -> str | int | None:

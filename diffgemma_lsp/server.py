@@ -19,6 +19,7 @@ import math
 import os
 import threading
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from lsprotocol import types
@@ -36,6 +37,7 @@ from diffgemma_lsp.features import (
 )
 from diffgemma_lsp.features.configuration import Configuration
 from diffgemma_lsp.features.inline_completion import Items, inline_completion
+from diffgemma_lsp.proto import to_path
 from diffgemma_lsp.rpc import Protocol
 from diffgemma_lsp.session import Engine, MakeEngine, Session
 from diffgemma_lsp.settings import Settings
@@ -100,6 +102,11 @@ class Server(LanguageServer):
         chosen = types.PositionEncodingKind(self.workspace.position_encoding)
         self.session.encoding = chosen.value
         self.configuration.initialize(params)
+        self.session.neighbours.folders = self._folders
+
+    def _folders(self) -> list[Path]:
+        uris = self.configuration.folders or [self.workspace.root_uri]
+        return [path for uri in uris if uri and (path := to_path(uri)) is not None]
 
     def log_to_client(self, kind: int, message: str) -> None:
         """Sends a line to the client's log; from any thread, and not before `initialize`."""

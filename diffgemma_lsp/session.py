@@ -20,6 +20,7 @@ from lsprotocol.types import MessageType
 from diffgemma_lsp.client import Client
 from diffgemma_lsp.documents import Document, Documents, Point
 from diffgemma_lsp.logs import describe
+from diffgemma_lsp.neighbours import Neighbours
 from diffgemma_lsp.notebooks import Notebooks
 from diffgemma_lsp.pace import Pace
 from diffgemma_lsp.proto import Encoding
@@ -28,7 +29,7 @@ from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
 from diffgemma_lsp.suggestions import Suggestions
 from engine.errors import Cancelled, DeadlineExceeded, EngineError
-from engine.types import Frame, Infill, InfillRequest
+from engine.types import Frame, Infill, InfillRequest, Snippet
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +126,7 @@ class Session:
         self._flights: set[Flight] = set()
         self._answers: set[asyncio.Task[Any]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.neighbours = Neighbours(self.spawn)
 
     # ---- settings and documents ----
 
@@ -158,6 +160,11 @@ class Session:
         before, after = cells
         snapshot = DocumentSnapshot.of(document, start, end)
         return replace(snapshot, cells_before=before, cells_after=after)
+
+    def snippets(self, snapshot: DocumentSnapshot) -> tuple[Snippet, ...]:
+        """What of other files belongs to the snapshot's cursor, for models that profit."""
+        self.neighbours.settings = self.settings
+        return self.neighbours.around(snapshot)
 
     # ---- flights ----
 
@@ -242,6 +249,8 @@ class Session:
                 "the engine had nothing to show in time: it is loading, or too slow on this machine"
             )
         self.last_error = None
+        if self.neighbours.unsure:
+            self.spawn(self.engine_status())
         return answer
 
     async def _stream(
@@ -298,10 +307,12 @@ class Session:
             return None
         try:
             async with asyncio.timeout(CLOSE_S):
-                return await (await self.engine()).status()
+                status = await (await self.engine()).status()
         except (EngineError, OSError, TimeoutError) as error:
             logger.debug("no status of the engine: %s", error)
             return None
+        self.neighbours.learn(status)
+        return status
 
     async def abilities(self) -> tuple[str, ...]:
         """What the model can do: "fill", and "instruct" if it follows instructions.
