@@ -51,6 +51,8 @@ logger = logging.getLogger(__name__)
 
 # After `exit`, whatever still holds the process up is given this long.
 EXIT_S = 2.0
+# Within that, what is still to be written to a client that reads slowly.
+FLUSH_S = 1.0
 
 
 def run_stdio() -> int:
@@ -235,9 +237,9 @@ def serve(server: Server) -> int:
 
 
 async def _serve(server: Server) -> int:
-    stdio = Stdio(at_end=server.stopped.set)
+    stdio = Stdio(asyncio.get_running_loop(), at_end=server.stopped.set)
     server.rpc.set_writer(stdio)
-    stdio.read(asyncio.get_running_loop(), server.rpc.receive)
+    stdio.read(server.rpc.receive)
     await server.stopped.wait()
     code = 0 if server.rpc.was_shut_down else 1
     # An editor that is closed must not leave a process behind, whatever hangs.
@@ -245,4 +247,5 @@ async def _serve(server: Server) -> int:
     timer.daemon = True
     timer.start()
     await server.session.close()
+    stdio.flush(FLUSH_S)
     return code

@@ -89,7 +89,6 @@ class Flight:
         self.kind: Kind = kind
         self.deadline = deadline
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.answer: asyncio.Task[Any] | None = None
 
     def end(self, reason: str) -> None:
         """Has the request answered at once, with nothing; its run is cancelled."""
@@ -123,7 +122,9 @@ class Session:
         self.client = client
         self._engine: asyncio.Future[Engine] | None = None
         self._can: tuple[str, ...] = ("fill",)
+        self._learning: asyncio.Task[dict[str, Any] | None] | None = None
         self._flights: set[Flight] = set()
+        self._answers: set[asyncio.Task[Any]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.neighbours = Neighbours(self.spawn)
 
@@ -170,9 +171,9 @@ class Session:
     def begin(self, uri: str, kind: Kind, deadline: float) -> Flight:
         """A new flight. It ends the automatic ones of its document, and a suggestion that is asked
         for also one that was asked for before."""
-        for older in self._flights:
+        for older in list(self._flights):
             if older.uri == uri and _gives_way(older.kind, kind):
-                older.end("a newer request took its place")
+                self._end(older, "a newer request took its place")
         flight = Flight(uri, kind, deadline)
         self._flights.add(flight)
         return flight
@@ -183,24 +184,32 @@ class Session:
         A callback and not the task's own `finally`: a task that is cancelled before it first runs
         has none.
         """
-        flight.answer = task = asyncio.ensure_future(work)
+        task = asyncio.ensure_future(work)
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
         task.add_done_callback(lambda _: self._flights.discard(flight))
         return task
+
+    def _end(self, flight: Flight, reason: str) -> None:
+        # Forgotten at once, though its answer comes a moment later: where thousands of requests
+        # arrive at the same time, each of them must not look at all that it put an end to.
+        flight.end(reason)
+        self._flights.discard(flight)
 
     def end_flights(
         self, reason: str, uri: str | None = None, kinds: tuple[Kind, ...] | None = None
     ) -> None:
         """Ends all flights, or those of one document, or of some kinds."""
-        for flight in self._flights:
+        for flight in list(self._flights):
             if uri in (None, flight.uri) and (kinds is None or flight.kind in kinds):
-                flight.end(reason)
+                self._end(flight, reason)
 
     def end_unwanted(self) -> None:
         """Ends the flights of documents for which suggestions are turned off."""
-        for flight in self._flights:
+        for flight in list(self._flights):
             document = self.documents.get(flight.uri)
             if document and (reason := self.off(document.uri, document.language_id)):
-                flight.end(reason)
+                self._end(flight, reason)
 
     @property
     def in_flight(self) -> int:
@@ -310,7 +319,10 @@ class Session:
 
         Known once it is loaded; before that, no more than every model can.
         """
-        status = await self.engine_status() or {}
+        if self._learning is None or self._learning.done():
+            self._learning = self.spawn(self.engine_status())
+        # One question for all who ask at the same time: some editors do at every key.
+        status = await asyncio.shield(self._learning) or {}
         info: dict[str, Any] = status.get("info") or {}
         if "can" in info:
             self._can = tuple(info["can"])
@@ -324,7 +336,7 @@ class Session:
         made, self._engine = self._engine, None
         if made is not None and made.done() and not made.cancelled() and not made.exception():
             self.spawn(made.result().aclose())
-        waits = self._tasks | {flight.answer for flight in self._flights if flight.answer}
+        waits = self._tasks | self._answers
         if waits:
             await asyncio.wait(waits, timeout=CLOSE_S)
 

@@ -35,6 +35,8 @@ async def suggest(
 
     Raises Nothing where there is none, and EngineError.
     """
+    if flight.over.done():  # before it began: what arrived together with it took its place
+        raise Nothing(flight.over.result())
     if (reason := session.off(snapshot.uri, snapshot.language_id)) is not None:
         raise Nothing(reason)
     invoked = flight.invoked
