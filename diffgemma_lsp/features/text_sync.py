@@ -21,6 +21,7 @@ def did_open(session: Session, params: types.DidOpenTextDocumentParams) -> None:
     session.end_flights("the document was opened anew", item.uri)
     text = Text.of(item.text)
     session.documents.open(Document(item.uri, item.language_id, item.version, text))
+    session.reasons.open(item.uri)
 
 
 def did_change(session: Session, params: types.DidChangeTextDocumentParams) -> None:
@@ -49,6 +50,7 @@ def did_close(session: Session, params: types.DidCloseTextDocumentParams) -> Non
     uri = params.text_document.uri
     session.end_flights("the document was closed", uri)
     session.documents.close(uri)
+    session.reasons.close(uri)
 
 
 def unreadable(session: Session, method: str, params: Any) -> None:
@@ -63,3 +65,4 @@ def unreadable(session: Session, method: str, params: Any) -> None:
         logger.warning("%s gets no suggestions until it is opened again", uri)
         session.end_flights("a change of the document could not be read", uri)
         session.documents.close(uri)
+        session.reasons.close(uri)
