@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from fake_engine import FakeEngine, slow
 from in_process import InProcessClient
-from lsp_client import INVOKED, completion, did_change, did_close, did_open, insertion, position
+from lsp_client import (
+    INVOKED,
+    completion,
+    did_change,
+    did_close,
+    did_open,
+    insertion,
+    position,
+    span,
+)
 
 from diffgemma_lsp import status
 from engine.errors import EngineUnavailable
@@ -217,10 +226,6 @@ async def test_no_news_after_shutdown(client: InProcessClient, engine: FakeEngin
 
 
 # ---- asked for ----
-
-
-def span(line: int, start: int, end_line: int, end: int) -> dict[str, Any]:
-    return {"start": position(line, start), "end": position(end_line, end)}
 
 
 def actions(where: dict[str, Any], **context: Any) -> tuple[str, dict[str, Any]]:
