@@ -107,6 +107,12 @@ def test_a_rewrite_is_one_undo_step(nvim: Neovim, tmp_path: Path, keys: str) -> 
         session.wait_for(lambda: session.buffer() == SHAPES)
 
 
+def test_without_a_server_the_command_says_so(nvim: Neovim, tmp_path: Path) -> None:
+    with editing(nvim, tmp_path, SHAPES, ("no-such-server",)) as session:
+        session.terminal.type(":Diffgemma status\r")
+        session.wait_for("no server for this buffer")
+
+
 def test_the_server_can_be_asked(nvim: Neovim, tmp_path: Path) -> None:
     with editing(nvim, tmp_path, SHAPES, FAKE) as session:
         session.wait_until_attached()
@@ -120,6 +126,8 @@ def test_the_server_can_be_asked(nvim: Neovim, tmp_path: Path) -> None:
         session.wait_for(lambda: session.buffer() == expected)
         session.terminal.type(":Diffgemma nonsense\r")
         session.wait_for('there is no "nonsense"')
+        session.terminal.type(":Diffgemma unload\r:Diffgemma status\r")
+        session.wait_for("diffgemma: idle")
 
 
 def test_ghost_text_of_the_real_server(
@@ -145,7 +153,7 @@ def appears(session: Session, place: str) -> bool:
     """Takes the text at a place away; whether a suggestion for it comes. Undone if none does."""
     session.terminal.type(f"gg/\\V{place}\rC")
     try:
-        session.wait_for(lambda: session.ghost().strip(), 3)
+        session.wait_for(lambda: session.ghost().strip(), 9)
     except AssertionError:
         session.terminal.type("\x1bu")
         return False

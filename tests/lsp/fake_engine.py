@@ -96,6 +96,7 @@ class FakeEngine:
 
     async def unload(self) -> bool:
         was, self.loaded = self.loaded, False
+        self.says = {"state": "unloaded"}
         return was
 
     async def aclose(self) -> None:

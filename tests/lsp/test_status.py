@@ -208,7 +208,6 @@ async def test_turned_off_and_on_again(client: InProcessClient) -> None:
 async def test_unloaded_is_told(client: InProcessClient, engine: FakeEngine) -> None:
     told = await listening(client)
     await until(lambda: told and told[-1]["state"] == "ready")
-    engine.says = {"state": "unloaded"}
     await client.request("workspace/executeCommand", {"command": "diffgemma.unload"})
     await until(lambda: told[-1]["state"] == "idle")
 

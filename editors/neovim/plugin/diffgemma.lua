@@ -17,7 +17,7 @@ function run.status(client)
       return vim.notify(error.message, vim.log.levels.ERROR)
     end
     local lines = { ('diffgemma: %s, %s'):format(result.state, result.message) }
-    if result.document.off ~= vim.NIL then
+    if type(result.document.off) == 'string' then
       lines[#lines + 1] = result.document.off
     end
     for method, reason in vim.spairs(result.document.reasons) do
