@@ -22,7 +22,8 @@ STUB = (sys.executable, str(stub_server.__file__))
 FAKE = (sys.executable, str(ROOT / "tests" / "lsp" / "fake_server.py"))
 
 # Where to look for a suggestion in a file of this repository: the text from here to the end of its
-# line is taken away, as someone would who wants to write it anew.
+# line is taken away and begun again, as someone would who wants to write it anew. Where something
+# was only deleted, nothing is suggested.
 REAL_FILE = ROOT / "diffgemma_lsp" / "commands" / "source.py"
 PLACES = (
     "self.line",
@@ -142,6 +143,7 @@ def test_ghost_text_of_the_real_server(
         ghost = session.ghost()
         before, _, after = text.partition(place)
         after = after.partition("\n")[2]
+        before += place[0]
         assert session.buffer() == f"{before}\n{after}", "ghost text is not text yet"
         print(session.terminal.text())
         session.terminal.type("\t")
@@ -150,8 +152,8 @@ def test_ghost_text_of_the_real_server(
 
 
 def appears(session: Session, place: str) -> bool:
-    """Takes the text at a place away; whether a suggestion for it comes. Undone if none does."""
-    session.terminal.type(f"gg/\\V{place}\rC")
+    """Begins the text at a place anew; whether a suggestion for it comes. Undone if none does."""
+    session.terminal.type(f"gg/\\V{place}\rC{place[0]}")
     try:
         session.wait_for(lambda: session.ghost().strip(), 9)
     except AssertionError:
