@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 FRAME = "diffgemma/frame"
 """The notification that shows a run as it settles."""
 
+STATUS = "diffgemma/didChangeStatus"
+"""The notification that says how the server is doing, whenever that changes."""
+
 ANSWER_S = 10.0
 """For so long a client may take to answer a request of the server."""
 
@@ -37,7 +40,9 @@ class Abilities:
 
     resolves: it asks for an action's edit when the action is chosen. versions: it takes edits that
     say for which version they are. progress: it shows progress that the server begins.
-    frames: it wants to see runs as they settle (`experimental.diffgemma.frames`).
+    applies: it changes documents when the server asks it to. frames, status: it wants to see runs
+    as they settle, and to be told how the server is doing (`experimental.diffgemma.frames`,
+    `experimental.diffgemma.status`).
     """
 
     resolves: bool = False
@@ -45,6 +50,7 @@ class Abilities:
     progress: bool = False
     applies: bool = False
     frames: bool = False
+    status: bool = False
 
     @classmethod
     def of(cls, capabilities: types.ClientCapabilities) -> Abilities:
@@ -53,22 +59,19 @@ class Abilities:
         action = document.code_action if document else None
         resolve = action.resolve_support if action else None
         edits = workspace.workspace_edit if workspace else None
+        own = member(capabilities.experimental, "diffgemma")
         return cls(
             resolves=resolve is not None and "edit" in resolve.properties,
             versions=bool(edits and edits.document_changes),
             progress=bool(capabilities.window and capabilities.window.work_done_progress),
             applies=bool(workspace and workspace.apply_edit),
-            frames=_wants_frames(capabilities.experimental),
+            frames=member(own, "frames") is True,
+            status=member(own, "status") is True,
         )
 
 
-def _wants_frames(experimental: object) -> bool:
-    own: object = _field(experimental, "diffgemma")
-    return _field(own, "frames") is True
-
-
-def _field(value: object, name: str) -> object:
-    # Unstructured JSON comes as a dict or, from pygls, as an object.
+def member(value: object, name: str) -> object:
+    """A member of JSON that has no type: a dict or, from pygls, an object. None if it lacks it."""
     if isinstance(value, dict):
         return cast("dict[str, object]", value).get(name)
     return getattr(value, name, None)
@@ -92,6 +95,11 @@ class Client:
         """Shows a run as it is, if the client wants to see that."""
         if self.can.frames:
             self.wire.notify(FRAME, params)
+
+    def status(self, params: dict[str, Any]) -> None:
+        """Says how the server is doing, if the client wants to be told."""
+        if self.can.status:
+            self.wire.notify(STATUS, params)
 
     async def apply(self, label: str, edit: types.WorkspaceEdit) -> str | None:
         """Has the client apply an edit. Returns why it did not, or None if it did."""

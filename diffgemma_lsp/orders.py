@@ -16,6 +16,8 @@ from typing import Any, cast
 
 from lsprotocol import converters, types
 
+from diffgemma_lsp.client import member
+
 _CONVERTER = converters.get_converter()
 
 COMMAND = "diffgemma."
@@ -120,6 +122,12 @@ def order_from_json(raw: object, action: str | None = None) -> Order:
         bool(fields.get("apply", True)),
         _optional(fields, "token", str, "a text"),
     )
+
+
+def document_of(raw: object) -> str:
+    """The uri in `textDocument`, whatever else is wrong there; empty if there is none."""
+    uri = member(member(raw, "textDocument"), "uri")
+    return uri if isinstance(uri, str) else ""
 
 
 def _plain(value: object) -> object:

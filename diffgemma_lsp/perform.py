@@ -12,9 +12,10 @@ from lsprotocol import types
 from diffgemma_lsp import context, edits, proto
 from diffgemma_lsp.client import Client, WorkDone
 from diffgemma_lsp.documents import Point, Text
+from diffgemma_lsp.flights import Flight, Nothing
 from diffgemma_lsp.orders import Order
 from diffgemma_lsp.plans import NoPlan, Plan, plan
-from diffgemma_lsp.session import Flight, Nothing, Session
+from diffgemma_lsp.session import Session
 from engine.types import Frame, InfillRequest
 
 Token = types.ProgressToken | None

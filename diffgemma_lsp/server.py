@@ -41,6 +41,7 @@ from diffgemma_lsp.proto import to_path
 from diffgemma_lsp.rpc import Protocol
 from diffgemma_lsp.session import Engine, MakeEngine, Session
 from diffgemma_lsp.settings import Settings
+from diffgemma_lsp.status import News
 from diffgemma_lsp.stdio import Stdio
 from engine.paths import package_version
 
@@ -87,6 +88,7 @@ class Server(LanguageServer):
         self.rpc = cast(Protocol, self.protocol)
         self.client = Client(self.rpc)
         self.session = Session(make_engine, self.client)
+        self.session.at_change = News(self.session).changed
         warn = partial(self.client.show, types.MessageType.Warning)
         self.configuration = Configuration(self.session, self.rpc.ask, warn)
         self.stopped = asyncio.Event()
@@ -138,6 +140,7 @@ def build_server(make_engine: MakeEngine = engine_client) -> Server:
     def _(params: types.InitializedParams) -> None:
         logger.info("diffgemma-lsp %s, positions in %s", server.version, session.encoding)
         configuration.initialized()
+        session.at_change()
 
     @server.feature(types.SHUTDOWN)
     async def _(params: None) -> None:

@@ -1,7 +1,8 @@
 """One client's session: its settings, its documents, the engine, and what is in flight.
 
-A request that needs the engine is a `Flight`. It ends exactly once: with what the engine made, at
-its deadline with the best that there was by then, because something ended it, or by an error.
+A request that needs the engine is a `Flight` (flights.py). It ends exactly once: with what the
+engine made, at its deadline with the best that there was by then, because something ended it, or by
+an error.
 """
 
 from __future__ import annotations
@@ -9,21 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
-import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from lsprotocol.types import MessageType
 
 from diffgemma_lsp.client import Client
 from diffgemma_lsp.documents import Document, Documents, Point
+from diffgemma_lsp.flights import Answer, Flight, Kind, Nothing, from_frame, gives_way
 from diffgemma_lsp.logs import describe
 from diffgemma_lsp.neighbours import Neighbours
 from diffgemma_lsp.notebooks import Notebooks
 from diffgemma_lsp.pace import Pace
 from diffgemma_lsp.proto import Encoding
+from diffgemma_lsp.reasons import Reasons
 from diffgemma_lsp.scopes import Scopes
 from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
@@ -61,51 +62,6 @@ MakeEngine = Callable[[Settings], Engine]
 Watch = Callable[[Frame], None]
 
 
-class Answer(NamedTuple):
-    """What a run came to: what each hole holds, and how sure the model is of it, from 0 to 1.
-
-    finished: False if the deadline came first, and this is the best that there was by then.
-    """
-
-    holes: tuple[str, ...]
-    confidence: float
-    finished: bool = True
-
-
-Kind = Literal["automatic", "invoked", "action", "ahead"]
-"""Who wants it: an editor while one types; a user who asked for a suggestion, or for an edit; or
-nobody yet, and it gives way to everything else."""
-
-
-class Nothing(Exception):
-    """There is nothing to show, and no error; the text says why."""
-
-
-class Flight:
-    """One request on its way, and the one place where it can be ended early."""
-
-    def __init__(self, uri: str, kind: Kind, deadline: float) -> None:
-        self.uri = uri
-        self.kind: Kind = kind
-        self.deadline = deadline
-        self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-    def end(self, reason: str) -> None:
-        """Has the request answered at once, with nothing; its run is cancelled."""
-        if not self.over.done():
-            self.over.set_result(reason)
-
-    @property
-    def invoked(self) -> bool:
-        """Whether the user asked for it."""
-        return self.kind in ("invoked", "action")
-
-    @property
-    def left_s(self) -> float:
-        """The seconds until the deadline."""
-        return self.deadline - time.monotonic()
-
-
 class Session:
     """The state behind one client. Lives on one event loop."""
 
@@ -116,8 +72,15 @@ class Session:
         self.notebooks = Notebooks()
         self.suggestions = Suggestions()
         self.pace = Pace()
+        self.reasons = Reasons()
         self.last_reason: str | None = None
         self.last_error: EngineError | None = None
+        self.missed = 0
+        """Requests in a row for which the engine, with its model loaded, had nothing in time."""
+        self.starting = False
+        """Whether the engine is being started ahead of the first request."""
+        self.at_change: Callable[[], None] = lambda: None
+        """Called when something has changed that says how the server is doing."""
         self._make_engine = make_engine
         self.client = client
         self._engine: asyncio.Future[Engine] | None = None
@@ -172,10 +135,11 @@ class Session:
         """A new flight. It ends the automatic ones of its document, and a suggestion that is asked
         for also one that was asked for before."""
         for older in list(self._flights):
-            if older.uri == uri and _gives_way(older.kind, kind):
+            if older.uri == uri and gives_way(older.kind, kind):
                 self._end(older, "a newer request took its place")
         flight = Flight(uri, kind, deadline)
         self._flights.add(flight)
+        self.at_change()
         return flight
 
     def answer(self, flight: Flight, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -187,8 +151,12 @@ class Session:
         task = asyncio.ensure_future(work)
         self._answers.add(task)
         task.add_done_callback(self._answers.discard)
-        task.add_done_callback(lambda _: self._flights.discard(flight))
+        task.add_done_callback(lambda _: self._land(flight))
         return task
+
+    def _land(self, flight: Flight) -> None:
+        self._flights.discard(flight)
+        self.at_change()
 
     def _end(self, flight: Flight, reason: str) -> None:
         # Forgotten at once, though its answer comes a moment later: where thousands of requests
@@ -243,12 +211,14 @@ class Session:
         if run.done():
             answer = run.result()
         elif frames:
-            answer = _from_frame(frames[-1])
+            answer = from_frame(frames[-1])
         else:
             raise DeadlineExceeded(
                 "the engine had nothing to show in time: it is loading, or too slow on this machine"
             )
         self.last_error = None
+        if flight.kind != "ahead":
+            self.missed = 0
         if self.neighbours.unsure:
             self.spawn(self.engine_status())
         return answer
@@ -294,12 +264,17 @@ class Session:
 
     async def warm_up(self) -> None:
         """Starts the engine and has it load its model, before anyone asks for anything."""
+        self.starting = True
+        self.at_change()
         try:
             await (await self.engine()).warm_up()
         except EngineError as error:
             self.report(error)
         except Exception as error:
             self.report(_unexpected(error))
+        finally:
+            self.starting = False
+            self.at_change()
 
     async def engine_status(self) -> dict[str, Any] | None:
         """What the engine says of itself, if it is there and says it soon. Starts nothing."""
@@ -330,6 +305,7 @@ class Session:
 
     async def close(self) -> None:
         """Ends what is in flight and lets go of the engine. Takes CLOSE_S at most."""
+        self.at_change = lambda: None
         self.end_flights("the server is shutting down")
         for task in self._tasks:
             task.cancel()
@@ -354,14 +330,16 @@ class Session:
 
     # ---- what is said ----
 
-    def silent(self, reason: str) -> None:
-        """Notes why a request was answered with nothing."""
+    def came_to(self, uri: str, method: str, reason: str | None) -> None:
+        """Notes what a request came to: nothing, for this reason, or something to show."""
         self.last_reason = reason
-        logger.debug("nothing shown: %s", reason)
+        self.reasons.note(uri, method, reason)
+        if reason is not None:
+            logger.debug("nothing shown: %s", reason)
 
-    def tell(self, reason: str) -> None:
+    def tell(self, uri: str, method: str, reason: str) -> None:
         """Tells the user why what was asked for came to nothing."""
-        self.silent(reason)
+        self.came_to(uri, method, reason)
         self.client.show(MessageType.Info, reason)
 
     def report(self, error: EngineError, invoked: bool = False) -> None:
@@ -370,28 +348,24 @@ class Session:
         What the user asked for is never met with silence, so an `invoked` one is always told.
         """
         late = isinstance(error, Cancelled | DeadlineExceeded)  # nothing is broken
+        if isinstance(error, DeadlineExceeded):
+            self.spawn(self._miss())
         if late and not invoked:
             return
         known = self.last_error is not None and self.last_error.code == error.code
         if not late:
             self.last_error = error
         logger.warning("%s: %s", error.code, error)
+        self.at_change()
         if invoked or not known:
             self.client.show(MessageType.Error, str(error))
 
-
-def _gives_way(older: Kind, newer: Kind) -> bool:
-    if newer == "ahead":
-        return older == "ahead"
-    return older == "automatic" or older == newer == "invoked"
-
-
-def _from_frame(frame: Frame) -> Answer:
-    pieces = [piece for hole in frame.holes for piece in hole if piece.text]
-    # The geometric mean, as Infill has it; a certainty of 0 must not end in log(0).
-    logs = [math.log(max(piece.certainty, 1e-9)) for piece in pieces]
-    confidence = math.exp(sum(logs) / len(logs)) if logs else 0.0
-    return Answer(frame.texts, confidence, finished=False)
+    async def _miss(self) -> None:
+        """Counts a missed deadline, unless the engine has a reason: it is starting or loading."""
+        status = await self.engine_status() or {}
+        if status.get("state") in ("ready", "busy"):
+            self.missed += 1
+            self.at_change()
 
 
 def _unexpected(error: Exception) -> EngineError:

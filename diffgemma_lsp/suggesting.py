@@ -13,8 +13,9 @@ from dataclasses import replace
 
 from diffgemma_lsp import context, postprocess
 from diffgemma_lsp.documents import Point
+from diffgemma_lsp.flights import Answer, Flight, Nothing
 from diffgemma_lsp.pace import not_writing
-from diffgemma_lsp.session import Answer, Flight, Nothing, Session
+from diffgemma_lsp.session import Session
 from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
 from diffgemma_lsp.suggestions import Kept, Place

@@ -339,6 +339,7 @@ class Scheduler:
             self._engine = None
             with self._lock:
                 self._info = None
+                self._last_error = None  # of a model that is gone
             failures.release_memory()
             log.info("unloaded the model")
         for wish in self._unloads:

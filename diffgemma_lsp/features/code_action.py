@@ -14,10 +14,11 @@ from dataclasses import replace
 from lsprotocol import types
 
 from diffgemma_lsp import plans, proto
-from diffgemma_lsp.orders import COMMAND, BadOrder, Order, order_from_json
+from diffgemma_lsp.flights import Nothing
+from diffgemma_lsp.orders import COMMAND, BadOrder, Order, document_of, order_from_json
 from diffgemma_lsp.orders import KINDS as ORDERS
 from diffgemma_lsp.perform import Work, carry_out
-from diffgemma_lsp.session import Nothing, Session
+from diffgemma_lsp.session import Session
 from diffgemma_lsp.snapshot import DocumentSnapshot
 from engine.errors import EngineError
 
@@ -38,14 +39,38 @@ def code_action(session: Session, params: types.CodeActionParams) -> asyncio.Tas
 async def _answer(
     session: Session, params: types.CodeActionParams, snapshot: DocumentSnapshot | None
 ) -> Actions:
-    if snapshot is None or session.off(snapshot.uri, snapshot.language_id) is not None:
-        return []
+    uri, reason = params.text_document.uri, None
+    actions: Actions = []
+    try:
+        actions = await _actions(session, params, snapshot)
+    except Nothing as nothing:
+        reason = str(nothing)
+    # Of this document alone: who is asked at every move of the cursor must not hide why there was
+    # no suggestion.
+    session.reasons.note(uri, types.TEXT_DOCUMENT_CODE_ACTION, reason)
+    return actions
+
+
+async def _actions(
+    session: Session, params: types.CodeActionParams, snapshot: DocumentSnapshot | None
+) -> Actions:
+    """What there is to do, at least one thing. Raises Nothing."""
+    if snapshot is None:
+        raise Nothing("the document is not open")
+    if (reason := session.off(snapshot.uri, snapshot.language_id)) is not None:
+        raise Nothing(reason)
+    fitting = list(_orders(session, params, snapshot))
+    if not fitting:
+        raise Nothing("nothing to fill, rewrite or add here (a cursor that moves is offered none)")
+    only = params.context.only
+    wanted = [(order, about) for order, about in fitting if _is_wanted(order.kind.lsp, only)]
+    if not wanted:
+        raise Nothing(f"there is nothing here of the kind that was asked for: {only}")
     can = await session.abilities()
-    return [
-        _action(session, order, diagnostic)
-        for order, diagnostic in _orders(session, params, snapshot)
-        if order.needs in can and _is_wanted(order.kind.lsp, params.context.only)
-    ]
+    possible = [(order, about) for order, about in wanted if order.needs in can]
+    if not possible:
+        raise Nothing("this model does not follow instructions")
+    return [_action(session, order, about) for order, about in possible]
 
 
 def _orders(
@@ -104,7 +129,7 @@ def resolve(
     try:
         work = Work(session, order_from_json(action.data), arrived)
     except (BadOrder, Nothing) as reason:
-        session.tell(str(reason))
+        session.tell(document_of(action.data), types.CODE_ACTION_RESOLVE, str(reason))
         return session.spawn(_unchanged(action))
     return session.answer(work.flight, _resolved(work, action))
 
@@ -114,11 +139,15 @@ async def _unchanged(action: types.CodeAction) -> types.CodeAction:
 
 
 async def _resolved(work: Work, action: types.CodeAction) -> types.CodeAction:
+    session, uri = work.session, work.order.uri
     try:
         await carry_out(work)
         action.edit = work.edit()
     except Nothing as reason:
-        work.session.tell(str(reason))
+        session.tell(uri, types.CODE_ACTION_RESOLVE, str(reason))
     except EngineError as error:
-        work.session.report(error, invoked=True)
+        session.report(error, invoked=True)
+        session.came_to(uri, types.CODE_ACTION_RESOLVE, str(error))
+    else:
+        session.came_to(uri, types.CODE_ACTION_RESOLVE, None)
     return action

@@ -13,12 +13,15 @@ from lsprotocol import types
 
 from diffgemma_lsp import proto
 from diffgemma_lsp.documents import Point
-from diffgemma_lsp.session import Flight, Nothing, Session
+from diffgemma_lsp.flights import Flight, Nothing
+from diffgemma_lsp.session import Session
 from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
 from diffgemma_lsp.suggesting import suggest
 from diffgemma_lsp.words import word_before
 from engine.errors import EngineError
+
+METHOD = types.TEXT_DOCUMENT_COMPLETION
 
 LAST = "\U0010ffff"
 """Sorts behind every other entry."""
@@ -63,13 +66,13 @@ async def _answer(
             raise Nothing("the document is not open")
         found = await suggest(session, flight, snapshot, settings)
     except Nothing as reason:
-        session.silent(str(reason))
+        session.came_to(flight.uri, METHOD, str(reason))
         return types.CompletionList(is_incomplete=True, items=[])
     except EngineError as error:
         session.report(error, invoked)
-        session.silent(str(error))
+        session.came_to(flight.uri, METHOD, str(error))
         return types.CompletionList(is_incomplete=True, items=[])
-    session.last_reason = None
+    session.came_to(flight.uri, METHOD, None)
     items = [_item(session, snapshot, one.text) for one in found]
     return types.CompletionList(is_incomplete=True, items=items)
 

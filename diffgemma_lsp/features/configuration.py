@@ -134,6 +134,7 @@ class Configuration:
     def _apply(self) -> None:
         self._tell()
         self._session.end_unwanted()
+        self._session.at_change()
         self._warm_up()
 
     def _tell(self) -> None:

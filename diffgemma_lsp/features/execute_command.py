@@ -13,10 +13,13 @@ from typing import Any
 
 from lsprotocol import types
 
-from diffgemma_lsp.orders import COMMAND, KINDS, BadOrder, order_from_json
+from diffgemma_lsp.flights import Nothing
+from diffgemma_lsp.orders import COMMAND, KINDS, BadOrder, document_of, order_from_json
 from diffgemma_lsp.perform import Work, carry_out
-from diffgemma_lsp.session import Nothing, Session
+from diffgemma_lsp.session import Session
 from engine.errors import EngineError
+
+METHOD = types.WORKSPACE_EXECUTE_COMMAND
 
 _UNLOAD = COMMAND + "unload"
 
@@ -43,31 +46,29 @@ def execute(
         order = order_from_json(arguments[0], params.command.removeprefix(COMMAND))
         work = Work(session, order, arrived)
     except (BadOrder, Nothing) as reason:
-        session.tell(str(reason))
+        session.tell(document_of(arguments[0]), METHOD, str(reason))
         return session.spawn(_failed(str(reason)))
     return session.answer(work.flight, _carried_out(work, params.work_done_token))
 
 
 async def _carried_out(work: Work, token: types.ProgressToken | None) -> Result:
-    session = work.session
+    session, uri = work.session, work.order.uri
     try:
         if work.order.needs not in await session.abilities():
             raise Nothing("this model does not follow instructions")
         outcome = await carry_out(work, token)
+        edit = None if work.order.apply else work.edit()
         if work.order.apply:
             await _apply(work)
-        return {
-            "applied": work.order.apply,
-            "message": None,
-            "edit": None if work.order.apply else work.edit(),
-            **asdict(outcome),
-        }
     except Nothing as reason:
-        session.tell(str(reason))
+        session.tell(uri, METHOD, str(reason))
         return await _failed(str(reason))
     except EngineError as error:
         session.report(error, invoked=True)
+        session.came_to(uri, METHOD, str(error))
         return await _failed(str(error))
+    session.came_to(uri, METHOD, None)
+    return {"applied": work.order.apply, "message": None, "edit": edit, **asdict(outcome)}
 
 
 async def _apply(work: Work) -> None:
@@ -96,4 +97,5 @@ async def _unload(session: Session) -> Result:
     except EngineError as error:
         session.report(error, invoked=True)
         return await _failed(str(error))
+    session.at_change()
     return {"applied": True, "message": None if freed else "no engine is running", "edit": None}

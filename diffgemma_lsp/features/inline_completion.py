@@ -14,13 +14,16 @@ from lsprotocol import types
 
 from diffgemma_lsp import proto
 from diffgemma_lsp.documents import Point
+from diffgemma_lsp.flights import Flight, Nothing
 from diffgemma_lsp.proto import Encoding
-from diffgemma_lsp.session import Flight, Nothing, Session
+from diffgemma_lsp.session import Session
 from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
 from diffgemma_lsp.suggesting import suggest
 from diffgemma_lsp.words import word_before
 from engine.errors import EngineError
+
+METHOD = types.TEXT_DOCUMENT_INLINE_COMPLETION
 
 Items = list[types.InlineCompletionItem]
 
@@ -58,13 +61,13 @@ async def _answer(
         place = _place(snapshot, selected, flight.invoked, session.encoding)
         found = await suggest(session, flight, place.snapshot, settings)
     except Nothing as reason:
-        session.silent(str(reason))
+        session.came_to(flight.uri, METHOD, str(reason))
         return []
     except EngineError as error:
         session.report(error, flight.invoked)
-        session.silent(str(error))
+        session.came_to(flight.uri, METHOD, str(error))
         return []
-    session.last_reason = None
+    session.came_to(flight.uri, METHOD, None)
     return [
         types.InlineCompletionItem(insert_text=place.lead + one.text, range=place.range)
         for one in found

@@ -1,11 +1,14 @@
 """diffgemma/status: how the server is doing, and why it last showed nothing.
 
-A request without parameters. The result is {state, message, model, lastReason}:
+The parameters are {textDocument?: {uri}}. The result is {state, message, percent, model,
+lastReason, document}:
 
-state: "off", "error", "loading", "idle" (the model is not loaded), "filling" or "ready".
-message: one line for a person.
+state: "off", "loading", "error", "slow", "filling", "ready" or "idle" (the model is not loaded).
+message: one line for a person. percent: of the loading, or null.
 model: what the engine runs, or null.
 lastReason: why the last request was answered with nothing, or null if it was not.
+document: {uri, off, reasons} if the request names one, else null. off: why nothing at all is shown
+in it, or null. reasons: by method, why its last request there came to nothing.
 """
 
 from __future__ import annotations
@@ -13,38 +16,30 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from diffgemma_lsp.orders import document_of
 from diffgemma_lsp.session import Session
+from diffgemma_lsp.status import as_json, status_of
 
 METHOD = "diffgemma/status"
 
 
 def status(session: Session, params: object) -> asyncio.Task[dict[str, Any]]:
     """Asks the engine too, if there is one; never starts one."""
-    return session.spawn(_status(session))
+    return session.spawn(_status(session, document_of(params)))
 
 
-async def _status(session: Session) -> dict[str, Any]:
+async def _status(session: Session, uri: str) -> dict[str, Any]:
     engine = await session.engine_status() or {}
-    state, message = _state(session, engine)
     info: dict[str, Any] = engine.get("info") or {}
     return {
-        "state": state,
-        "message": message,
+        **as_json(status_of(session, engine)),
         "model": info.get("model") or engine.get("model") or session.settings.model,
         "lastReason": session.last_reason,
+        "document": _document(session, uri) if uri else None,
     }
 
 
-def _state(session: Session, engine: dict[str, Any]) -> tuple[str, str]:
-    if session.scopes.off_everywhere:
-        return "off", "suggestions are turned off (setting enable)"
-    if session.last_error is not None:
-        return "error", str(session.last_error)
-    if engine.get("state") == "loading":
-        done = engine.get("fraction")
-        return "loading", "loading the model" + (f": {done:.0%}" if done is not None else "")
-    if session.in_flight:
-        return "filling", f"{session.in_flight} in flight"
-    if engine.get("state") in ("ready", "busy"):
-        return "ready", "ready"
-    return "idle", "the model is not loaded; the next request loads it"
+def _document(session: Session, uri: str) -> dict[str, Any]:
+    known = session.documents.get(uri)
+    off = session.off(uri, known.language_id) if known else "the document is not open"
+    return {"uri": uri, "off": off, "reasons": session.reasons.of(uri)}

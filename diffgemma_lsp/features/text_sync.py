@@ -26,6 +26,7 @@ def did_open(session: Session, params: types.DidOpenTextDocumentParams) -> None:
     document = Document(item.uri, item.language_id, item.version, text)
     session.documents.open(document)
     session.neighbours.opened(document)
+    session.reasons.open(item.uri)
     if (grammar := language_of(item.language_id).grammar) is not None:
         # Now, and not while somebody waits for a suggestion.
         session.spawn(asyncio.to_thread(load, grammar))
@@ -60,6 +61,7 @@ def did_close(session: Session, params: types.DidCloseTextDocumentParams) -> Non
     session.end_flights("the document was closed", uri)
     session.documents.close(uri)
     session.neighbours.closed(uri)
+    session.reasons.close(uri)
 
 
 def unreadable(session: Session, method: str, params: Any) -> None:
@@ -75,6 +77,7 @@ def unreadable(session: Session, method: str, params: Any) -> None:
         session.end_flights("a change of the document could not be read", uri)
         session.documents.close(uri)
         session.neighbours.closed(uri)
+        session.reasons.close(uri)
 
 
 def _line_of(changes: Sequence[types.TextDocumentContentChangeEvent]) -> int:

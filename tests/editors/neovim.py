@@ -114,6 +114,8 @@ def init_lua(server: tuple[str, ...]) -> str:
         [
             block[1].replace("~/src/diffgemma-lsp", str(ROOT)),
             f"vim.lsp.config('diffgemma', {{ cmd = {{ {cmd} }} }})",
+            # Patience for a machine that is busy with something else.
+            "vim.lsp.config('diffgemma', { init_options = { automatic_budget_ms = 8000 } })",
             "vim.o.termguicolors = true",
             f"dofile([[{Path(__file__).with_name('probe.lua')}]])",
         ]

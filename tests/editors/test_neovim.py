@@ -18,9 +18,12 @@ from neovim import Session, editing
 
 ROOT = Path(__file__).resolve().parents[2]
 STUB = (sys.executable, str(stub_server.__file__))
+# The real server with an engine whose answers are written in the document.
+FAKE = (sys.executable, str(ROOT / "tests" / "lsp" / "fake_server.py"))
 
 # Where to look for a suggestion in a file of this repository: the text from here to the end of its
-# line is taken away, as someone would who wants to write it anew.
+# line is taken away and begun again, as someone would who wants to write it anew. Where something
+# was only deleted, nothing is suggested.
 REAL_FILE = ROOT / "diffgemma_lsp" / "commands" / "source.py"
 PLACES = (
     "self.line",
@@ -72,6 +75,62 @@ def test_tab_is_a_tab_without_a_suggestion(nvim: Neovim, tmp_path: Path) -> None
         session.wait_for(lambda: "    x\n" in session.buffer())
 
 
+REWRITTEN = "width * height\\n    # and more"
+SHAPES = f"""\
+# fake: {{"text": "base = {REWRITTEN}"}}
+def area(width, height):
+    base = width + height
+    return base
+"""
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        pytest.param("3GVgra", id="the code action"),
+        pytest.param("3GV:Diffgemma rewrite\r", id="the command"),
+    ],
+)
+def test_a_rewrite_is_one_undo_step(nvim: Neovim, tmp_path: Path, keys: str) -> None:
+    with editing(nvim, tmp_path, SHAPES, FAKE) as session:
+        session.wait_until_attached()
+        session.terminal.type(keys)
+        if "gra" in keys:
+            chosen = "Rewrite selection"
+            shown = session.terminal.wait_for(chosen)
+            (line,) = [line for line in shown.splitlines() if chosen in line]
+            session.terminal.type(line.strip()[0] + "\r")
+        first, rest = SHAPES.split("\n", 1)
+        new = REWRITTEN.replace("\\n", "\n")
+        expected = f"{first}\n{rest.replace('width + height', new)}"
+        session.wait_for(lambda: session.buffer() == expected)
+        session.terminal.type("\x1bu")
+        session.wait_for(lambda: session.buffer() == SHAPES)
+
+
+def test_without_a_server_the_command_says_so(nvim: Neovim, tmp_path: Path) -> None:
+    with editing(nvim, tmp_path, SHAPES, ("no-such-server",)) as session:
+        session.terminal.type(":Diffgemma status\r")
+        session.wait_for("no server for this buffer")
+
+
+def test_the_server_can_be_asked(nvim: Neovim, tmp_path: Path) -> None:
+    with editing(nvim, tmp_path, SHAPES, FAKE) as session:
+        session.wait_until_attached()
+        session.terminal.type(":Diffgemma status\r")
+        session.wait_for("diffgemma: ready, ready")
+        session.terminal.type("\r2G$:Diffgemma fill\r")
+        first, head, rest = SHAPES.split("\n", 2)
+        filling = "base = width * height\n    # and more"
+        # A cursor in normal mode stands on a character, and what is filled goes before it.
+        expected = f"{first}\n{head[:-1]}{filling}{head[-1:]}\n{rest}"
+        session.wait_for(lambda: session.buffer() == expected)
+        session.terminal.type(":Diffgemma nonsense\r")
+        session.wait_for('there is no "nonsense"')
+        session.terminal.type(":Diffgemma unload\r:Diffgemma status\r")
+        session.wait_for("diffgemma: idle")
+
+
 def test_ghost_text_of_the_real_server(
     nvim: Neovim, real_engine: dict[str, str], tmp_path: Path
 ) -> None:
@@ -84,6 +143,7 @@ def test_ghost_text_of_the_real_server(
         ghost = session.ghost()
         before, _, after = text.partition(place)
         after = after.partition("\n")[2]
+        before += place[0]
         assert session.buffer() == f"{before}\n{after}", "ghost text is not text yet"
         print(session.terminal.text())
         session.terminal.type("\t")
@@ -92,10 +152,10 @@ def test_ghost_text_of_the_real_server(
 
 
 def appears(session: Session, place: str) -> bool:
-    """Takes the text at a place away; whether a suggestion for it comes. Undone if none does."""
-    session.terminal.type(f"gg/\\V{place}\rC")
+    """Begins the text at a place anew; whether a suggestion for it comes. Undone if none does."""
+    session.terminal.type(f"gg/\\V{place}\rC{place[0]}")
     try:
-        session.wait_for(lambda: session.ghost().strip(), 3)
+        session.wait_for(lambda: session.ghost().strip(), 9)
     except AssertionError:
         session.terminal.type("\x1bu")
         return False

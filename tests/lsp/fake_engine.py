@@ -38,7 +38,8 @@ def slow(seconds: float = 30.0, **more: object) -> str:
 class FakeEngine:
     """Counts its runs, and how many of them were cancelled.
 
-    texts: what it answers, whatever the plan is. jitter_ms: without a plan a run takes up to this
+    texts: what it answers, whatever the plan is. says: its status, None if it is not there, and
+    asked: how often it was asked for it. jitter_ms: without a plan a run takes up to this
     long, by what it is made for.
     """
 
@@ -50,6 +51,8 @@ class FakeEngine:
         self.closed = False
         self.loaded = True
         self.can = ("fill",)
+        self.says: dict[str, Any] | None = {"state": "ready"}
+        self.asked = 0
         self.texts: tuple[str, ...] | None = None
         self.requests: list[InfillRequest] = []
 
@@ -83,13 +86,17 @@ class FakeEngine:
         yield Infill(text, texts, 8, 9, "settled", plan.get("confidence", 0.9), {"total": 1.0})
 
     async def status(self) -> dict[str, Any] | None:
-        return {"state": "ready", "model": "fake", "info": {"model": "fake", "can": self.can}}
+        self.asked += 1
+        if self.says is None:
+            return None
+        return {"model": "fake", "info": {"model": "fake", "can": self.can}, **self.says}
 
     async def warm_up(self) -> None:
         self.warmed_up = True
 
     async def unload(self) -> bool:
         was, self.loaded = self.loaded, False
+        self.says = {"state": "unloaded"}
         return was
 
     async def aclose(self) -> None:

@@ -227,6 +227,10 @@ def position(line: int, character: int) -> dict[str, int]:
     return {"line": line, "character": character}
 
 
+def span(line: int, start: int, end_line: int, end: int) -> dict[str, Any]:
+    return {"start": position(line, start), "end": position(end_line, end)}
+
+
 def insertion(line: int, character: int, text: str) -> dict[str, Any]:
     at = position(line, character)
     return {"range": {"start": at, "end": at}, "text": text}

@@ -7,13 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from applying import applied
 from fake_engine import FakeEngine, slow
 from in_process import InProcessClient
-from lsp_client import did_change, did_close, did_open, insertion, position
-from lsprotocol import types
-
-from diffgemma_lsp.documents import Text
-from diffgemma_lsp.proto import apply_change
+from lsp_client import did_change, did_close, did_open, insertion, span
 
 URI = "file:///work/a.py"
 
@@ -49,10 +46,6 @@ async def client(engine: FakeEngine) -> AsyncIterator[InProcessClient]:
     assert client.unexpected == []
 
 
-def span(line: int, start: int, end_line: int, end: int) -> dict[str, Any]:
-    return {"start": position(line, start), "end": position(end_line, end)}
-
-
 def asking(where: dict[str, Any], **context: Any) -> tuple[str, dict[str, Any]]:
     return "textDocument/codeAction", {
         "textDocument": {"uri": URI},
@@ -62,21 +55,8 @@ def asking(where: dict[str, Any], **context: Any) -> tuple[str, dict[str, Any]]:
 
 
 def after(text: str, edit: dict[str, Any], version: int | None = 1) -> str:
-    """The text after a workspace edit, which must be for one document and this version of it."""
-    if version is None:
-        ((uri, changes),) = edit["changes"].items()
-        assert uri == URI
-    else:
-        (document,) = edit["documentChanges"]
-        assert document["textDocument"] == {"uri": URI, "version": version}
-        changes = document["edits"]
-    # All of them speak of the text as it was: the last one is applied first.
-    changed = Text.of(text)
-    for change in sorted(changes, key=lambda c: list(c["range"]["start"].values()), reverse=True):
-        start, end = (types.Position(**change["range"][side]) for side in ("start", "end"))
-        partial = types.TextDocumentContentChangePartial(types.Range(start, end), change["newText"])
-        changed, _ = apply_change(changed, partial, "utf-16")
-    return str(changed)
+    """The text of the document after the edit."""
+    return applied(text, URI, edit, version)
 
 
 async def titles(client: InProcessClient, where: dict[str, Any], **context: Any) -> list[str]:

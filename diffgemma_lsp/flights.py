@@ -1,0 +1,71 @@
+"""Flights: requests on their way to the engine, and what they come back with."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import Literal, NamedTuple
+
+from engine.types import Frame
+
+
+class Answer(NamedTuple):
+    """What a run came to: what each hole holds, and how sure the model is of it, from 0 to 1.
+
+    finished: False if the deadline came first, and this is the best that there was by then.
+    """
+
+    holes: tuple[str, ...]
+    confidence: float
+    finished: bool = True
+
+
+Kind = Literal["automatic", "invoked", "action", "ahead"]
+"""Who wants it: an editor while one types; a user who asked for a suggestion, or for an edit; or
+nobody yet, and it gives way to everything else."""
+
+
+class Nothing(Exception):
+    """There is nothing to show, and no error; the text says why."""
+
+
+class Flight:
+    """One request on its way, and the one place where it can be ended early."""
+
+    def __init__(self, uri: str, kind: Kind, deadline: float) -> None:
+        self.uri = uri
+        self.kind: Kind = kind
+        self.deadline = deadline
+        self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def end(self, reason: str) -> None:
+        """Has the request answered at once, with nothing; its run is cancelled."""
+        if not self.over.done():
+            self.over.set_result(reason)
+
+    @property
+    def invoked(self) -> bool:
+        """Whether the user asked for it."""
+        return self.kind in ("invoked", "action")
+
+    @property
+    def left_s(self) -> float:
+        """The seconds until the deadline."""
+        return self.deadline - time.monotonic()
+
+
+def gives_way(older: Kind, newer: Kind) -> bool:
+    """Whether a flight of one kind ends when one of another begins for the same document."""
+    if newer == "ahead":
+        return older == "ahead"
+    return older == "automatic" or older == newer == "invoked"
+
+
+def from_frame(frame: Frame) -> Answer:
+    """The best that there was by the deadline."""
+    pieces = [piece for hole in frame.holes for piece in hole if piece.text]
+    # The geometric mean, as Infill has it; a certainty of 0 must not end in log(0).
+    logs = [math.log(max(piece.certainty, 1e-9)) for piece in pieces]
+    confidence = math.exp(sum(logs) / len(logs)) if logs else 0.0
+    return Answer(frame.texts, confidence, finished=False)

@@ -1,0 +1,420 @@
+"""Every method and every action, with the real engine and nano, over standard input and output.
+
+What nano says is weak and differs from one training to the next, so nothing is asserted of it: what
+counts is that the fixed text stays bit for bit, that an edit is for the version and the place that
+were asked for, and that where there is none, there is a reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests" / "lsp"))
+
+from applying import applied  # noqa: E402
+from lsp_client import (  # noqa: E402
+    AUTOMATIC,
+    INVOKED,
+    LspClient,
+    completion,
+    did_change,
+    did_open,
+    insertion,
+    position,
+    span,
+)
+
+from diffgemma_lsp.engine_client import EngineClient, EngineOptions  # noqa: E402
+
+URI = "file:///work/shapes.py"
+SERVER = (sys.executable, "-m", "diffgemma_lsp")
+
+RESOLVES = {"codeAction": {"resolveSupport": {"properties": ["edit"]}}}
+INLINE = {"inlineCompletion": {}}
+WORKSPACE = {"applyEdit": True, "workspaceEdit": {"documentChanges": True}}
+ALL: dict[str, Any] = {
+    "textDocument": {**RESOLVES, **INLINE},
+    "workspace": WORKSPACE,
+    "experimental": {"diffgemma": {"frames": True, "status": True}},
+}
+
+# A file with something for each action; its parts are named by what they are for.
+HEAD = "# 😀\nimport math\n\n\n"
+AREA = "def area(width, height):\n    return width * height\n\n\n"
+TOTAL = """\
+def total(values):
+    result = ___
+    for value in values:
+        ...
+    return result
+"""
+LATER = "\n\ndef later(count):\n    ...\n"
+TEXT = HEAD + AREA + TOTAL + LATER
+
+# Patient enough for any machine; what settles earlier is there earlier.
+OPTIONS = {"invoked_budget_ms": 60_000, "action_budget_ms": 60_000, "look_ahead": False}
+
+
+class Editor(LspClient):
+    """A client that hears all that the server has to tell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: list[dict[str, Any]] = []
+        self.frames: list[dict[str, Any]] = []
+        self.progress: list[dict[str, Any]] = []
+        self.heard["diffgemma/didChangeStatus"] = self.states.append
+        self.heard["diffgemma/frame"] = self.frames.append
+        self.heard["$/progress"] = self.progress.append
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(90):
+            while not condition():
+                await asyncio.sleep(0.02)
+
+    async def until_it_is(self, state: str) -> None:
+        await self.until(lambda: self.states and self.states[-1]["state"] == state)
+
+    async def begin(self, text: str = TEXT, capabilities: Any = ALL, **options: Any) -> None:
+        """Opens the document; the model is loaded then."""
+        await self.initialize(capabilities=capabilities, **{**OPTIONS, **options})
+        self.send(did_open(URI, text))
+        if capabilities is ALL:
+            await self.until_it_is("ready")
+
+    async def wait(self, method: str, params: Any) -> Any:
+        """The answer to what may take as long as it likes."""
+        return await asyncio.wait_for(self.ask(method, params), 90)
+
+    async def reason(self, method: str, uri: str = URI) -> str | None:
+        """Why the method last came to nothing in the document."""
+        state = await self.request("diffgemma/status", {"textDocument": {"uri": uri}})
+        return state["document"]["reasons"].get(method)
+
+    async def suggestions(self, line: int, character: int, kind: int, uri: str = URI) -> Any:
+        """What is suggested there; where that is nothing, there is a reason."""
+        items = await self.wait(*completion(uri, line, character, kind))
+        reason = await self.reason("textDocument/inlineCompletion", uri)
+        assert (items == []) == (reason is not None)
+        return items
+
+    async def actions(self, where: dict[str, Any], uri: str = URI, **context: Any) -> Any:
+        """The actions that are offered there."""
+        return await self.request(
+            "textDocument/codeAction",
+            {
+                "textDocument": {"uri": uri},
+                "range": where,
+                "context": {"diagnostics": [], **context},
+            },
+        )
+
+    async def execute(self, name: str, where: dict[str, Any], **more: Any) -> Any:
+        """The result of a command."""
+        token = more.pop("workDoneToken", None)
+        order = {"textDocument": {"uri": URI, "version": 1}, "range": where, **more}
+        params = {"command": f"diffgemma.{name}", "arguments": [order], "workDoneToken": token}
+        return await self.wait("workspace/executeCommand", params)
+
+
+@pytest.fixture
+async def editor(real_engine: dict[str, str]) -> AsyncIterator[Editor]:
+    editor = Editor()
+    await editor.start(*SERVER, env=real_engine)
+    try:
+        yield editor
+        assert await editor.finish() == 0
+    finally:
+        if editor.process.returncode is None:
+            editor.process.kill()
+
+
+def line_of(piece: str) -> int:
+    """The line on which a piece of the text stands first."""
+    return TEXT[: TEXT.index(piece)].count("\n")
+
+
+def fixed(*pieces: str) -> re.Pattern[str]:
+    """What has these pieces, in this order, and anything between them."""
+    return re.compile(".*".join(map(re.escape, pieces)), re.DOTALL)
+
+
+# ---- suggestions ----
+
+
+async def test_suggestions_while_typing_and_when_asked_for(editor: Editor) -> None:
+    await editor.begin(candidates=3)
+    line = line_of("    return width")
+    at = len("    return wid")
+    text = TEXT.replace("return width * height", "return wid")
+    editor.send(did_change(URI, 2, {"text": text}))
+    word = span(line, len("    return "), line, at)
+    for kind, most in ((AUTOMATIC, 1), (INVOKED, 3)):
+        items = await editor.suggestions(line, at, kind)
+        texts = [item["insertText"] for item in items]
+        assert len(set(texts)) == len(texts) <= most
+        assert all(item["range"] == word for item in items)
+        assert all(one.startswith("wid") for one in texts)
+    assert editor.shown == []
+
+
+async def test_what_is_typed_through_needs_no_run(
+    editor: Editor, real_engine: dict[str, str]
+) -> None:
+    folder = Path(real_engine["DIFFGEMMA_LSP_RUNTIME_DIR"])
+    engine = EngineClient(EngineOptions(runtime_dir=folder))
+    await editor.begin()
+    for line, text in enumerate(TEXT.split("\n")):
+        if not text.isascii():
+            continue
+        items = await editor.suggestions(line, len(text), INVOKED)
+        rests = [item["insertText"][len(text) - start(item) :] for item in items]
+        if rests and len(rests[0]) > 1 and rests[0][0] != "\n":
+            break
+    else:
+        return  # nothing was suggested anywhere, and there was a reason each time
+    await asyncio.sleep(0.5)
+    before = await engine.status() or {}
+    editor.send(did_change(URI, 2, insertion(line, len(text), rests[0][0])))
+    found = await editor.suggestions(line, len(text) + 1, AUTOMATIC)
+    after = await engine.status() or {}
+    await engine.aclose()
+    assert rests[0][1:] in [item["insertText"][len(text) + 1 - start(item) :] for item in found]
+    assert after["idle_s"] >= before["idle_s"] >= 0.4, "the engine has worked in between"
+
+
+def start(item: dict[str, Any]) -> int:
+    """Where on its line a suggestion begins: before the word that it completes."""
+    return item["range"]["start"]["character"]
+
+
+async def test_completion_for_editors_without_inline_completion(editor: Editor) -> None:
+    await editor.begin(capabilities={})
+    assert "completionProvider" in editor.capabilities
+    line = line_of("import math")
+    params = {"textDocument": {"uri": URI}, "position": position(line, len("import math"))}
+    found = await editor.wait("textDocument/completion", params)
+    assert found["isIncomplete"] is True
+    reason = await editor.reason("textDocument/completion")
+    assert (found["items"] == []) == (reason is not None)
+    for item in found["items"]:
+        assert item["textEdit"]["range"] == span(line, len("import "), line, len("import math"))
+        assert item["textEdit"]["newText"].startswith("math")
+
+
+# ---- actions ----
+
+AREA_LINE = line_of("def area")
+TOTAL_LINE = line_of("def total")
+LATER_LINE = line_of("def later")
+
+ACTIONS = [
+    pytest.param(
+        "Fill here",
+        span(AREA_LINE + 2, 0, AREA_LINE + 2, 0),
+        fixed(TEXT[: TEXT.index("\n\ndef total")], TEXT[TEXT.index("\n\ndef total") :]),
+        id="fill",
+    ),
+    pytest.param(
+        "Rewrite selection",
+        span(AREA_LINE + 1, 4, AREA_LINE + 1, 25),
+        fixed(HEAD + AREA.partition("return")[0], "\n\n\n" + TOTAL + LATER),
+        id="rewrite",
+    ),
+    pytest.param(
+        "Fill all holes in selection",
+        span(TOTAL_LINE, 0, TOTAL_LINE + 4, 0),
+        fixed(
+            f"{HEAD}{AREA}{TOTAL.partition('___')[0]}",
+            "\n    for value in values:\n        ",
+            f"\n    return result\n{LATER}",
+        ),
+        id="holes",
+    ),
+    pytest.param(
+        "Add docstring",
+        span(AREA_LINE, 4, AREA_LINE, 8),
+        fixed(
+            f'{HEAD}def area(width, height):\n    """',
+            f'"""\n    return width * height\n\n\n{TOTAL}{LATER}',
+        ),
+        id="docstring",
+    ),
+    pytest.param(
+        "Add type hints",
+        span(AREA_LINE, 4, AREA_LINE, 8),
+        fixed(
+            f"{HEAD}def area(width",
+            ", height",
+            ")",
+            f":\n    return width * height\n\n\n{TOTAL}{LATER}",
+        ),
+        id="hints",
+    ),
+    pytest.param(
+        "Complete body",
+        span(LATER_LINE, 4, LATER_LINE, 9),
+        fixed(TEXT.removesuffix("...\n"), "\n"),
+        id="body",
+    ),
+]
+
+
+@pytest.mark.parametrize(("title", "where", "expected"), ACTIONS)
+async def test_an_action_is_offered_and_resolved(
+    editor: Editor, title: str, where: dict[str, Any], expected: re.Pattern[str]
+) -> None:
+    await editor.begin()
+    (action,) = [one for one in await editor.actions(where) if one["title"] == title]
+    resolved = await editor.wait("codeAction/resolve", action)
+    reason = await editor.reason("codeAction/resolve")
+    if "edit" in resolved:
+        assert reason is None
+        assert expected.fullmatch(applied(TEXT, URI, resolved["edit"]))
+    else:
+        assert reason is not None
+        assert reason in editor.shown[-1]["message"]
+    for frame in editor.frames:
+        assert frame["textDocument"] == {"uri": URI, "version": 1}
+
+
+async def test_what_nano_cannot_do_is_not_offered(editor: Editor) -> None:
+    await editor.begin("# make it short\nx = 1 + 1\n")
+    wrong = {"range": span(1, 0, 1, 9), "message": "too long"}
+    offered = await editor.actions(span(1, 0, 1, 9), diagnostics=[wrong])
+    assert [action["title"] for action in offered] == ["Rewrite selection"]
+    assert await editor.actions(span(1, 0, 1, 0), diagnostics=[wrong], triggerKind=2) == []
+    reason = await editor.reason("textDocument/codeAction")
+    assert reason == "this model does not follow instructions"
+    told = await editor.execute("rewrite", span(1, 0, 1, 9), instruction="shorter")
+    assert (told["applied"], told["message"]) == (False, reason)
+
+
+# ---- commands ----
+
+BODY = span(AREA_LINE + 1, 4, AREA_LINE + 1, 25)
+
+
+async def test_a_command_hands_its_edit_back_and_shows_its_run(editor: Editor) -> None:
+    await editor.begin()
+    more = {"strength": 1, "apply": False}
+    first = await editor.execute("rewrite", BODY, token="t", workDoneToken="w", **more)
+    assert first["applied"] is False
+    if first["message"] is None:
+        assert ACTIONS[1].values[2].fullmatch(applied(TEXT, URI, first["edit"]))
+        assert (first["seed"], len(first["fillings"])) == (0, 1)
+        assert 0 <= first["confidence"] <= 1
+        again = await editor.execute("rewrite", BODY, **more)
+        assert first["finished"] is again["finished"] is True
+        assert again["edit"] == first["edit"]
+    other = await editor.execute("rewrite", BODY, seed=7, **more)
+    assert other["message"] is not None or other["seed"] == 7
+    assert editor.frames != []
+    shown = [frame for frame in editor.frames if frame["token"] == "t"]
+    steps = [frame["step"] for frame in shown]
+    assert steps == sorted(set(steps))
+    for frame in shown:
+        (hole,) = frame["holes"]
+        assert hole["range"] == BODY
+        assert all(0 <= certainty <= 1 for _, certainty in hole["pieces"])
+    kinds = [one["value"]["kind"] for one in editor.progress if one["token"] == "w"]
+    assert (kinds[0], kinds[-1]) == ("begin", "end")
+    assert set(kinds[1:-1]) <= {"report"}
+
+
+async def test_a_command_has_its_edit_applied(editor: Editor) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def apply(params: dict[str, Any]) -> dict[str, Any]:
+        seen.append(params["edit"])
+        return {"applied": True}
+
+    editor.replies["workspace/applyEdit"] = apply
+    await editor.begin()
+    for name, where in (("fill", span(2, 0, 2, 0)), ("rewrite", BODY)):
+        result = await editor.execute(name, where)
+        assert result["applied"] is (result["message"] is None) is bool(seen)
+        for edit in seen:
+            assert applied(TEXT, URI, edit) != TEXT
+        seen.clear()
+    unchanged = await editor.execute("rewrite", BODY, strength=0)
+    assert unchanged["applied"] is False
+    assert unchanged["message"] == await editor.reason("workspace/executeCommand")
+    assert seen == []
+
+
+# ---- what changes meanwhile ----
+
+
+async def test_settings_that_change_mid_way(editor: Editor) -> None:
+    async def push(**settings: Any) -> None:
+        editor.notify("workspace/didChangeConfiguration", {"settings": {"diffgemma": settings}})
+
+    await editor.begin()
+    line = line_of("import math")
+    await push(enable=False)
+    assert await editor.suggestions(line, 11, INVOKED) == []
+    assert await editor.actions(BODY) == []
+    assert "setting enable" in (await editor.reason("textDocument/codeAction") or "")
+    await editor.until_it_is("off")
+    await push(candidates=1, rewrite_strength=0)
+    assert len(await editor.suggestions(line, 11, INVOKED)) <= 1
+    result = await editor.execute("rewrite", BODY, apply=False)
+    assert "leave this as it is" in result["message"]
+    await editor.until_it_is("ready")
+
+
+async def test_the_cells_of_a_notebook(editor: Editor) -> None:
+    cells = ["import math\n", "# Circles\n", "def area(radius):\n    ...\n"]
+    kinds, languages = (2, 1, 2), ("python", "markdown", "python")
+    notebook = "file:///work/n.ipynb"
+    uris = [f"{notebook}#{n}" for n in range(3)]
+    texts = [
+        did_open(uri, text, version=4, language=language)["params"]["textDocument"]
+        for uri, text, language in zip(uris, cells, languages, strict=True)
+    ]
+    await editor.begin()
+    editor.notify(
+        "notebookDocument/didOpen",
+        {
+            "notebookDocument": {
+                "uri": notebook,
+                "notebookType": "jupyter-notebook",
+                "version": 1,
+                "cells": [
+                    {"kind": kind, "document": uri} for kind, uri in zip(kinds, uris, strict=True)
+                ],
+            },
+            "cellTextDocuments": texts,
+        },
+    )
+    await editor.suggestions(1, 7, INVOKED, uris[2])
+    offered = await editor.actions(span(0, 4, 0, 8), uris[2])
+    (body,) = [action for action in offered if action["title"] == "Complete body"]
+    resolved = await editor.wait("codeAction/resolve", body)
+    if "edit" in resolved:
+        after = applied(cells[2], uris[2], resolved["edit"], 4)
+        assert fixed("def area(radius):\n    ", "\n").fullmatch(after)
+    else:
+        assert await editor.reason("codeAction/resolve", uris[2]) is not None
+
+
+async def test_unloaded_and_loaded_again(editor: Editor) -> None:
+    await editor.begin()
+    result = await editor.request("workspace/executeCommand", {"command": "diffgemma.unload"})
+    assert result == {"applied": True, "message": None, "edit": None}
+    await editor.until_it_is("idle")
+    await editor.suggestions(line_of("import math"), 11, INVOKED)
+    await editor.until_it_is("ready")
+    state = await editor.request("diffgemma/status")
+    assert (state["state"], state["model"]) == ("ready", "nano")
+    known = {"loading", "filling", "ready", "idle"}
+    assert {one["state"] for one in editor.states} <= known
