@@ -31,6 +31,11 @@ class Denoiser(Protocol):
         """Canvas ids [T], soft embeddings [T, d], free bool [T] -> logits [n, V] in float32."""
         ...
 
+    def expected(self, ids: Tensor) -> Tensor | None:
+        """Logits [T + 1, V] of a causal reading: what comes at each of ids [T], the canvas' first
+        ones, and behind them, from what is left of it alone. None if the model can't tell."""
+        ...
+
     def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
         """Soft embeddings [T, d] of canvas ids [T]: the slots in `open_slots` (bool [T], n of
         them) as `probs` [n, V] has it, all others as the tokens that they hold."""
@@ -117,6 +122,8 @@ def denoise(
         counter = first_step + step + 1
         raw = model.logits(canvas.ids, soft, canvas.free) + bias
         raw = _without_noise(raw, canvas, slots, noisy)
+        if sampling.causal_share:
+            raw = _heard_causally(raw, model, canvas, slots, noisy, sampling.causal_share, bias)
         heat = temperature(step, planned, t_max, sampling.t_min)
         log_probs = (raw / heat).log_softmax(-1)
         entropy = entropies(log_probs)
@@ -228,6 +235,48 @@ def _without_noise(raw: Tensor, canvas: Canvas, slots: Tensor, noisy: Tensor) ->
     # A slot that may hold one token only keeps it.
     impossible = bare.isneginf().all(-1, keepdim=True)
     return torch.where(impossible, raw, bare)
+
+
+def _heard_causally(
+    raw: Tensor,
+    model: Denoiser,
+    canvas: Canvas,
+    slots: Tensor,
+    noisy: Tensor,
+    share: float,
+    bias: Tensor,
+) -> Tensor:
+    """The logits [n, V] with a second opinion, that of the same weights' causal reading, wherever
+    all that is left of a slot is decided: up to the first slot that holds noise.
+
+    A product of experts: what is known to both sides of a hole, and a language model's fluency,
+    which small weights have long before. share: the weight of the second one.
+    """
+    first = int(slots[noisy.nonzero()[0, 0]]) if bool(noisy.any()) else len(canvas.ids) - 1
+    logits = model.expected(canvas.ids[:first])
+    if logits is None:
+        return raw
+    rows = (slots <= first).nonzero().squeeze(-1)
+    believed = raw[rows].log_softmax(-1)
+    opinion = (logits[slots[rows]] + bias[rows]).log_softmax(-1)
+    if canvas.slack is not None:
+        read = logits.log_softmax(-1)
+        for row, slot in enumerate(slots[rows].tolist()):
+            # A causal reading knows no slack. That a hole ends means that what follows it comes.
+            following = _behind(canvas, slot)
+            if following is None or bool(canvas.banned[following].isneginf()):
+                opinion[row, canvas.slack] = believed[row, canvas.slack]
+            else:
+                opinion[row, canvas.slack] = read[slot, following]
+    heard = raw.clone()
+    heard[rows] = believed + share * opinion
+    return heard
+
+
+def _behind(canvas: Canvas, slot: int) -> int | None:
+    """The clamped token behind the hole that `slot` is in."""
+    stop = next(hole.stop for hole in canvas.holes if hole.start <= slot < hole.stop)
+    return int(canvas.ids[stop]) if stop < len(canvas.ids) and not canvas.free[stop] else None
 
 
 def _local_holes(canvas: Canvas) -> list[slice]:

@@ -64,6 +64,11 @@ class BoundModel:
         """One decoder pass; the head runs on free rows only."""
         return self.model.logits(self.cache.canvas(ids, soft)[free])
 
+    def expected(self, ids: Tensor) -> Tensor | None:
+        """What the encoder expects at ids [T] and behind them, each from what is left of it."""
+        rows = self.cache.following(ids.tolist())
+        return None if rows is None else self.model.logits(rows)
+
     def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
         """A clamp conditions as itself: the embedding of its token."""
         soft = self.model.embed(ids)

@@ -29,6 +29,7 @@ class PrefixCache:
         self.model = model
         self.config: ModelConfig = model.config
         self.ids: list[int] = []
+        self._last: tuple[int, Tensor] | None = None  # the hidden row of the last id, and its place
         self._capacity = 0
         self._keys: list[Tensor] = []  # per layer [1, capacity, K, D]
         self._values: list[Tensor] = []
@@ -45,6 +46,9 @@ class PrefixCache:
         cache, and so to the last bit the same.
         """
         shared = self.shared(ids) // multiple * multiple
+        if shared == len(ids) and (self._last is None or self._last[0] != shared):
+            # All of it is here but for what the last id leads to.
+            shared = max(0, shared - multiple)
         del self.ids[shared:]
         return shared
 
@@ -70,7 +74,23 @@ class PrefixCache:
 
         hidden = self.model.encode(tokens, positions, attend)
         self.ids.extend(ids)
+        self._last = (len(self.ids), hidden[0, -1:])
         return hidden[0]
+
+    def following(self, ids: Sequence[int]) -> Tensor | None:
+        """What the encoder expects at each of `ids` behind the prefix and at the slot after them:
+        hidden rows [len(ids) + 1, d]. None if there is no prefix. The prefix stays as it is.
+        """
+        count = len(self.ids)
+        if self._last is None or self._last[0] != count:
+            return None
+        last = self._last
+        rows = [last[1]]
+        if ids:
+            rows.append(self.extend(ids))
+            del self.ids[count:]
+            self._last = last
+        return torch.cat(rows)
 
     def canvas(self, canvas: Tensor, soft: Tensor | None = None) -> Tensor:
         """Runs the decoder on a canvas [T] behind the prefix; returns hidden rows [T, d].

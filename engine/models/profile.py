@@ -25,6 +25,8 @@ class Sampling:
     accepted_as_tokens: for models trained so. What a pass accepted conditions the next one as the
         token that it is, not as the belief that it was drawn from; it stays at no cost for as long
         as the model agrees, and a canvas on which it agrees to everything is settled.
+    causal_share: how much the same weights' causal reading has to say about a slot, against what
+        the canvas has; 0 asks only the canvas.
     from_left: each hole is decided from its left on (see engine.sampler.accept_from_left).
     """
 
@@ -36,6 +38,7 @@ class Sampling:
     confidence: float = 0.005
     accepted_as_tokens: bool = False
     from_left: bool = False
+    causal_share: float = 0.0
 
     def override(self, params: SamplingParams) -> Sampling:
         """These values, except where `params` says otherwise."""
