@@ -10,7 +10,7 @@ import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeGuard, cast
 
 from lsprotocol import types
 
@@ -77,6 +77,11 @@ def member(value: object, name: str) -> object:
     return getattr(value, name, None)
 
 
+def _is_token(value: object) -> TypeGuard[types.ProgressToken]:
+    # lsprotocol lets anything pass that clients send as one.
+    return isinstance(value, int | str)
+
+
 class Client:
     """The connection to one client, and what it can do."""
 
@@ -123,7 +128,7 @@ class Client:
 
         None where the client shows no progress. cancel: called if the user ends the work.
         """
-        if token is None:
+        if not _is_token(token):
             if not self.can.progress:
                 return None
             token = f"diffgemma/{next(self._numbers)}"
@@ -139,7 +144,7 @@ class Client:
 
     def cancel_progress(self, token: types.ProgressToken) -> None:
         """The user ended a piece of work where its progress is shown."""
-        if token in self._shown:
+        if _is_token(token) and token in self._shown:
             self._shown[token].cancel()
 
     async def _ask(self, method: str, params: Any) -> Any:

@@ -105,7 +105,7 @@ def order_from_json(raw: object, action: str | None = None) -> Order:
         raise BadOrder("the argument is an object: {textDocument, range, ...}")
     fields = cast("dict[str, Any]", data)
     name = action or fields.get("action")
-    if name not in KINDS:
+    if not isinstance(name, str) or name not in KINDS:
         raise BadOrder(f"there is no action {name!r}; there are {', '.join(KINDS)}")
     document = fields.get("textDocument")
     if not isinstance(document, dict):

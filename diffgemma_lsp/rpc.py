@@ -243,6 +243,11 @@ class Protocol(LanguageServerProtocol):
         else:
             self._refuse(msg_id, Codes.InternalError, f"internal error: {describe(error)}")
 
+    def _check_handler_result(self, future: Future[Any]) -> None:
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
+            logger.error("internal error: %s", describe(error))
+
 
 def _mended(data: Any) -> Any:
     """Positions beyond what LSP allows ("to the end") are clamped, a range of null is left out."""

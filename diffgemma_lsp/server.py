@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lsprotocol import types
+from pygls.exceptions import JsonRpcMethodNotFound
 from pygls.lsp.server import LanguageServer
 
 from diffgemma_lsp import logs
@@ -118,7 +119,10 @@ class Server(LanguageServer):
 
     def report_server_error(self, error: Exception, source: Any) -> None:
         """What pygls reports of its own: logged without the text, which may quote a document."""
-        logger.error("internal error: %s", logs.describe(error))
+        if isinstance(error, JsonRpcMethodNotFound):
+            logger.warning("refused: a method that is not known")
+        else:
+            logger.error("internal error: %s", logs.describe(error))
 
 
 def build_server(make_engine: MakeEngine = engine_client) -> Server:

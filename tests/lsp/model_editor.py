@@ -218,6 +218,8 @@ class Editor:
         self.on = on
         for buffer in self.buffers:
             self.disturb(buffer)
+            for asked in buffer.asked:  # what is not done yet may be so by either
+                asked.on = asked.on or on
         settings = {"diffgemma": {"enable": on}}
         self.send(_notification("workspace/didChangeConfiguration", {"settings": settings}))
 
