@@ -110,6 +110,8 @@ class Client:
             result = await self._ask(types.WORKSPACE_APPLY_EDIT, params)
         except Exception as error:
             return f"the editor refused the edit ({type(error).__name__})"
+        if result is None:
+            return "the editor did not say whether it applied the edit"
         if result.applied:
             return None
         return result.failure_reason or "the editor did not apply the edit"

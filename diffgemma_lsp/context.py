@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 from diffgemma_lsp.documents import Point, Text, with_line_ends
 from diffgemma_lsp.snapshot import DocumentSnapshot
-from engine.types import Fixed, Hole, InfillRequest, Segment, Template, fill_in_the_middle
+from engine.types import (
+    Fixed,
+    Hole,
+    InfillRequest,
+    Segment,
+    Snippet,
+    Template,
+    fill_in_the_middle,
+)
 
 if TYPE_CHECKING:
     from diffgemma_lsp.plans import Blank
@@ -22,10 +30,15 @@ SUFFIX_CHARS = 8_192
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def fill_request(snapshot: DocumentSnapshot, max_tokens: int | None, seed: int) -> InfillRequest:
+def fill_request(
+    snapshot: DocumentSnapshot,
+    max_tokens: int | None,
+    seed: int,
+    neighbours: tuple[Snippet, ...] = (),
+) -> InfillRequest:
     """The request for what belongs at the cursor."""
     template = fill_in_the_middle(prefix_of(snapshot), suffix_of(snapshot), max_tokens)
-    return InfillRequest(template, seed=seed)
+    return InfillRequest(template, seed=seed, context=neighbours)
 
 
 def template_of(snapshot: DocumentSnapshot, blanks: Sequence[Blank]) -> Template:
@@ -33,11 +46,11 @@ def template_of(snapshot: DocumentSnapshot, blanks: Sequence[Blank]) -> Template
     segments: list[Segment] = []
     before = prefix_of(replace(snapshot, start=blanks[0].start))
     for blank, following in zip_longest(blanks, blanks[1:]):
-        draft = None if blank.draft is None else _plain(blank.draft)
+        draft = None if blank.draft is None else plain(blank.draft)
         segments.append(Fixed(before + blank.before))
         segments.append(Hole(draft, blank.strength, blank.max_tokens))
         if following is not None:
-            before = blank.after + _plain(snapshot.text.between(blank.end, following.start))
+            before = blank.after + plain(snapshot.text.between(blank.end, following.start))
     behind = suffix_of(replace(snapshot, end=blanks[-1].end))
     return (*segments, Fixed(blanks[-1].after + behind))
 
@@ -45,14 +58,14 @@ def template_of(snapshot: DocumentSnapshot, blanks: Sequence[Blank]) -> Template
 def prefix_of(snapshot: DocumentSnapshot) -> str:
     """What the engine sees before the hole."""
     edge = _left_edge(snapshot.text, snapshot.start)
-    own = _plain(snapshot.text.between(edge, snapshot.start))
+    own = plain(snapshot.text.between(edge, snapshot.start))
     return own if edge > Point(0, 0) else _in_front(snapshot.cells_before, len(own)) + own
 
 
 def suffix_of(snapshot: DocumentSnapshot) -> str:
     """What the engine sees behind the hole."""
     edge = _right_edge(snapshot.text, snapshot.end)
-    own = _plain(snapshot.text.between(snapshot.end, edge))
+    own = plain(snapshot.text.between(snapshot.end, edge))
     return own if edge < snapshot.text.end else own + _behind(snapshot.cells_after, len(own))
 
 
@@ -91,7 +104,7 @@ def _in_front(cells: tuple[Text, ...], own: int) -> str:
 
     They are one text with it: the budget and its jumps count from the notebook's beginning.
     """
-    joined = "".join(f"{code}\n\n" for cell in cells if (code := _plain(str(cell)).rstrip("\n")))
+    joined = "".join(f"{code}\n\n" for cell in cells if (code := plain(str(cell)).rstrip("\n")))
     excess = len(joined) + own - PREFIX_CHARS
     if excess <= 0:
         return joined
@@ -101,11 +114,11 @@ def _in_front(cells: tuple[Text, ...], own: int) -> str:
 
 def _behind(cells: tuple[Text, ...], own: int) -> str:
     """A notebook's cells, behind one of which `own` characters are in the suffix."""
-    joined = "".join(f"\n\n{code}" for cell in cells if (code := _plain(str(cell)).rstrip("\n")))
+    joined = "".join(f"\n\n{code}" for cell in cells if (code := plain(str(cell)).rstrip("\n")))
     room = SUFFIX_CHARS - own
     return joined if len(joined) <= room else joined[: joined.rfind("\n", 0, room) + 1]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """The text as models know it: lines end with "\\n", and every character can be encoded."""
     return _LONE_SURROGATE.sub("\ufffd", with_line_ends(text))

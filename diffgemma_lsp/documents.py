@@ -239,6 +239,10 @@ class Documents:
         """The document at `uri`, if it is open."""
         return self._open.get(uri)
 
+    def all(self) -> dict[str, Document]:
+        """What is open, by its URI."""
+        return dict(self._open)
+
     def version(self, uri: str) -> int | None:
         """The version of what is open at `uri`."""
         document = self._open.get(uri)

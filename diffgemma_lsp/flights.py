@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from engine.types import Frame
 
@@ -38,7 +38,6 @@ class Flight:
         self.kind: Kind = kind
         self.deadline = deadline
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.answer: asyncio.Task[Any] | None = None
 
     def end(self, reason: str) -> None:
         """Has the request answered at once, with nothing; its run is cancelled."""

@@ -20,6 +20,9 @@ from engine.types import Frame, InfillRequest
 
 Token = types.ProgressToken | None
 
+MOST_ACTIONS = 32
+"""Orders that are carried out at a time, of one client."""
+
 FRAME_S = 0.05
 """Frames follow each other at this distance or more; the last one always comes."""
 
@@ -54,6 +57,8 @@ class Work:
         self.settings = session.settings_for(order.uri, document.language_id)
         if (reason := session.off(order.uri, document.language_id)) is not None:
             raise Nothing(reason)
+        if session.in_flight >= MOST_ACTIONS:
+            raise Nothing("too much is under way already: wait until some of it is done")
         self.seed = self.settings.seed if order.seed is None else order.seed
         deadline = arrived + self.settings.action_budget_ms / 1000
         self.flight: Flight = session.begin(order.uri, "action", deadline)
@@ -66,7 +71,12 @@ class Work:
         except NoPlan as reason:
             raise Nothing(str(reason)) from reason
         template = context.template_of(self.snapshot, found.blanks)
-        request = InfillRequest(template, seed=self.seed, instruction=found.instruction)
+        request = InfillRequest(
+            template,
+            seed=self.seed,
+            instruction=found.instruction,
+            context=self.session.snippets(self.snapshot),
+        )
         shown = _Throttled(lambda frame: self._show(frame, found, watch))
         answer = await self.session.run(self.flight, request, shown)
         shown.flush()
@@ -88,16 +98,31 @@ class Work:
         document = self._document
         if session.documents.get(then.uri) is not document:
             raise Nothing("the document was closed")
-        now = document.text
+        places = self._places()
+        if places is None:
+            raise Nothing("the document was changed at this place in the meantime")
         found: list[types.TextEdit] = []
-        for start, end, new in self._changes:
-            place = document.moved(self._revision, then.text.offset(start), then.text.offset(end))
-            if place is None:
-                raise Nothing("the document was changed at this place in the meantime")
-            found += _text_edits(now, *place, new, session.encoding)
+        for (start, end), (_, _, new) in zip(places, self._changes, strict=True):
+            found += _text_edits(document.text, start, end, new, session.encoding)
         if not found:
             raise Nothing("the model would leave this as it is")
         return workspace_edit(then.uri, document.version, found, session.client.can.versions)
+
+    @property
+    def place_changed(self) -> bool:
+        """Whether the document was changed where its edit belongs, as that edit does."""
+        return self._places() is None
+
+    def _places(self) -> list[tuple[int, int]] | None:
+        """Where by now is what is to be changed; None if any of it was changed or is gone."""
+        then = self.snapshot.text
+        found: list[tuple[int, int]] = []
+        for start, end, _ in self._changes:
+            place = self._document.moved(self._revision, then.offset(start), then.offset(end))
+            if place is None:
+                return None
+            found.append(place)
+        return found
 
     def _show(self, frame: Frame, found: Plan, watch: Callable[[Frame], None]) -> None:
         watch(frame)

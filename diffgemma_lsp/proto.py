@@ -1,4 +1,4 @@
-"""LSP positions and edits to points and texts, and back. The only place that converts.
+"""LSP positions, edits and URIs to points, texts and paths, and back. Nothing else converts.
 
 A position counts code units of the negotiated encoding: bytes in utf-8, 16-bit units in utf-16,
 code points in utf-32. What lies beyond a line's end or the document's is clamped; what points into
@@ -7,14 +7,22 @@ the middle of a character is rounded down to its start.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from lsprotocol import types
+from pygls import uris
 
 from diffgemma_lsp import edits
 from diffgemma_lsp.documents import Change, Point, Text
 
 Encoding = Literal["utf-8", "utf-16", "utf-32"]
+
+
+def to_path(uri: str) -> Path | None:
+    """The file that `uri` names; None if it names none."""
+    path = uris.to_fs_path(uri)
+    return Path(path) if path and "\0" not in path else None
 
 
 def column_of(content: str, units: int, encoding: Encoding) -> int:

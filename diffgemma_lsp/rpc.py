@@ -17,6 +17,7 @@ import asyncio
 import inspect
 import json
 import logging
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -46,6 +47,9 @@ _OWN = (
 """What pygls handles by itself and this server handles in its own way."""
 
 _LARGEST = 2**31 - 1
+
+DEEPEST = 100
+"""No message is nested deeper than this; what is could not be read or answered to its end."""
 
 Codes = types.ErrorCodes
 
@@ -89,26 +93,41 @@ class Protocol(LanguageServerProtocol):
         """Handles one message."""
         self.arrived = time.monotonic() if arrived is None else arrived
         try:
-            raw: object = json.loads(body, parse_constant=_no_json)
+            raw: object = json.loads(body, parse_constant=_no_json, parse_float=_finite)
         except (ValueError, RecursionError):
             self._refuse(None, Codes.ParseError, "the message is not JSON")
             return
         data = cast("dict[str, Any]", raw) if isinstance(raw, dict) else {}
         method, id = data.get("method"), data.get("id")
         if "id" in data and "method" not in data:
-            # pygls keeps the type of the answer to each request that it sent.
-            if _usable(id) not in self._result_types or not self._dispatch(data):
-                logger.warning("an answer that nobody waits for, or nobody can read, was ignored")
+            self._receive_answer(_usable(id), data)
         elif not isinstance(method, str) or data.get("jsonrpc") != self.VERSION:
             self._refuse(_usable(id), Codes.InvalidRequest, "that is not a JSON-RPC 2.0 message")
+        elif body.count(b"{") + body.count(b"[") > DEEPEST and _depth(data) > DEEPEST:
+            self._too_deep(method, data)
         elif "id" in data:
             self._receive_request(method, id, data)
         else:
             self._receive_notification(method, data)
 
+    def _receive_answer(self, id: str | int | None, data: dict[str, Any]) -> None:
+        # pygls keeps the type of the answer to each request that it sent.
+        known = id is not None and id in self._result_types
+        waiting = self._request_futures.get(id) if id is not None and known else None
+        if id is None or waiting is None or waiting.done():
+            logger.warning("an answer that nobody waits for was ignored")
+        elif (message := self._structured(data)) is not None:
+            self.handle_message(message)
+        else:
+            # Whoever waits need not go on: there will be no other answer.
+            error = types.ResponseError(Codes.InvalidRequest.value, "nobody can read the answer")
+            self._handle_response(id, error=error)
+
     def _receive_request(self, method: str, id: object, data: dict[str, Any]) -> None:
         if (usable := _usable(id)) is None:
             self._refuse(None, Codes.InvalidRequest, f"{method}: an id is a number or a text")
+        elif _is_notification(method):
+            self._refuse(usable, Codes.InvalidRequest, f"{method}: a notification has no id")
         elif usable in self._request_futures:
             self._refuse(usable, Codes.InvalidRequest, f"{method}: this id is still in use")
         elif self._shutdown:
@@ -124,6 +143,14 @@ class Protocol(LanguageServerProtocol):
             logger.warning("%s ignored: not between initialize and shutdown", method)
         elif not self._dispatch(data):
             logger.warning("%s ignored: the parameters are wrong", method)
+            self.at_unreadable(method, data.get("params"))
+
+    def _too_deep(self, method: str, data: dict[str, Any]) -> None:
+        if "id" in data:
+            why = f"{method}: nested deeper than {DEEPEST} levels"
+            self._refuse(_usable(data["id"]), Codes.InvalidRequest, why)
+        else:
+            logger.warning("%s ignored: nested deeper than %d levels", method, DEEPEST)
             self.at_unreadable(method, data.get("params"))
 
     def _dispatch(self, data: dict[str, Any]) -> bool:
@@ -172,7 +199,8 @@ class Protocol(LanguageServerProtocol):
         self._send_data({"jsonrpc": self.VERSION, "id": id, "error": error})
 
     def _handle_cancel_notification(self, msg_id: Any) -> None:
-        if _usable(msg_id) is not None:  # pygls looks it up as it is
+        # pygls looks it up as it is, and among the server's own requests too.
+        if _usable(msg_id) is not None and msg_id not in self._result_types:
             super()._handle_cancel_notification(msg_id)
 
     # ---- how pygls runs handlers ----
@@ -232,8 +260,36 @@ def _mended(data: Any) -> Any:
     return mended
 
 
+def _depth(value: object) -> int:
+    """How deep JSON is nested, or a little more than DEEPEST if it is deeper."""
+    depth, level = 0, [value]
+    while level and depth <= DEEPEST:
+        depth += 1
+        below: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                below += cast("dict[str, object]", item).values()
+            elif isinstance(item, list):
+                below += cast("list[object]", item)
+        level = below
+    return depth
+
+
 def _no_json(constant: str) -> None:
     raise ValueError(constant)  # Python's own NaN and Infinity
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        _no_json(number)  # could not be sent back
+    return value
+
+
+def _is_notification(method: str) -> bool:
+    # (request or notification, response or None, ...), and not as lsprotocol's annotation has it.
+    known = cast("dict[str, tuple[Any, ...]]", types.METHOD_TO_TYPES).get(method)
+    return known is not None and known[1] is None
 
 
 def _usable(id: object) -> str | int | None:

@@ -19,6 +19,7 @@ import math
 import os
 import threading
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from lsprotocol import types
@@ -36,6 +37,7 @@ from diffgemma_lsp.features import (
 )
 from diffgemma_lsp.features.configuration import Configuration
 from diffgemma_lsp.features.inline_completion import Items, inline_completion
+from diffgemma_lsp.proto import to_path
 from diffgemma_lsp.rpc import Protocol
 from diffgemma_lsp.session import Engine, MakeEngine, Session
 from diffgemma_lsp.settings import Settings
@@ -50,6 +52,8 @@ logger = logging.getLogger(__name__)
 
 # After `exit`, whatever still holds the process up is given this long.
 EXIT_S = 2.0
+# Within that, what is still to be written to a client that reads slowly.
+FLUSH_S = 1.0
 
 
 def run_stdio() -> int:
@@ -100,6 +104,11 @@ class Server(LanguageServer):
         chosen = types.PositionEncodingKind(self.workspace.position_encoding)
         self.session.encoding = chosen.value
         self.configuration.initialize(params)
+        self.session.neighbours.folders = self._folders
+
+    def _folders(self) -> list[Path]:
+        uris = self.configuration.folders or [self.workspace.root_uri]
+        return [path for uri in uris if uri and (path := to_path(uri)) is not None]
 
     def log_to_client(self, kind: int, message: str) -> None:
         """Sends a line to the client's log; from any thread, and not before `initialize`."""
@@ -231,9 +240,9 @@ def serve(server: Server) -> int:
 
 
 async def _serve(server: Server) -> int:
-    stdio = Stdio(at_end=server.stopped.set)
+    stdio = Stdio(asyncio.get_running_loop(), at_end=server.stopped.set)
     server.rpc.set_writer(stdio)
-    stdio.read(asyncio.get_running_loop(), server.rpc.receive)
+    stdio.read(server.rpc.receive)
     await server.stopped.wait()
     code = 0 if server.rpc.was_shut_down else 1
     # An editor that is closed must not leave a process behind, whatever hangs.
@@ -241,4 +250,5 @@ async def _serve(server: Server) -> int:
     timer.daemon = True
     timer.start()
     await server.session.close()
+    stdio.flush(FLUSH_S)
     return code

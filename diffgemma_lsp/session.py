@@ -20,6 +20,7 @@ from diffgemma_lsp.client import Client
 from diffgemma_lsp.documents import Document, Documents, Point
 from diffgemma_lsp.flights import Answer, Flight, Kind, Nothing, from_frame, gives_way
 from diffgemma_lsp.logs import describe
+from diffgemma_lsp.neighbours import Neighbours
 from diffgemma_lsp.notebooks import Notebooks
 from diffgemma_lsp.pace import Pace
 from diffgemma_lsp.proto import Encoding
@@ -29,7 +30,7 @@ from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
 from diffgemma_lsp.suggestions import Suggestions
 from engine.errors import Cancelled, DeadlineExceeded, EngineError
-from engine.types import Frame, Infill, InfillRequest
+from engine.types import Frame, Infill, InfillRequest, Snippet
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +85,11 @@ class Session:
         self.client = client
         self._engine: asyncio.Future[Engine] | None = None
         self._can: tuple[str, ...] = ("fill",)
+        self._learning: asyncio.Task[dict[str, Any] | None] | None = None
         self._flights: set[Flight] = set()
+        self._answers: set[asyncio.Task[Any]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.neighbours = Neighbours(self.spawn)
 
     # ---- settings and documents ----
 
@@ -120,14 +124,19 @@ class Session:
         snapshot = DocumentSnapshot.of(document, start, end)
         return replace(snapshot, cells_before=before, cells_after=after)
 
+    def snippets(self, snapshot: DocumentSnapshot) -> tuple[Snippet, ...]:
+        """What of other files belongs to the snapshot's cursor, for models that profit."""
+        self.neighbours.settings = self.settings
+        return self.neighbours.around(snapshot)
+
     # ---- flights ----
 
     def begin(self, uri: str, kind: Kind, deadline: float) -> Flight:
         """A new flight. It ends the automatic ones of its document, and a suggestion that is asked
         for also one that was asked for before."""
-        for older in self._flights:
+        for older in list(self._flights):
             if older.uri == uri and gives_way(older.kind, kind):
-                older.end("a newer request took its place")
+                self._end(older, "a newer request took its place")
         flight = Flight(uri, kind, deadline)
         self._flights.add(flight)
         self.at_change()
@@ -139,7 +148,9 @@ class Session:
         A callback and not the task's own `finally`: a task that is cancelled before it first runs
         has none.
         """
-        flight.answer = task = asyncio.ensure_future(work)
+        task = asyncio.ensure_future(work)
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
         task.add_done_callback(lambda _: self._land(flight))
         return task
 
@@ -147,20 +158,26 @@ class Session:
         self._flights.discard(flight)
         self.at_change()
 
+    def _end(self, flight: Flight, reason: str) -> None:
+        # Forgotten at once, though its answer comes a moment later: where thousands of requests
+        # arrive at the same time, each of them must not look at all that it put an end to.
+        flight.end(reason)
+        self._flights.discard(flight)
+
     def end_flights(
         self, reason: str, uri: str | None = None, kinds: tuple[Kind, ...] | None = None
     ) -> None:
         """Ends all flights, or those of one document, or of some kinds."""
-        for flight in self._flights:
+        for flight in list(self._flights):
             if uri in (None, flight.uri) and (kinds is None or flight.kind in kinds):
-                flight.end(reason)
+                self._end(flight, reason)
 
     def end_unwanted(self) -> None:
         """Ends the flights of documents for which suggestions are turned off."""
-        for flight in self._flights:
+        for flight in list(self._flights):
             document = self.documents.get(flight.uri)
             if document and (reason := self.off(document.uri, document.language_id)):
-                flight.end(reason)
+                self._end(flight, reason)
 
     @property
     def in_flight(self) -> int:
@@ -202,6 +219,8 @@ class Session:
         self.last_error = None
         if flight.kind != "ahead":
             self.missed = 0
+        if self.neighbours.unsure:
+            self.spawn(self.engine_status())
         return answer
 
     async def _stream(
@@ -263,17 +282,22 @@ class Session:
             return None
         try:
             async with asyncio.timeout(CLOSE_S):
-                return await (await self.engine()).status()
+                status = await (await self.engine()).status()
         except (EngineError, OSError, TimeoutError) as error:
             logger.debug("no status of the engine: %s", error)
             return None
+        self.neighbours.learn(status)
+        return status
 
     async def abilities(self) -> tuple[str, ...]:
         """What the model can do: "fill", and "instruct" if it follows instructions.
 
         Known once it is loaded; before that, no more than every model can.
         """
-        status = await self.engine_status() or {}
+        if self._learning is None or self._learning.done():
+            self._learning = self.spawn(self.engine_status())
+        # One question for all who ask at the same time: some editors do at every key.
+        status = await asyncio.shield(self._learning) or {}
         info: dict[str, Any] = status.get("info") or {}
         if "can" in info:
             self._can = tuple(info["can"])
@@ -288,7 +312,7 @@ class Session:
         made, self._engine = self._engine, None
         if made is not None and made.done() and not made.cancelled() and not made.exception():
             self.spawn(made.result().aclose())
-        waits = self._tasks | {flight.answer for flight in self._flights if flight.answer}
+        waits = self._tasks | self._answers
         if waits:
             await asyncio.wait(waits, timeout=CLOSE_S)
 

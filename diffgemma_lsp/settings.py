@@ -106,6 +106,8 @@ class Settings:
     max_tokens: the most tokens of a suggestion while typing; null leaves it to the model.
     max_lines: the most lines of a suggestion while typing; null shows all.
     min_confidence: nothing is shown of which the model is less sure than this, from 0 to 1.
+    neighbours: other files may be read, open ones and those that a document imports, if the model
+        makes something of them.
     model, device: what the engine runs, and on what; null chooses the embedded model and the best
         device there is.
     idle_unload_s, idle_exit_s: seconds without a request after which the engine frees the memory
@@ -127,6 +129,7 @@ class Settings:
     max_tokens: int | None = _setting(32, _optional(_whole(1, 4_096)))
     max_lines: int | None = _setting(None, _optional(_whole(1, 1_000)))
     min_confidence: float = _setting(0.0, _number(0, 1))
+    neighbours: bool = _setting(True, _flag(), "session")
     model: str | None = _setting(None, _optional(_name()), "machine")
     device: str | None = _setting(None, _optional(_name()), "machine")
     idle_unload_s: float | None = _setting(900.0, _optional(_number(1, 31_536_000)), "machine")

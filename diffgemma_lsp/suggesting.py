@@ -36,6 +36,8 @@ async def suggest(
 
     Raises Nothing where there is none, and EngineError.
     """
+    if flight.over.done():  # before it began: what arrived together with it took its place
+        raise Nothing(flight.over.result())
     if (reason := session.off(snapshot.uri, snapshot.language_id)) is not None:
         raise Nothing(reason)
     invoked = flight.invoked
@@ -75,7 +77,8 @@ async def _run(
 ) -> tuple[Kept, ...]:
     """What the engine suggests: one answer, or as many different ones as are `wanted`."""
     most = None if flight.invoked else settings.max_tokens
-    first = context.fill_request(snapshot, most, settings.seed)
+    others = session.snippets(snapshot)
+    first = context.fill_request(snapshot, most, settings.seed, others)
     requests = [first, *(_other(first, number) for number in range(1, wanted))]
     answers = await asyncio.gather(
         *(session.run(flight, request) for request in requests), return_exceptions=True

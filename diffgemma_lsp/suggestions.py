@@ -18,7 +18,7 @@ TYPED = 128
 _BEFORE, _AFTER = 1_024, 256
 """Characters around a place that have to be the same."""
 
-_CLOSERS = ")]}\"'`"
+_OPENERS, _CLOSERS = "([{\"'`", ")]}\"'`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,12 @@ class Suggestions:
         typed: the most characters of a suggestion that may have been typed since it was made;
         0 finds only what was made for this very place.
         """
+        closers, opened = _closers(place.suffix), False
         for size in range(min(typed, len(place.prefix)) + 1):
             start = len(place.prefix) - size
-            written = place.prefix[start:]
-            for closed in _closed(written, place.suffix):
+            opened = opened or (size > 0 and place.prefix[start] in _OPENERS)
+            for closed in closers if opened else closers[:1]:
+                written = place.prefix[start:]
                 key = _key(place.uri, place.prefix[:start], place.suffix[len(closed) :])
                 rests = _rests(self._kept.get(key, ()), written, closed)
                 if rests:
@@ -85,15 +87,14 @@ def _key(uri: str, prefix: str, suffix: str) -> _Key:
     return uri, prefix[-_BEFORE:], suffix[:_AFTER]
 
 
-def _closed(written: str, suffix: str) -> list[str]:
+def _closers(suffix: str) -> list[str]:
     """What an editor may have closed by itself behind what was typed: nothing, or one to three
     brackets or quotes."""
     found = [""]
-    if any(char in "([{\"'`" for char in written):
-        for size in (1, 2, 3):
-            if len(suffix) < size or suffix[size - 1] not in _CLOSERS:
-                break
-            found.append(suffix[:size])
+    for size in (1, 2, 3):
+        if len(suffix) < size or suffix[size - 1] not in _CLOSERS:
+            break
+        found.append(suffix[:size])
     return found
 
 

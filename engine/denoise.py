@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
 from typing import Literal, Protocol
 
@@ -127,8 +126,15 @@ def denoise(
             agreed = _agreed(canvas, slots, local, log_probs, noisy)
         tokens = torch.where(agreed, canvas.ids[slots], tokens)
         cost = entropy.masked_fill(agreed, 0.0)
-        rule = partial(accept_from_left, decided=agreed) if sampling.from_left else accept
-        accepted, tokens = rule(cost, tokens, canvas.slack, local, sampling.entropy_bound)
+        if sampling.from_left:
+            # What the model believes, and not how coolly that is drawn from, says what can be
+            # decided blindly side by side.
+            doubt = entropies(raw.log_softmax(-1)).masked_fill(agreed, 0.0)
+            accepted, tokens = accept_from_left(
+                doubt, tokens, canvas.slack, local, sampling.entropy_bound, agreed
+            )
+        else:
+            accepted, tokens = accept(cost, tokens, canvas.slack, local, sampling.entropy_bound)
         accepted |= agreed
 
         best = _best(canvas, slots, log_probs, accepted)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log
 
 import torch
@@ -26,7 +26,7 @@ from engine.models.chat import Chat
 from engine.models.locate import locate
 from engine.models.profile import Profile, load_profile
 from engine.prefix_cache import PrefixCache
-from engine.prompt import prefix_ids
+from engine.prompt import prompt_ids
 from engine.sampler import Draws
 from engine.tokenizer import TextTokenizer
 from engine.types import (
@@ -98,6 +98,7 @@ class InfillEngine:
             canvas_length=model.config.canvas_length,
             context_tokens=profile.context,
             can=tuple(one for one in profile.can if one != "instruct" or chat is not None),
+            neighbours=profile.neighbours,
         )
 
     @classmethod
@@ -208,8 +209,8 @@ class _Run:
         self.sheet = Sheet(request.template, engine.tokenizer, engine.profile)
         told = self._told()
         bos = engine.model.config.bos_id
-        budget = engine.profile.context - len(told)
-        ids = prefix_ids(self.sheet.prefix_text, engine.tokenizer, bos, budget)
+        room = replace(engine.profile, context=engine.profile.context - len(told))
+        ids = prompt_ids(self.sheet.prefix_text, request.context, engine.tokenizer, bos, room)
         start = 0 if bos is None else 1
         self.prefix = [*ids[:start], *told, *ids[start:]]
         self.head = start + len(told)

@@ -1,11 +1,49 @@
-"""What goes in front of the canvas: the text before the first hole, as much as the model reads."""
+"""What goes in front of the canvas: pieces of other files, then the text before the first hole.
+
+What changes least comes first: a person who types changes the end of the prefix with every key, and
+what lies in other files hardly ever, so that a prefix cache stays good for nearly all of it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from engine.models.profile import Profile
 from engine.tokenizer import TextTokenizer
+from engine.types import Snippet
 
 _CHARS_PER_TOKEN = 3
 """Fewer than most tokens have, so that the cut text is seldom longer than the budget."""
+
+_LEAST_SNIPPET = 16
+"""A piece of another file that has room for fewer tokens is left out."""
+
+
+def prompt_ids(
+    text: str,
+    context: Sequence[Snippet],
+    tokenizer: TextTokenizer,
+    bos_id: int | None,
+    profile: Profile,
+) -> list[int]:
+    """The ids in front of the canvas: `context` in at most half of the room, `text` in the rest.
+
+    How much room is left for the context must not depend on the text, or each key that is typed
+    would move what stands before it.
+    """
+    separator = tokenizer.id_of(profile.separator) if profile.separator else None
+    start = [] if bos_id in (None, separator) else [bos_id]
+    front: list[int] = []
+    if context and profile.neighbours:
+        room = profile.context // 2 - len(start)
+        if separator is None:
+            front = _titled(context, tokenizer, room)
+        else:
+            front = _separated(context, tokenizer, separator, room)
+    if not front:
+        return prefix_ids(text, tokenizer, bos_id, profile.context)
+    left = profile.context - len(start) - len(front)
+    return start + front + prefix_ids(text, tokenizer, separator, left)
 
 
 def prefix_ids(text: str, tokenizer: TextTokenizer, bos_id: int | None, budget: int) -> list[int]:
@@ -24,6 +62,46 @@ def prefix_ids(text: str, tokenizer: TextTokenizer, bos_id: int | None, budget: 
         if edge + jump >= len(text):
             return start + ids[len(ids) - budget + len(start) :]
         edge += jump
+
+
+def _separated(
+    context: Sequence[Snippet], tokenizer: TextTokenizer, separator: int, room: int
+) -> list[int]:
+    """The pieces as documents of their own, as in training; at most `room` ids."""
+    ids: list[int] = []
+    for snippet in context:
+        if room - len(ids) <= _LEAST_SNIPPET:
+            break
+        own = tokenizer.encode(_whole_lines(snippet.text))
+        ids += [separator, *_cut(own, tokenizer, room - len(ids) - 1)]
+    return ids
+
+
+def _titled(context: Sequence[Snippet], tokenizer: TextTokenizer, room: int) -> list[int]:
+    """The pieces under their paths, and a title for the text that follows; at most `room` ids."""
+    last = tokenizer.encode("# The current file:\n")
+    ids: list[int] = []
+    for snippet in context:
+        left = room - len(last) - len(ids)
+        own = tokenizer.encode(f"# {snippet.path}\n{_whole_lines(snippet.text)}\n")
+        title = tokenizer.encode(f"# {snippet.path}\n")
+        if left < len(title) + _LEAST_SNIPPET:
+            break
+        ids += _cut(own, tokenizer, left)
+    return ids + last if ids else []
+
+
+def _cut(ids: list[int], tokenizer: TextTokenizer, room: int) -> list[int]:
+    """At most `room` ids, and whole lines if that leaves any."""
+    if len(ids) <= room:
+        return ids
+    ends = [i + 1 for i in range(room) if tokenizer.bytes_of(ids[i : i + 1]).endswith(b"\n")]
+    return ids[: ends[-1] if ends else room]
+
+
+def _whole_lines(text: str) -> str:
+    text = text.replace("\r\n", "\n")
+    return text if text.endswith("\n") else text + "\n"
 
 
 def _line_start(text: str, offset: int) -> int:

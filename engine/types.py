@@ -93,6 +93,17 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True)
+class Snippet:
+    """A piece of another file that may help to fill the holes.
+
+    path: what a person would call the file, such as its path in the project; text: whole lines.
+    """
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class InfillRequest:
     """One piece of work for the engine.
 
@@ -100,6 +111,9 @@ class InfillRequest:
     budget_s: seconds that are left, counted from the moment the engine gets the request; None
         means no deadline. When it runs out, the current best answer is the result.
     seed: the same request with the same seed gives the same draws, whatever else is running.
+    context: pieces of other files, the most useful first. The model reads as many as it has room
+        for, and none if it makes nothing of them (`EngineInfo.neighbours`). Requests that follow
+        each other are the quicker the more of it stays the same, from the beginning.
     """
 
     template: Template
@@ -107,6 +121,7 @@ class InfillRequest:
     budget_s: float | None = None
     seed: int = 0
     instruction: str | None = None
+    context: tuple[Snippet, ...] = ()
 
     def __post_init__(self) -> None:
         if not any(isinstance(segment, Hole) for segment in self.template):
@@ -165,7 +180,11 @@ class Infill:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What is loaded. can: "fill", and "instruct" if the model follows instructions."""
+    """What is loaded.
+
+    can: "fill", and "instruct" if the model follows instructions.
+    neighbours: whether the model reads a request's context.
+    """
 
     model: str
     device: str
@@ -174,3 +193,4 @@ class EngineInfo:
     canvas_length: int
     context_tokens: int
     can: tuple[str, ...]
+    neighbours: bool = False

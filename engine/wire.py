@@ -15,6 +15,7 @@ from engine.types import (
     InfillRequest,
     Piece,
     SamplingParams,
+    Snippet,
     Template,
 )
 
@@ -32,6 +33,7 @@ def request_to_json(request: InfillRequest) -> Json:
         "budget_s": request.budget_s,
         "seed": request.seed,
         "instruction": request.instruction,
+        "context": [asdict(snippet) for snippet in request.context],
     }
 
 
@@ -48,6 +50,7 @@ def request_from_json(data: Json) -> InfillRequest:
             data.get("budget_s"),
             data.get("seed", 0),
             data.get("instruction"),
+            tuple(Snippet(_text(s["path"]), _text(s["text"])) for s in data.get("context", ())),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise BadRequest(f"not a request that the engine understands: {error!r}") from error

@@ -117,8 +117,8 @@ def test_a_server_that_starts_loads_nothing_heavy() -> None:
     [
         (
             "engine.types",
-            "Fixed Hole Segment Template fill_in_the_middle rewrite SamplingParams InfillRequest "
-            "Piece Frame Infill EngineInfo StopReason",
+            "Fixed Hole Segment Template fill_in_the_middle rewrite SamplingParams Snippet "
+            "InfillRequest Piece Frame Infill EngineInfo StopReason",
         ),
         (
             "engine.errors",

@@ -72,6 +72,11 @@ class Configuration:
             self._apply()
         self._pull()
 
+    @property
+    def folders(self) -> list[str]:
+        """The URIs of the workspace folders."""
+        return self._folders
+
     def folders_changed(self, params: types.DidChangeWorkspaceFoldersParams) -> None:
         """Asks the client anew: each folder can have settings of its own."""
         removed = {folder.uri for folder in params.event.removed}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from lsprotocol import types
 
 from diffgemma_lsp import proto
 from diffgemma_lsp.documents import Change, Document, Text
+from diffgemma_lsp.languages import language_of, load
 from diffgemma_lsp.session import Session
 
 logger = logging.getLogger(__name__)
@@ -20,8 +23,13 @@ def did_open(session: Session, params: types.DidOpenTextDocumentParams) -> None:
     item = params.text_document
     session.end_flights("the document was opened anew", item.uri)
     text = Text.of(item.text)
-    session.documents.open(Document(item.uri, item.language_id, item.version, text))
+    document = Document(item.uri, item.language_id, item.version, text)
+    session.documents.open(document)
+    session.neighbours.opened(document)
     session.reasons.open(item.uri)
+    if (grammar := language_of(item.language_id).grammar) is not None:
+        # Now, and not while somebody waits for a suggestion.
+        session.spawn(asyncio.to_thread(load, grammar))
 
 
 def did_change(session: Session, params: types.DidChangeTextDocumentParams) -> None:
@@ -38,11 +46,13 @@ def did_change(session: Session, params: types.DidChangeTextDocumentParams) -> N
         text, done = proto.apply_change(text, change, session.encoding)
         changes.append(done)
     session.documents.update(uri, version, text, changes)
+    session.neighbours.changed(uri, text, _line_of(params.content_changes))
     session.pace.key(time.monotonic())
 
 
 def did_save(session: Session, params: types.DidSaveTextDocumentParams) -> None:
-    """Nothing depends on what is on the disk."""
+    """What is saved is worth more to other documents."""
+    session.neighbours.saved(params.text_document.uri)
 
 
 def did_close(session: Session, params: types.DidCloseTextDocumentParams) -> None:
@@ -50,6 +60,7 @@ def did_close(session: Session, params: types.DidCloseTextDocumentParams) -> Non
     uri = params.text_document.uri
     session.end_flights("the document was closed", uri)
     session.documents.close(uri)
+    session.neighbours.closed(uri)
     session.reasons.close(uri)
 
 
@@ -65,4 +76,13 @@ def unreadable(session: Session, method: str, params: Any) -> None:
         logger.warning("%s gets no suggestions until it is opened again", uri)
         session.end_flights("a change of the document could not be read", uri)
         session.documents.close(uri)
+        session.neighbours.closed(uri)
         session.reasons.close(uri)
+
+
+def _line_of(changes: Sequence[types.TextDocumentContentChangeEvent]) -> int:
+    """The line of the last change; 0 if all was changed."""
+    last = changes[-1] if changes else None
+    if isinstance(last, types.TextDocumentContentChangePartial):
+        return last.range.start.line
+    return 0

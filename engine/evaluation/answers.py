@@ -12,7 +12,7 @@ from torch import Tensor
 from engine.engine import InfillEngine
 from engine.prefix_cache import PrefixCache
 from engine.prompt import prefix_ids
-from engine.types import InfillRequest, SamplingParams, fill_in_the_middle
+from engine.types import InfillRequest, SamplingParams, Snippet, fill_in_the_middle
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,10 @@ class Denoised:
     def __init__(self, engine: InfillEngine, params: SamplingParams, seed: int) -> None:
         self.engine, self.params, self.seed = engine, params, seed
 
-    def __call__(self, prefix: str, suffix: str) -> Answer:
+    def __call__(self, prefix: str, suffix: str, context: tuple[Snippet, ...] = ()) -> Answer:
         template = fill_in_the_middle(prefix, suffix)
-        infill = self.engine.fill(InfillRequest(template, self.params, seed=self.seed))
+        request = InfillRequest(template, self.params, seed=self.seed, context=context)
+        infill = self.engine.fill(request)
         return Answer(
             infill.text,
             infill.steps,

@@ -54,6 +54,9 @@ class Profile:
     hole: slots that a hole gets when nothing is said. longest: the cap of such a hole.
     suffix: the least clamped suffix that a canvas ends in, if there is so much.
     prefill: tokens that are encoded at a time; a multiple of it is where a cache is cut.
+    neighbours: whether pieces of other files in front of the prefix make its answers better.
+    separator: the special token between documents in training; with None, or a token that the
+        tokenizer does not know, a comment with the path stands above each piece.
     """
 
     name: str
@@ -65,6 +68,8 @@ class Profile:
     longest: int = 512
     suffix: int = 48
     prefill: int = 512
+    neighbours: bool = True
+    separator: str | None = None
     can: tuple[str, ...] = ("fill",)
     sampling: Sampling = Sampling()
 

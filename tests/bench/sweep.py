@@ -35,7 +35,7 @@ from engine.models.profile import Sampling
 from engine.tokenizer import TextTokenizer
 from engine.types import SamplingParams
 
-AXES = ("steps", "bound", "t max", "t min", "stable", "conf", "hole")
+AXES = ("steps", "bound", "t max", "t min", "stable", "conf", "left", "hole")
 COLUMNS = ("exact", "token_accuracy", "edit_similarity", "empty", "parses", "passes")
 
 
@@ -51,7 +51,7 @@ class Setting:
         """What the table shows of it, in the order of AXES."""
         s = self.sampling
         numbers = (s.max_steps, s.entropy_bound, s.t_max, s.t_min, s.stability, s.confidence)
-        return tuple(f"{number:g}" for number in (*numbers, self.hole))
+        return tuple(f"{number:g}" for number in (*numbers, s.from_left, self.hole))
 
 
 def validation_sources(data: Path, tokenizer: TextTokenizer) -> list[Source]:
@@ -70,6 +70,7 @@ def grid(options: argparse.Namespace, base: Setting) -> list[Setting]:
         "temperatures": [{"t_max": high, "t_min": low} for high, low in options.temperatures],
         "stability": [{"stability": int(v)} for v in options.stability],
         "confidences": [{"confidence": v} for v in options.confidences],
+        "left": [{"from_left": bool(v)} for v in options.left],
         "holes": [{"hole": int(v)} for v in options.holes],
     }
     used = [axis for axis in axes.values() if axis]
@@ -167,6 +168,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--temperatures", type=temperatures, default=[(0.8, 0.4), (0.4, 0.1), (0.1, 0.1)])
     add("--stability", type=axis, default=[])
     add("--confidences", type=axis, default=[])
+    add("--left", type=axis, default=[0, 1], help="1: decided from the left, 0: the surest first")
     add("--holes", type=axis, default=[16, 24, 32])
     return parser
 

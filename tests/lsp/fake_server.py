@@ -25,6 +25,7 @@ def report(params: Any) -> dict[str, Any]:
         "warmed_up": engine.warmed_up,
         "budgets": [request.budget_s for request in engine.requests],
         "modules": sorted(sys.modules),
+        "texts": {uri: str(it.text) for uri, it in server.session.documents.all().items()},
     }
 
 

@@ -142,6 +142,10 @@ class LspClient:
         id = next(id for id, known in self._waiting.items() if known is answer)
         self.notify("$/cancelRequest", {"id": id})
 
+    def forget_answered(self) -> None:
+        """Keeps only what still waits; a second answer to the rest is one to nothing."""
+        self._waiting = {id: answer for id, answer in self._waiting.items() if not answer.done()}
+
     # ---- hearing ----
 
     async def _read(self) -> None:

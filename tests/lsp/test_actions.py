@@ -103,6 +103,7 @@ async def test_only_what_is_wanted_and_what_the_model_can(
     where = span(4, 0, 4, 13)
     wrong = {"range": where, "message": "too\nlong"}
     assert await titles(client, where, diagnostics=[wrong]) == ["Rewrite selection"]
+    await client.server.session.engine()  # what it can do is known from then on
     engine.can = ("fill", "instruct")
     assert await titles(client, where, diagnostics=[wrong]) == [
         "Fix: too long",
@@ -313,6 +314,27 @@ async def test_an_edit_that_the_editor_refuses_is_told(client: InProcessClient) 
     assert (result["applied"], result["message"]) == (False, "read-only")
     client.replies["workspace/applyEdit"] = lambda params: {"error": {"code": 1, "message": "no"}}
     assert "refused" in (await execute(client, "rewrite", order()))["message"]
+
+
+async def test_an_edit_that_the_editor_skips_is_made_anew(client: InProcessClient) -> None:
+    """Neovim skips an edit of another version, and says that it applied it."""
+    now = f"# new\n{CODE}"
+    edits: list[dict[str, Any]] = []
+
+    def apply(params: Any) -> dict[str, Any]:
+        edits.append(params["edit"])
+        version = edits[-1]["documentChanges"][0]["textDocument"]["version"]
+        # The user was typing somewhere else; then the edit itself is told as a change.
+        where = insertion(0, 0, "# new\n") if version == 1 else insertion(4, 11, "value + 1")
+        client.send(did_change(URI, version + 1, where))
+        return {"applied": True}
+
+    client.replies["workspace/applyEdit"] = apply
+    await client.initialize(capabilities=RESOLVES)
+    client.send(did_open(URI, CODE))
+    assert (await execute(client, "rewrite", order()))["applied"] is True
+    assert len(edits) == 2
+    assert after(now, edits[1], 2) == now.replace("width * height", "value + 1")
 
 
 async def test_progress_is_shown_and_ends_the_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -113,7 +114,11 @@ async def test_no_suggestion_and_why(client: InProcessClient, options: dict, wor
     await client.initialize(**options)
     client.send(did_open(uri, "x = "))
     assert await client.request(*completion(uri, 0, 4)) == []
-    status = await client.request("diffgemma/status", {})
+    for _ in range(200):  # the engine's client is made in the background
+        status = await client.request("diffgemma/status", {})
+        if status["state"] != "idle":
+            break
+        await asyncio.sleep(0.01)
     assert word in status["lastReason"]
     assert status["state"] == ("off" if "enable" in options else "ready")
 

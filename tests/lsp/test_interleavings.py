@@ -1,259 +1,272 @@
-"""Typing, requests, cancels, opening and closing in any order: exactly one right answer to each.
+"""Whatever a user does, in any order: one right answer to each request, and no text goes wrong.
 
-The same random conversations, in process (hundreds) and over real standard input and output.
+Typing, undo, whole new texts, suggestions that are accepted, completion, code actions, commands,
+settings and withdrawals, in several documents at a time. Short conversations that hypothesis makes
+shorter where one fails, and one long one:
+
+    python tests/lsp/test_interleavings.py --steps 100000 [--seed 0]
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import logging
+import random
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
-from fake_engine import FakeEngine, filling
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from in_process import InProcessClient
-from lsp_client import (
-    AUTOMATIC,
-    INVOKED,
-    LspClient,
-    RpcError,
-    completion,
-    did_change,
-    did_close,
-    did_open,
-    position,
-)
-from naive import cursors, naive_position, plain
 
-from diffgemma_lsp.postprocess import Around, polish
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+
+from buffers import Buffer  # noqa: E402
+from fake_engine import FakeEngine  # noqa: E402
+from in_process import InProcessClient  # noqa: E402
+from lsp_client import LspClient  # noqa: E402
+from model_editor import Editor, Refuses  # noqa: E402
+from naive import cursors  # noqa: E402
+
+from diffgemma_lsp import pace  # noqa: E402
 
 ENCODINGS = ("utf-8", "utf-16", "utf-32")
-ALPHABET = "ab_1 ()\n\r\t\f\u2028é\u0301中😀"
-CLOSING = set(" \t\f\u2028)]}>\"'`:,;\v\x1c\x1d\x1e\x1f\x85\u2029\u3000\xa0")
+ALPHABET = "ab_1 (.)\n\r\t\f\u2028é\u0301中😀"
+DOCUMENTS = 3
+LONGEST = 120
+"""Texts that grow longer than this are cut, so that all of them is in every request."""
 
-
-# ---- what happens ----
+WEIGHTS = {
+    "open": 2,
+    "close": 1,
+    "type": 8,
+    "delete": 2,
+    "several": 1,
+    "whole": 1,
+    "undo": 3,
+    "redo": 2,
+    "automatic": 12,
+    "invoked": 4,
+    "completion": 4,
+    "accept": 5,
+    "accept part": 3,
+    "actions": 3,
+    "choose": 3,
+    "order": 3,
+    "order back": 1,
+    "withdraw": 3,
+    "stop": 1,
+    "settings": 1,
+    "wait": 6,
+}
 
 
 @dataclass(frozen=True)
 class Step:
-    kind: Literal["open", "close", "edit", "ask", "invoke", "cancel", "wait"]
+    """kind: what happens. together: sent in one write with what comes before."""
+
+    kind: str
     document: int = 0
     start: float = 0.0
     end: float = 0.0
     text: str = ""
     together: bool = False
-    """Sent in one write with what comes before."""
 
 
 fractions = st.floats(0, 1)
 steps = st.lists(
     st.builds(
         Step,
-        st.sampled_from(["open", "close", *["edit"] * 4, *["ask"] * 6, "invoke", "invoke"])
-        | st.sampled_from(["cancel", "wait", "wait"]),
-        st.integers(0, 1),
+        st.sampled_from([kind for kind, weight in WEIGHTS.items() for _ in range(weight)]),
+        st.integers(0, DOCUMENTS - 1),
         fractions,
         fractions,
         st.text(ALPHABET, max_size=6),
         st.booleans(),
     ),
-    max_size=25,
+    max_size=30,
 )
 
 
-@dataclass
-class Buffer:
-    """A document as the editor has it."""
-
-    uri: str
-    text: str = "x = \n"
-    version: int = 0
-    open: bool = False
+def random_step(random: random.Random) -> Step:
+    (kind,) = random.choices(list(WEIGHTS), list(WEIGHTS.values()))
+    text = "".join(random.choices(ALPHABET, k=random.choice((1, 1, 1, 2, 6))))
+    document, together = random.randrange(DOCUMENTS), random.random() < 0.5
+    return Step(kind, document, random.random(), random.random(), text, together)
 
 
-@dataclass
-class Asked:
-    """A request and what its answer may be."""
-
-    buffer: Buffer
-    known: bool
-    text: str
-    cursor: int
-    automatic: bool
-    encoding: str
-    answer: asyncio.Future[Any]
-    cancelled: bool = False
-    undisturbed: bool = True
-    """Nothing that ends it has happened since."""
-
-    def check(self, outcome: Any) -> None:
-        if isinstance(outcome, RpcError):
-            assert self.cancelled
-            assert outcome.code == -32800
-            return
-        before, after = self.text[: self.cursor], self.text[self.cursor :]
-        rest = plain(after).split("\n")[0]
-        wanted = self.known and not (self.automatic and set(rest) - CLOSING)
-        if not outcome:
-            assert not (wanted and self.undisturbed and self.filled), "an answer was expected"
-            return
-        assert wanted
-        (item,) = outcome
-        lead = self.lead
-        assert item["insertText"] == lead + self.filled
-        ends = [
-            naive_position(self.text, offset, self.encoding)
-            for offset in (self.cursor - len(lead), self.cursor)
-        ]
-        assert item["range"] == {"start": position(*ends[0]), "end": position(*ends[1])}
-        assert before.endswith(lead)
-
-    @property
-    def lead(self) -> str:
-        line = plain(self.text[: self.cursor]).split("\n")[-1]
-        size = 0
-        while size < len(line) and ("a" + line[len(line) - size - 1]).isidentifier():
-            size += 1
-        return line[len(line) - size :]
-
-    @property
-    def filled(self) -> str:
-        before, after = plain(self.text[: self.cursor]), plain(self.text[self.cursor :])
-        around = Around(before, after, "python")
-        return polish(filling(before, after), around, automatic=self.automatic).text
+async def play(editor: Editor, script: Iterable[Step]) -> None:
+    """Has the user do all that, and waits until everything is answered."""
+    for step in script:
+        if not step.together:
+            editor.flush()
+            await asyncio.sleep(0)
+        take(editor, step)
+        if step.kind == "wait":
+            editor.flush()
+            await asyncio.sleep(step.start * 0.01)
+    await editor.settle()
 
 
-@dataclass
-class Editor:
-    """Plays steps and remembers what was asked."""
-
-    client: LspClient
-    encoding: str
-    buffers: list[Buffer]
-    asked: list[Asked] = field(default_factory=list)
-    outbox: list[dict[str, Any]] = field(default_factory=list)
-
-    async def play(self, script: list[Step]) -> None:
-        for step in [Step("open", 0), Step("open", 1), *script]:
-            if not step.together:
-                self.flush()
-                await asyncio.sleep(0)
-            for message in self.messages(step):
-                self.outbox.append(message)
-            if step.kind == "wait":
-                self.flush()
-                await asyncio.sleep(step.start * 0.01)
-        self.flush()
-        answers = [asked.answer for asked in self.asked]
-        outcomes = await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), 20)
-        for asked, outcome in zip(self.asked, outcomes, strict=True):
-            asked.check(outcome)
-
-    def flush(self) -> None:
-        if self.outbox:
-            self.client.send(*self.outbox)
-            self.outbox.clear()
-
-    def disturb(self, buffer: Buffer, invoked_too: bool = True) -> None:
-        for asked in self.asked:
-            if asked.buffer is buffer and (asked.automatic or invoked_too):
-                asked.undisturbed = False
-
-    def messages(self, step: Step) -> Iterator[dict[str, Any]]:
-        buffer = self.buffers[step.document]
-        places = cursors(buffer.text)
-        start, end = sorted(round(f * (len(places) - 1)) for f in (step.start, step.end))
-        match step.kind:
-            case "open" if not buffer.open:
-                buffer.open, buffer.version = True, buffer.version + 1
-                yield did_open(buffer.uri, buffer.text, buffer.version)
-            case "close" if buffer.open:
-                buffer.open = False
-                self.disturb(buffer)
-                yield did_close(buffer.uri)
-            case "edit" if buffer.open:
-                yield self.edit(buffer, places[start], places[end], step.text)
-            case "ask" | "invoke":
-                if step.end > 0.3:  # mostly where there is nothing right of the cursor
-                    places = [n for n in places if buffer.text[n : n + 1] in ("", "\r", "\n")]
-                    start = round(step.start * (len(places) - 1))
-                yield self.ask(buffer, places[start], step.kind == "ask")
-            case "cancel" if self.asked:
-                asked = self.asked[round(step.start * (len(self.asked) - 1))]
-                asked.cancelled, asked.undisturbed = True, False
-                self.flush()
-                self.client.cancel(asked.answer)
-            case _:
-                return
-
-    def edit(self, buffer: Buffer, start: int, end: int, text: str) -> dict[str, Any]:
-        ends = [position(*naive_position(buffer.text, n, self.encoding)) for n in (start, end)]
-        self.disturb(buffer)
-        buffer.text = buffer.text[:start] + text + buffer.text[end:]
-        buffer.version += 1
-        change = {"range": {"start": ends[0], "end": ends[1]}, "text": text}
-        return did_change(buffer.uri, buffer.version, change)
-
-    def ask(self, buffer: Buffer, cursor: int, automatic: bool) -> dict[str, Any]:
-        self.disturb(buffer, invoked_too=not automatic)
-        place = naive_position(buffer.text, cursor, self.encoding)
-        kind = AUTOMATIC if automatic else INVOKED
-        message, answer = self.client.asking(*completion(buffer.uri, *place, kind))
-        self.asked.append(
-            Asked(buffer, buffer.open, buffer.text, cursor, automatic, self.encoding, answer)
-        )
-        return message
+def take(editor: Editor, step: Step) -> None:
+    """One step."""
+    buffer = editor.buffers[step.document]
+    places = cursors(buffer.text)
+    start, end = sorted(places[round(f * (len(places) - 1))] for f in (step.start, step.end))
+    match step.kind:
+        case "open" if not buffer.open:
+            editor.open(buffer)
+        case "close" if buffer.open:
+            editor.close(buffer)
+        case "type" | "delete" | "several" | "whole" if buffer.open and len(buffer.text) > LONGEST:
+            editor.edit(buffer, (places[len(places) // 4], len(buffer.text), ""))
+        case "type" if buffer.open:
+            editor.edit(buffer, (start, start, step.text))
+        case "delete" if buffer.open:
+            editor.edit(buffer, (start, end, ""))
+        case "several" if buffer.open:
+            editor.edit(buffer, (end, end, "a"), (start, start, "\n"))
+        case "whole" if buffer.open:
+            editor.edit(buffer, (start, end, step.text), whole=True)
+        case "undo" | "redo" if buffer.open:
+            editor.undo(buffer, again=step.kind == "redo")
+        case "automatic" | "invoked" | "completion":
+            if step.end > 0.3:  # mostly where there is nothing right of the cursor
+                places = [n for n in places if buffer.text[n : n + 1] in ("", "\r", "\n")]
+            cursor = places[round(step.start * (len(places) - 1))]
+            kinds = {"automatic": 2, "invoked": 1, "completion": None}
+            editor.complete(buffer, cursor, kinds[step.kind])
+        case "accept":
+            editor.accept(buffer, None)
+        case "accept part":
+            editor.accept(buffer, 1 + round(step.start * 8))
+        case "actions":
+            editor.seek(buffer, start, end)
+        case "choose":
+            editor.choose(step.start)
+        case "order" | "order back":
+            editor.execute(buffer, start, end, apply=step.kind == "order")
+        case "withdraw":
+            editor.withdraw(step.start)
+        case "stop":
+            editor.stop()
+        case "settings":
+            editor.configure(step.start > 0.3)
+        case _:
+            pass
 
 
 # ---- how it happens ----
 
-OPTIONS = {"automatic_budget_ms": 60_000, "invoked_budget_ms": 60_000, "warm_up": False}
+OPTIONS = {
+    "automatic_budget_ms": 60_000,
+    "invoked_budget_ms": 60_000,
+    "action_budget_ms": 60_000,
+    "warm_up": False,
+}
+CAPABILITIES = {
+    "textDocument": {"codeAction": {"resolveSupport": {"properties": ["edit"]}}},
+    "workspace": {"applyEdit": True, "workspaceEdit": {"documentChanges": True}},
+    "window": {"workDoneProgress": True},
+}
 
 
-def converse(
-    runner: asyncio.Runner,
-    client: LspClient,
-    encoding: str,
-    examples: int,
-    look: Callable[[], None] = lambda: None,
-) -> None:
-    """Plays many scripts in one session. New documents each time: no example sees another's."""
-    numbers = itertools.count()
+class Conversation:
+    """A server in this process, and the editors that talk to it, one after the other."""
 
-    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(steps)
-    def conversation(script: list[Step]) -> None:
-        uris = [f"file:///{next(numbers)}.py" for _ in range(2)]
-        runner.run(Editor(client, encoding, [Buffer(uri) for uri in uris]).play(script))
-        look()
+    def __init__(self, runner: asyncio.Runner, encoding: str, refuses: Refuses) -> None:
+        self.runner, self.encoding, self.refuses = runner, encoding, refuses
+        self.client = InProcessClient()
+        self.number = 0
+        runner.run(self._connect())
 
-    conversation()
-    assert client.unexpected == []
-    assert client.shown == []
+    async def _connect(self) -> None:
+        self.client.connect(lambda settings: FakeEngine(jitter_ms=5))
+        await self.client.initialize([self.encoding], CAPABILITIES, **OPTIONS)
+
+    def play(self, script: list[Step]) -> None:
+        """Plays a script in new documents, so that none sees what another one left."""
+        self.number += 1
+        self.runner.run(self._play(script))
+
+    async def _play(self, script: list[Step]) -> None:
+        uris = [f"file:///{self.number}/{n}.py" for n in range(DOCUMENTS)]
+        editor = Editor(self.client, self.encoding, list(map(Buffer, uris)), self.refuses)
+        opening = [Step("open", n) for n in range(DOCUMENTS)]
+        await play(editor, [*opening, *script])
+        session = self.client.server.session
+        for buffer in editor.buffers:
+            document = session.documents.get(buffer.uri)
+            assert (document is not None) == buffer.open
+            if document is not None:
+                assert (str(document.text), document.version) == (buffer.text, buffer.version)
+                editor.close(buffer)
+        if not editor.on:
+            editor.configure(True)
+        editor.flush()
+        await self._nothing_is_left_behind()
+
+    async def _nothing_is_left_behind(self) -> None:
+        session, rpc = self.client.server.session, self.client.server.rpc
+        for _ in range(2_000):
+            if not session._tasks:  # pyright: ignore[reportPrivateUsage]
+                break
+            await asyncio.sleep(0.001)
+        assert session.in_flight == 0
+        assert session._tasks == session._answers == set()  # pyright: ignore[reportPrivateUsage]
+        assert rpc._request_futures == {}  # pyright: ignore[reportPrivateUsage]
+        self.client.forget_answered()
+
+
+class NoErrors(logging.Handler):
+    """Fails at what the server logs of itself that is an error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        assert record.levelno < logging.ERROR, record.getMessage()
+        assert "internal error" not in record.getMessage(), record.getMessage()
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Nobody types here, so nobody is waited for."""
+    monkeypatch.setattr(pace, "MOST_S", 0.003)
+    handler = NoErrors()
+    logging.getLogger("diffgemma_lsp").addHandler(handler)
+    yield
+    logging.getLogger("diffgemma_lsp").removeHandler(handler)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_in_process(encoding: str) -> None:
+def test_short_conversations(encoding: str) -> None:
     with asyncio.Runner() as runner:
-        client = InProcessClient()
+        conversation = Conversation(runner, encoding, "strict")
 
-        async def connect() -> None:
-            client.connect(lambda settings: FakeEngine(jitter_ms=5))
-            await client.initialize([encoding], **OPTIONS)
+        @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(steps)
+        def converse(script: list[Step]) -> None:
+            conversation.play(script)
 
-        def nothing_is_left_behind() -> None:
-            runner.run(asyncio.sleep(0.002))
-            assert client.server.session.in_flight == 0
-            assert client.server.rpc._request_futures == {}  # pyright: ignore[reportPrivateUsage]
-            assert client.server.session._tasks == set()  # pyright: ignore[reportPrivateUsage]
+        converse()
 
-        runner.run(connect())
-        converse(runner, client, encoding, 200, nothing_is_left_behind)
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("refuses", ["strict", "silent"])
+def test_a_thousand_steps(encoding: str, refuses: Refuses) -> None:
+    with asyncio.Runner() as runner:
+        walk(Conversation(runner, encoding, refuses), 170, random.Random(f"{encoding}{refuses}"))
+
+
+def walk(conversation: Conversation, many: int, source: random.Random) -> None:
+    """Plays `many` random steps, in scripts of some length."""
+    while many > 0:
+        script = [random_step(source) for _ in range(min(many, source.randint(5, 60)))]
+        many -= len(script)
+        conversation.play(script)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -262,9 +275,48 @@ def test_over_stdio(encoding: str) -> None:
         client = LspClient()
         runner.run(client.start(env={"FAKE_JITTER_MS": "8"}))
         try:
-            runner.run(client.initialize([encoding], **OPTIONS))
-            converse(runner, client, encoding, 100)
+            runner.run(over_stdio(client, encoding))
             assert runner.run(client.finish()) == 0
         finally:
             if client.process.returncode is None:
                 client.process.kill()
+
+
+async def over_stdio(client: LspClient, encoding: str) -> None:
+    await client.initialize([encoding], CAPABILITIES, **OPTIONS)
+    source = random.Random(encoding)
+    for number in range(4):
+        buffers = [Buffer(f"file:///{number}/{n}.py") for n in range(DOCUMENTS)]
+        editor = Editor(client, encoding, buffers, "strict")
+        opening = [Step("open", n) for n in range(DOCUMENTS)]
+        await play(editor, [*opening, *(random_step(source) for _ in range(40))])
+        texts = (await client.request("test/report"))["texts"]
+        for buffer in buffers:
+            assert texts.get(buffer.uri) == (buffer.text if buffer.open else None)
+        editor.configure(True)
+        editor.flush()
+
+
+def main() -> None:
+    """The long walk."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    pace.MOST_S = 0.003
+    logging.getLogger("diffgemma_lsp").addHandler(NoErrors())
+    logging.getLogger("diffgemma_lsp").propagate = False
+    began, done = time.monotonic(), 0
+    while done < chosen.steps:
+        for encoding in ENCODINGS:
+            for refuses in ("strict", "silent"):
+                many = min(1_000, chosen.steps - done)
+                source = random.Random(f"{chosen.seed}, {done}")
+                with asyncio.Runner() as runner:
+                    walk(Conversation(runner, encoding, refuses), many, source)
+                done += many
+        print(f"{done} steps, {time.monotonic() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

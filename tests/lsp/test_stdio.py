@@ -153,7 +153,7 @@ async def test_who_asks_gets_more_time(client: LspClient) -> None:
 
 
 async def test_cancel(client: LspClient) -> None:
-    await client.initialize(invoked_budget_ms=60_000)
+    await client.initialize(invoked_budget_ms=60_000, candidates=1)
     client.send(did_open(URI, slow() + "x = "))
     answer = client.ask(*completion(URI, 1, 4, INVOKED))
     while (await report(client))["runs"] == 0:
@@ -179,7 +179,7 @@ async def test_cancel_in_the_same_breath(client: LspClient) -> None:
 
 @pytest.mark.parametrize("kind", [AUTOMATIC, INVOKED])
 async def test_changed_or_closed_in_flight(client: LspClient, kind: int) -> None:
-    await client.initialize(automatic_budget_ms=10_000, invoked_budget_ms=10_000)
+    await client.initialize(automatic_budget_ms=10_000, invoked_budget_ms=10_000, candidates=1)
     client.send(did_open(URI, slow() + "x = "))
     changed = client.ask(*completion(URI, 1, 4, kind))
     client.send(did_change(URI, 2, insertion(1, 4, "1")))
@@ -215,7 +215,7 @@ def _empty(line: int, character: int) -> dict:
 
 
 async def test_a_storm_of_changes_with_requests_between(client: LspClient) -> None:
-    await client.initialize(automatic_budget_ms=2_000)
+    await client.initialize(automatic_budget_ms=2_000, look_ahead=False)
     client.send(did_open(URI, slow(0.05) + "x = "))
     answers = []
     for n in range(300):
@@ -318,7 +318,7 @@ async def test_a_used_id_is_refused(client: LspClient) -> None:
 
 
 async def test_shutdown_while_generating(client: LspClient) -> None:
-    await client.initialize(invoked_budget_ms=60_000)
+    await client.initialize(invoked_budget_ms=60_000, candidates=1)
     uris = [f"{URI}{n}" for n in range(4)]
     client.send(*(did_open(uri, slow(stubborn=60) + "x = ") for uri in uris))
     answers = [client.ask(*completion(uri, 1, 4, INVOKED)) for uri in uris]
@@ -341,7 +341,7 @@ async def test_exit_without_shutdown(client: LspClient) -> None:
 
 
 async def test_a_client_that_dies(client: LspClient) -> None:
-    await client.initialize(invoked_budget_ms=60_000)
+    await client.initialize(invoked_budget_ms=60_000, candidates=1)
     client.send(did_open(URI, slow(stubborn=60) + "x = "))
     answer = client.ask(*completion(URI, 1, 4, INVOKED))
     await report(client)

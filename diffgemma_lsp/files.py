@@ -1,0 +1,198 @@
+"""Which files may be shown to a model, and reading them.
+
+Left out are secrets, by their names; what .gitignore leaves out; what lies outside the workspace,
+wherever a link leads; and what is no text or very large. All of this touches the disk and runs in
+threads.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, cast
+
+LARGEST = 256 * 1024
+"""Bytes; a larger file is data, or made by a program."""
+
+_SECRET_NAMES = re.compile(
+    r"""
+    \.env.* | .*\.env | \.netrc | _netrc | \.npmrc | \.yarnrc.* | \.pypirc | \.pgpass | \.my\.cnf
+    | .*\.(pem|key|p8|p12|pfx|pkcs12|jks|keystore|kdbx|ppk|gpg|asc|ovpn|kubeconfig|secrets?|token)
+    | id_(rsa|dsa|ecdsa|ed25519).* | .*_(rsa|ed25519) | authorized_keys | known_hosts | kubeconfig
+    | credentials.* | .*credentials\.json | client_secret.* | service[-_]account.*\.json
+    | secrets?(\..*)? | token(\.(txt|json))? | .*\.tfvars(\.json)? | .*\.tfstate.*
+    | \.htpasswd | \.git-credentials | \.dockercfg | \.s3cfg | \.boto | \.vault.*
+    """,
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+_SECRET_FOLDERS = frozenset(
+    (".ssh", ".gnupg", ".aws", ".azure", ".gcloud", ".kube", ".docker", ".git", ".password-store")
+)
+
+
+class Stamp(NamedTuple):
+    """What changes when a file does: its modification time in nanoseconds, size and number."""
+
+    mtime_ns: int
+    size: int
+    inode: int
+
+
+class _Rule(NamedTuple):
+    """One line of a .gitignore: what it is about, and whether that is ignored or, with "!", not."""
+
+    pattern: re.Pattern[str]
+    ignores: bool
+
+
+def is_secret(path: Path) -> bool:
+    """Whether a file's name, or a folder that it is in, says that nobody else should read it."""
+    folders = (part.lower() for part in path.parts[:-1])
+    return not _SECRET_FOLDERS.isdisjoint(folders) or bool(_SECRET_NAMES.fullmatch(path.name))
+
+
+class Files:
+    """What may be read below the workspace folders. Keeps the .gitignore files that it has seen."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.folders = [folder for each in folders if (folder := real_path(each)) is not None]
+        self._rules_of: dict[Path, tuple[Stamp | None, Sequence[_Rule]]] = {}
+
+    def may_show(self, path: Path) -> bool:
+        """Whether the text of an open document may be shown; it may lie anywhere."""
+        real = real_path(path) or path
+        if is_secret(path) or is_secret(real):
+            return False
+        return not any(self._ignored(each) for each in {path, real})
+
+    def may_read(self, path: Path) -> bool:
+        """Whether a file may be read; it has to lie in a workspace folder, links resolved."""
+        real = real_path(path)
+        return real is not None and self.folder_of(real) is not None and self.may_show(path)
+
+    def read(self, path: Path) -> tuple[str, Stamp] | None:
+        """The text of a file that may be read, with what tells whether it has changed since."""
+        real = real_path(path)
+        if real is None or not self.may_read(path):
+            return None
+        try:
+            with open(real, "rb", opener=_as_it_is) as file:
+                info = os.fstat(file.fileno())
+                if not stat.S_ISREG(info.st_mode) or info.st_size > LARGEST:
+                    return None
+                data = file.read(LARGEST + 1)
+        except OSError:
+            return None
+        if len(data) > LARGEST or b"\0" in data:
+            return None
+        try:
+            return data.decode("utf-8-sig"), _stamp(info)
+        except UnicodeDecodeError:
+            return None
+
+    def shown_name(self, path: Path) -> str:
+        """A file as people call it: its path in the workspace folder, else its name alone."""
+        folder = self.folder_of(path)
+        return path.name if folder is None else path.relative_to(folder).as_posix()
+
+    def folder_of(self, path: Path) -> Path | None:
+        """The innermost workspace folder that a path lies in."""
+        inside = [folder for folder in self.folders if path.is_relative_to(folder)]
+        return max(inside, key=lambda folder: len(folder.parts), default=None)
+
+    def _ignored(self, path: Path) -> bool:
+        """Whether git would leave the file out: it, or a folder that it is in."""
+        folder = self.folder_of(path)
+        if folder is None:
+            return False
+        top = next((p for p in (folder, *folder.parents) if os.path.exists(p / ".git")), folder)
+        way = [top, *_steps(top, path)]
+        return any(
+            self._ruled_out(way[at], way[:at], is_folder=at < len(way) - 1)
+            for at in range(1, len(way))
+        )
+
+    def _ruled_out(self, path: Path, above: Sequence[Path], is_folder: bool) -> bool:
+        """What the rules say of a file or folder alone; the nearest that say anything decide."""
+        rules = [(folder, folder / ".gitignore") for folder in reversed(above)]
+        rules.append((above[0], above[0] / ".git" / "info" / "exclude"))
+        for folder, file in rules:
+            name = path.relative_to(folder).as_posix() + ("/" if is_folder else "")
+            for rule in self._rules(file):
+                if _is_about(rule.pattern, name):
+                    return rule.ignores
+        return False
+
+    def _rules(self, path: Path) -> Sequence[_Rule]:
+        """The rules in a file, the last first, read again if it has changed."""
+        stamp = stamp_of(path)
+        known = self._rules_of.get(path)
+        if known is None or known[0] != stamp:
+            known = (stamp, [] if stamp is None else _read_rules(path))
+            self._rules_of[path] = known
+        return known[1]
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """The stamp of a file; None if there is none."""
+    try:
+        return _stamp(path.stat())
+    except (OSError, ValueError):
+        return None
+
+
+def _stamp(info: os.stat_result) -> Stamp:
+    return Stamp(info.st_mtime_ns, info.st_size, info.st_ino)
+
+
+def _steps(top: Path, path: Path) -> Iterator[Path]:
+    """Every folder on the way from `top`, without it, to the path, and the path."""
+    for part in path.relative_to(top).parts:
+        top /= part
+        yield top
+
+
+def _read_rules(path: Path) -> list[_Rule]:
+    # Imported when it is needed, in the thread that needs it: it compiles expressions.
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
+    try:
+        text = path.read_bytes()[:LARGEST].decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    rules: list[_Rule] = []
+    for line in reversed(text.splitlines()):
+        if line.rstrip().endswith("/**"):
+            line = line.rstrip() + "/*"  # the same to git, but here it would mean the folder, too
+        try:
+            rule = GitIgnoreSpecPattern(line)
+        except ValueError:  # git passes over a rule that makes no sense, too
+            continue
+        if rule.include is not None:  # else it is a comment
+            rules.append(_Rule(cast("re.Pattern[str]", rule.regex), rule.include))
+    return rules
+
+
+def _is_about(rule: re.Pattern[str], name: str) -> bool:
+    """Whether a rule is about this very name. It also matches what lies below the one that it is
+    about, and tells so by a named group that ends before the name does."""
+    return any(
+        match.lastgroup is None or match.end(match.lastgroup) == len(name)
+        for match in rule.finditer(name)
+    )
+
+
+def real_path(path: Path) -> Path | None:
+    """The path with all links resolved; None if it leads nowhere."""
+    try:
+        return path.resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
+def _as_it_is(path: str, flags: int) -> int:
+    """Opens a file, not what a link has come to lead to, nor a pipe that someone has to write."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
