@@ -43,6 +43,7 @@ WORKSPACE = {"applyEdit": True, "workspaceEdit": {"documentChanges": True}}
 ALL: dict[str, Any] = {
     "textDocument": {**RESOLVES, **INLINE},
     "workspace": WORKSPACE,
+    "window": {"workDoneProgress": True},
     "experimental": {"diffgemma": {"frames": True, "status": True}},
 }
 
@@ -74,6 +75,7 @@ class Editor(LspClient):
         self.heard["diffgemma/didChangeStatus"] = self.states.append
         self.heard["diffgemma/frame"] = self.frames.append
         self.heard["$/progress"] = self.progress.append
+        self.replies["window/workDoneProgress/create"] = lambda params: None
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(90):
@@ -284,6 +286,10 @@ async def test_an_action_is_offered_and_resolved(
         assert reason in editor.shown[-1]["message"]
     for frame in editor.frames:
         assert frame["textDocument"] == {"uri": URI, "version": 1}
+    await editor.until(lambda: editor.progress and editor.progress[-1]["value"]["kind"] == "end")
+    ((_, created),) = editor.asked
+    assert {one["token"] for one in editor.progress} == {created["token"]}
+    assert editor.progress[0]["value"]["title"] == title
 
 
 async def test_what_nano_cannot_do_is_not_offered(editor: Editor) -> None:
