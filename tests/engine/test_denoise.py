@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -329,6 +330,42 @@ def test_from_the_left_a_hole_is_decided_in_reading_order() -> None:
     assert len(passes) <= 8
     for number, ids in enumerate(model.ids[1:5], start=1):
         assert ids[:number].tolist() == favourites[:number]
+
+
+class TwoReadings(FakeDenoiser):
+    """A canvas reading that leans one way, and a causal one that leans another, more strongly."""
+
+    def __init__(self, causal: list[int], *rest: Any) -> None:
+        super().__init__(*rest)
+        self.causal = causal
+        self.read: list[list[int]] = []
+
+    def expected(self, ids: Tensor) -> Tensor | None:
+        self.read.append(ids.tolist())
+        logits = torch.zeros(len(ids) + 1, VOCAB)
+        for row in range(len(ids) + 1):
+            logits[row, self.causal[row]] = 20.0
+        return logits
+
+
+def test_a_causal_reading_has_a_say_where_all_before_is_decided() -> None:
+    """Also on where a hole ends: there it expects what stands behind the hole."""
+    sampling = replace(DECIDED, from_left=True, causal_share=1.0)
+    start = [0, 0, 0, 0, 7, 8]
+    it = canvas(6, [slice(0, 4)], ids=start, slack=SLACK)
+    model = TwoReadings([5, 9, 7, 7, 7, 7], VOCAB, leaning([11, 12, 13, 14, 0, 0], 2.0))
+    passes = run(model, it, sampling, planned=50)
+    assert passes[-1].settled == "settled"
+    assert passes[-1].best.tolist() == [5, 9, SLACK, SLACK]
+    assert model.read[0] == []
+    assert model.read[1] == [5]
+    assert all(0 not in ids for ids in model.read)  # noise is never read
+
+    alone = TwoReadings([5, 9, 7, 7, 7, 7], VOCAB, leaning([11, 12, 13, 14, 0, 0], 9.0))
+    it = canvas(6, [slice(0, 4)], ids=start, slack=SLACK)
+    last = run(alone, it, replace(sampling, causal_share=0.0), planned=50)[-1]
+    assert last.best.tolist() == [11, 12, 13, 14]
+    assert alone.read == []
 
 
 def test_only_noise_conditions_as_a_belief() -> None:

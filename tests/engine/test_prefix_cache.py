@@ -114,8 +114,28 @@ def test_only_what_is_shared_up_to_a_multiple_is_kept(model: DiffusionGemma) -> 
     assert cache.shared([*ids[:37], 0, 0]) in (37, 38)
     assert cache.shared([]) == 0
     assert cache.keep(ids, CHUNK) == 48
-    assert cache.keep(ids[:20]) == 20
-    assert cache.ids == ids[:20]
+    # One less: what the last id leads to is not known any more, and is computed again.
+    assert cache.keep(ids[:20]) == 19
+    assert cache.ids == ids[:19]
+
+
+@torch.inference_mode()
+def test_what_follows_is_what_extending_gives_and_leaves_the_prefix_alone(
+    model: DiffusionGemma,
+) -> None:
+    ids = random_ids(40, seed=5)
+    cache, plain = PrefixCache(model), PrefixCache(model)
+    assert cache.following([]) is None
+    hidden = plain.extend(ids)
+    cache.extend(ids[:30])
+    before = canvas_of(cache)
+    for count in (0, 10, 3, 10):
+        rows = cache.following(ids[30 : 30 + count])
+        assert rows is not None
+        assert rows.shape == (count + 1, hidden.shape[1])
+        assert float((rows - hidden[29 : 30 + count]).abs().max()) < 1e-4
+    assert cache.ids == ids[:30]
+    assert torch.equal(canvas_of(cache), before)
 
 
 @cases(150)
