@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests" / "lsp"))
 
-from lsp_client import INVOKED, LspClient, completion, did_open, position  # noqa: E402
+from lsp_client import INVOKED, LspClient, completion, did_change, did_open, position  # noqa: E402
 
 URI = "file:///work/killed.py"
 SERVER = (sys.executable, "-m", "diffgemma_lsp")
@@ -115,7 +115,7 @@ async def victim(own_engine: dict[str, str]) -> AsyncIterator[Victim]:
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("what", ["suggestion", "rewrite"])
-@pytest.mark.parametrize("phase", ["loading", "prefill", "denoising"])
+@pytest.mark.parametrize("phase", ["loading", "prefill", "streaming"])
 async def test_killed_while(victim: Victim, phase: str, what: str) -> None:
     client = victim.client
     if phase == "loading":
@@ -125,23 +125,11 @@ async def test_killed_while(victim: Victim, phase: str, what: str) -> None:
     else:
         await asyncio.wait_for(victim.ask("suggestion"), 100)  # now it is loaded
         victim.frames = 0
-        # Another place, so that the prefix is to be read anew.
-        client.notify(
-            "textDocument/didChange",
-            {
-                "textDocument": {"uri": URI, "version": 2},
-                "contentChanges": [{"text": "# new\n" + TEXT}],
-            },
-        )
-        client.notify(
-            "textDocument/didChange",
-            {
-                "textDocument": {"uri": URI, "version": 3},
-                "contentChanges": [{"text": TEXT.replace("import", "IMPORT")}],
-            },
-        )
+        # Another text, so that the prefix is to be read anew.
+        new = {"text": TEXT.replace("import", "IMPORT")}
+        client.send(did_change(URI, 2, new))
         answer = victim.ask(what)
-        if phase == "denoising" and what == "rewrite":
+        if phase == "streaming" and what == "rewrite":
             while not victim.frames and not answer.done():
                 await asyncio.sleep(0.005)
         else:
@@ -152,27 +140,22 @@ async def test_killed_while(victim: Victim, phase: str, what: str) -> None:
     result = await asyncio.wait_for(answer, 100)
     told = [message["message"] for message in client.shown]
     if what == "rewrite":
-        assert result["applied"] == (result["message"] is None)
-        assert len(victim.applied) == result["applied"]
-        assert result["applied"] or told
-        told += [result["message"] or "went away"]
-    if not result:
-        reason = (await victim.status())["lastReason"] or ""
-        assert told or "went away" not in reason
-    assert all("diffgemma-lsp:" in one for one in told[: len(client.shown)])
-    broken = [one for one in told if "internal error" in one or "Traceback" in one]
-    assert broken == []
+        message = result["message"]
+        assert result["applied"] == (message is None)
+        assert len(victim.applied) == result["applied"], "the document was touched"
+    else:
+        message = None if result else (await victim.status())["lastReason"]
+    if message and "went away" in message:
+        assert "ask again" in message
+        assert any(message in one for one in told)
+    assert not any("internal error" in one for one in told)
 
     # And the next one works, soon after the model is there again.
-    victim.applied.clear()
-    await victim.client.request("workspace/executeCommand", {"command": "diffgemma.unload"})
-    load = victim.ask("suggestion")
-    await asyncio.wait_for(load, 100)
+    await asyncio.wait_for(victim.ask("suggestion"), 100)
     await victim.until("ready", "filling")
     began = time.perf_counter()
     after = await asyncio.wait_for(victim.ask(what), 100)
     took = time.perf_counter() - began
-    print(f"{phase}, {what}: the next one took {took:.2f} s")
     assert isinstance(after, list | dict)
     assert "went away" not in str(after)
     # The aim is 3 s; a machine under load gets more, so that this is no game of chance.

@@ -188,14 +188,18 @@ class Heard:
         if message["id"] is not None:
             self.answers[json.dumps(message["id"])] += 1
 
-    async def all_of(self, wanted: Counter[str]) -> None:
+    async def all_of(self, wanted: Counter[str], frames: list[bytes]) -> None:
         """Waits for exactly these answers."""
-        for _ in range(20_000):
+        for _ in range(60_000):
             if self.answers.total() >= wanted.total():
                 break
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.002)  # for one too many
-        assert self.answers == wanted, (self.answers - wanted, wanted - self.answers)
+        wrong = (self.answers - wanted) | (wanted - self.answers)
+        assert not wrong, (
+            wrong,
+            [f[:2_000] for f in frames if any(i.encode() in f for i in wrong)],
+        )
         assert self.wrong == [], self.wrong
         self.answers.clear()
 
@@ -233,7 +237,7 @@ async def in_process(source: random.Random, scripts: int) -> None:
             client.send_raw(frame)
             if source.random() < 0.5:
                 await asyncio.sleep(0)
-        await heard.all_of(wanted)
+        await heard.all_of(wanted, frames)
         assert crashed == [], crashed
         assert errors.found == [], errors.found
     session, rpc = client.server.session, client.server.rpc
@@ -262,7 +266,7 @@ async def over_stdio(source: random.Random, scripts: int) -> None:
         for _ in range(scripts):
             frames, wanted = script(source, numbers)
             client.send_raw(b"".join(frames))
-            await heard.all_of(wanted)
+            await heard.all_of(wanted, frames)
         client._hear = normal  # pyright: ignore[reportPrivateUsage]
         assert await client.finish() == 0
     finally:
