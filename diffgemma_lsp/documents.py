@@ -44,11 +44,16 @@ class Text:
 
     __slots__ = ("_chars", "_chunks", "_first_chars", "_first_lines", "_string")
 
-    def __init__(self, chunks: tuple[_Chunk, ...], chars: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        chunks: tuple[_Chunk, ...],
+        chars: tuple[int, ...],
+        first_lines: list[int] | None = None,
+    ) -> None:
         self._chunks = chunks
         self._chars = chars
         # How many lines (characters) come before each chunk; the last entry is all of them.
-        self._first_lines = list(accumulate(map(len, chunks), initial=0))
+        self._first_lines = first_lines or list(accumulate(map(len, chunks), initial=0))
         self._first_chars: list[int] | None = None
         self._string: str | None = None
 
@@ -152,9 +157,12 @@ class Text:
             after += self._chunks[j]
             j += 1
         new = _chunked((*before, *lines, *after))
+        # Most keys are typed within a line, and move no other one.
+        same_lines = list(map(len, new)) == list(map(len, self._chunks[i:j]))
         return Text(
             self._chunks[:i] + new + self._chunks[j:],
             self._chars[:i] + _sizes(new) + self._chars[j:],
+            self._first_lines if same_lines else None,
         )
 
 
