@@ -220,7 +220,7 @@ class Session:
         if flight.kind != "ahead":
             self.missed = 0
         if self.neighbours.unsure:
-            self.spawn(self.engine_status())
+            self._learn()
         return answer
 
     async def _stream(
@@ -294,14 +294,18 @@ class Session:
 
         Known once it is loaded; before that, no more than every model can.
         """
-        if self._learning is None or self._learning.done():
-            self._learning = self.spawn(self.engine_status())
         # One question for all who ask at the same time: some editors do at every key.
-        status = await asyncio.shield(self._learning) or {}
+        status = await asyncio.shield(self._learn()) or {}
         info: dict[str, Any] = status.get("info") or {}
         if "can" in info:
             self._can = tuple(info["can"])
         return self._can
+
+    def _learn(self) -> asyncio.Task[dict[str, Any] | None]:
+        """Asks the engine what it is, unless that is under way."""
+        if self._learning is None or self._learning.done():
+            self._learning = self.spawn(self.engine_status())
+        return self._learning
 
     async def close(self) -> None:
         """Ends what is in flight and lets go of the engine. Takes CLOSE_S at most."""

@@ -106,7 +106,7 @@ async def test_actions_asked_for_at_once_share_what_the_engine_says() -> None:
     answers = [client.ask("textDocument/codeAction", params) for _ in range(200)]
     results = await asyncio.wait_for(asyncio.gather(*answers), 60)
     assert all(len(actions) == len(results[0]) > 0 for actions in results)
-    assert engine.asked <= 2
+    assert engine.asked <= 5  # of 200
 
 
 # ---- pipes that are full ----
