@@ -154,9 +154,10 @@ async def test_killed_while(victim: Victim, phase: str, what: str) -> None:
     await asyncio.wait_for(victim.ask("suggestion"), 100)
     await victim.until("ready", "filling")
     began = time.perf_counter()
-    after = await asyncio.wait_for(victim.ask(what), 100)
+    # Not the suggestion: that is known by now, and needs no engine.
+    after = await asyncio.wait_for(victim.ask("rewrite"), 100)
     took = time.perf_counter() - began
-    assert isinstance(after, list | dict)
+    assert isinstance(after, dict)
     assert "went away" not in str(after)
     # The aim is 3 s; a machine under load gets more, so that this is no game of chance.
     assert took < 30
