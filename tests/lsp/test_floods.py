@@ -64,7 +64,8 @@ async def test_thousands_of_messages_in_one_write(client: LspClient) -> None:
             answers.append(answer)
     client.send(*messages)
     results = await asyncio.wait_for(asyncio.gather(*answers), 100)
-    assert sum(result != [] for result in results[::2]) <= 1
+    # All but the last are put an end to, unless the engine was quicker than the next message.
+    assert sum(result != [] for result in results[::2]) < 300
     assert (await client.request("test/report"))["texts"] == {URI: "x = " + "1" * 1_500 + "\n"}
 
 
