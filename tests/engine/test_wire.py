@@ -19,7 +19,8 @@ requests = st.builds(
     st.builds(SamplingParams, max_steps=st.none() | st.integers(1, 99)),
     st.none() | st.floats(0, 99),
     st.integers(0, 2**63 - 1),
-    st.lists(st.builds(Snippet, st.text(), st.text())).map(tuple),
+    instruction=st.none() | st.text(),
+    context=st.lists(st.builds(Snippet, st.text(), st.text())).map(tuple),
 )
 
 
