@@ -30,6 +30,12 @@ class Nothing(Exception):
     """There is nothing to show, and no error; the text says why."""
 
 
+def gate(confidence: float, least: float) -> None:
+    """Raises Nothing where the model is less sure than the user wants it to be."""
+    if confidence < least:
+        raise Nothing(f"the model was only {confidence:.0%} sure")
+
+
 class Flight:
     """One request on its way, and the one place where it can be ended early."""
 

@@ -12,7 +12,7 @@ from lsprotocol import types
 from diffgemma_lsp import context, edits, proto
 from diffgemma_lsp.client import Client, WorkDone
 from diffgemma_lsp.documents import Point, Text
-from diffgemma_lsp.flights import Flight, Nothing
+from diffgemma_lsp.flights import Flight, Nothing, gate
 from diffgemma_lsp.orders import Order
 from diffgemma_lsp.plans import NoPlan, Plan, plan
 from diffgemma_lsp.session import Session
@@ -80,10 +80,9 @@ class Work:
         shown = _Throttled(lambda frame: self._show(frame, found, watch))
         answer = await self.session.run(self.flight, request, shown)
         shown.flush()
-        if answer.confidence < self.settings.min_confidence:
-            raise Nothing(f"the model was only {answer.confidence:.0%} sure")
+        gate(answer.confidence, self.settings.min_confidence)
         self._changes = [
-            (blank.start, blank.end, _with_newlines(new, self.snapshot.newline))
+            (blank.start, blank.end, new.replace("\n", self.snapshot.newline))
             for blank, filling in zip(found.blanks, answer.holes, strict=True)
             if (new := blank.text(filling)) is not None
         ]
@@ -126,10 +125,9 @@ class Work:
 
     def _show(self, frame: Frame, found: Plan, watch: Callable[[Frame], None]) -> None:
         watch(frame)
-        to_range = proto.to_range
         holes = [
             {
-                "range": to_range(
+                "range": proto.to_range(
                     self.snapshot.text, blank.start, blank.end, self.session.encoding
                 ),
                 "before": blank.before,
@@ -174,10 +172,6 @@ def _text_edits(
         )
         for edit in edits.minimal(old, new)
     ]
-
-
-def _with_newlines(text: str, newline: str) -> str:
-    return text if newline == "\n" else text.replace("\n", newline)
 
 
 class _Throttled:

@@ -43,7 +43,6 @@ class Blank:
     after: str = ""
     draft: str | None = None
     strength: float = 1.0
-    max_tokens: int | None = None
     shape: Shape = as_it_is
 
     def text(self, filling: str) -> str | None:
@@ -70,7 +69,7 @@ def fitting(snapshot: DocumentSnapshot, settings: Settings) -> Iterator[str]:
     text, start, end = snapshot.text, snapshot.start, snapshot.end
     if start == end:
         yield "fill"
-    elif inner(text, start, end)[0] != inner(text, start, end)[1]:
+    elif text.between(start, end).strip():
         yield "rewrite"
         if comment_above(snapshot):
             yield "instruct"
@@ -84,12 +83,10 @@ def _fill(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
 
 
 def _rewrite(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
-    start, end = inner(snapshot.text, snapshot.start, snapshot.end)
-    if start == end:
+    blank = _draft(order, snapshot.text, snapshot.start, snapshot.end, settings)
+    if blank.start == blank.end:
         raise NoPlan("there is no text in the selection")
-    strength = settings.rewrite_strength if order.strength is None else order.strength
-    draft = snapshot.text.between(start, end)
-    return Plan((Blank(start, end, draft=draft, strength=strength),), order.instruction)
+    return Plan((blank,), order.instruction)
 
 
 def _instruct(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
@@ -103,15 +100,16 @@ def _instruct(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> P
 def _fix(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
     if not order.instruction:
         raise NoPlan("there is no message that says what is wrong")
-    text = snapshot.text
-    whole = (
-        Point(snapshot.start.line, 0),
-        Point(snapshot.end.line, len(text.content(snapshot.end.line))),
-    )
-    start, end = inner(text, *whole)
-    draft = text.between(start, end)
+    text, last = snapshot.text, snapshot.end.line
+    start, end = Point(snapshot.start.line, 0), Point(last, len(text.content(last)))
+    return Plan((_draft(order, text, start, end, settings),), f"Fix: {order.instruction}")
+
+
+def _draft(order: Order, text: Text, start: Point, end: Point, settings: Settings) -> Blank:
+    """What is written from `start` to `end`, to be changed as much as the order says."""
+    start, end = inner(text, start, end)
     strength = settings.rewrite_strength if order.strength is None else order.strength
-    return Plan((Blank(start, end, draft=draft, strength=strength),), f"Fix: {order.instruction}")
+    return Blank(start, end, draft=text.between(start, end), strength=strength)
 
 
 def _holes(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
@@ -130,19 +128,8 @@ def _shape_in(text: Text, gap: Gap) -> Shape:
     return _something if alone else _part_of_a_line
 
 
-def _docstring(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
-    return _offered(order, snapshot, _in_docstring)
-
-
-def _hints(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
-    return _offered(order, snapshot, _as_hint)
-
-
-def _body(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
-    return _offered(order, snapshot, _something)
-
-
-def _offered(order: Order, snapshot: DocumentSnapshot, shape: Shape) -> Plan:
+def _offered(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
+    shape = _SHAPES[order.kind.name]
     found = offers(snapshot.text, snapshot.start, snapshot.end, snapshot.language_id)
     gaps = [gap for offer in found if offer.kind == order.kind.name for gap in offer.gaps]
     if not gaps:
@@ -160,9 +147,9 @@ _MAKERS: dict[str, Callable[[Order, DocumentSnapshot, Settings], Plan]] = {
     "instruct": _instruct,
     "fix": _fix,
     "holes": _holes,
-    "docstring": _docstring,
-    "hints": _hints,
-    "body": _body,
+    "docstring": _offered,
+    "hints": _offered,
+    "body": _offered,
 }
 
 
@@ -206,6 +193,9 @@ _TYPE_NODES = (
     ast.BitOr,
     ast.Load,
 )
+
+
+_SHAPES: dict[str, Shape] = {"docstring": _in_docstring, "hints": _as_hint, "body": _something}
 
 
 # ---- what is around a selection ----

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from diffgemma_lsp import context, postprocess
 from diffgemma_lsp.documents import Point
-from diffgemma_lsp.flights import Answer, Flight, Nothing
+from diffgemma_lsp.flights import Answer, Flight, Nothing, gate
 from diffgemma_lsp.pace import not_writing
 from diffgemma_lsp.session import Session
 from diffgemma_lsp.settings import Settings
@@ -83,13 +83,15 @@ async def _run(
     answers = await asyncio.gather(
         *(session.run(flight, request) for request in requests), return_exceptions=True
     )
+    around: postprocess.Around | None = None  # made once, and only if there is an answer
     found: dict[str, Kept] = {}
     reasons: list[BaseException] = []
     for answer in answers:
         try:
             if isinstance(answer, BaseException):
                 raise answer
-            one = _polished(snapshot, answer, settings, flight.invoked)
+            around = around or _around(snapshot)
+            one = _polished(around, answer, settings, flight.invoked)
             found.setdefault(one.text, one)
         except (Nothing, EngineError) as reason:
             reasons.append(reason)
@@ -102,17 +104,20 @@ def _other(request: InfillRequest, number: int) -> InfillRequest:
     return replace(request, params=OTHERS, seed=(request.seed + number) % 2**63)
 
 
-def _polished(
-    snapshot: DocumentSnapshot, answer: Answer, settings: Settings, invoked: bool
-) -> Kept:
-    """What is shown of an answer. Raises Nothing if it is not worth it."""
-    _gate(answer.confidence, settings)
-    around = postprocess.Around(
+def _around(snapshot: DocumentSnapshot) -> postprocess.Around:
+    return postprocess.Around(
         context.prefix_of(snapshot),
         context.suffix_of(snapshot),
         snapshot.language_id,
         snapshot.newline,
     )
+
+
+def _polished(
+    around: postprocess.Around, answer: Answer, settings: Settings, invoked: bool
+) -> Kept:
+    """What is shown of an answer. Raises Nothing if it is not worth it."""
+    gate(answer.confidence, settings.min_confidence)
     max_lines = None if invoked else settings.max_lines
     text, reason = postprocess.polish(
         answer.holes[0], around, automatic=not invoked, max_lines=max_lines
@@ -120,11 +125,6 @@ def _polished(
     if reason is not None:
         raise Nothing(reason)
     return Kept(text, answer.confidence)
-
-
-def _gate(confidence: float, settings: Settings) -> None:
-    if confidence < settings.min_confidence:
-        raise Nothing(f"the model was only {confidence:.0%} sure")
 
 
 def _sure_enough(found: tuple[Kept, ...], settings: Settings) -> tuple[Kept, ...]:

@@ -23,7 +23,7 @@ _OPENERS, _CLOSERS = "([{\"'`", ")]}\"'`"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place in a document: what stands around it, with line ends of "\\n"."""
+    """A place in a document: what stands around it, as it stands there."""
 
     uri: str
     prefix: str

@@ -132,7 +132,6 @@ def denoise(
         if sampling.accepted_as_tokens:
             agreed = _agreed(canvas, slots, local, log_probs, noisy)
         tokens = torch.where(agreed, canvas.ids[slots], tokens)
-        cost = entropy.masked_fill(agreed, 0.0)
         if sampling.from_left:
             # What the model believes, and not how coolly that is drawn from, says what can be
             # decided blindly side by side.
@@ -141,6 +140,7 @@ def denoise(
                 doubt, tokens, canvas.slack, local, sampling.entropy_bound, agreed
             )
         else:
+            cost = entropy.masked_fill(agreed, 0.0)
             accepted, tokens = accept(cost, tokens, canvas.slack, local, sampling.entropy_bound)
         accepted |= agreed
 
@@ -261,21 +261,22 @@ def _heard_causally(
     opinion = (logits[slots[rows]] + bias[rows]).log_softmax(-1)
     if canvas.slack is not None:
         read = logits.log_softmax(-1)
-        for row, slot in enumerate(slots[rows].tolist()):
+        for hole in canvas.holes:
+            own = (slots[rows] >= hole.start) & (slots[rows] < hole.stop)
             # A causal reading knows no slack. That a hole ends means that what follows it comes.
-            following = _behind(canvas, slot)
+            following = _behind(canvas, hole)
             if following is None or bool(canvas.banned[following].isneginf()):
-                opinion[row, canvas.slack] = believed[row, canvas.slack]
+                opinion[own, canvas.slack] = believed[own, canvas.slack]
             else:
-                opinion[row, canvas.slack] = read[slot, following]
+                opinion[own, canvas.slack] = read[slots[rows][own], following]
     heard = raw.clone()
     heard[rows] = believed + share * opinion
     return heard
 
 
-def _behind(canvas: Canvas, slot: int) -> int | None:
-    """The clamped token behind the hole that `slot` is in."""
-    stop = next(hole.stop for hole in canvas.holes if hole.start <= slot < hole.stop)
+def _behind(canvas: Canvas, hole: slice) -> int | None:
+    """The clamped token behind a hole."""
+    stop = hole.stop
     return int(canvas.ids[stop]) if stop < len(canvas.ids) and not canvas.free[stop] else None
 
 

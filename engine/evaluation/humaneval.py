@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.engine import InfillEngine
-from engine.errors import BadRequest, EngineError
+from engine.errors import BadRequest
 from engine.evaluation.answers import Answer, Answerer, Causal, Constant, Denoised
 from engine.evaluation.journal import Journal, Record
 from engine.evaluation.metrics import (
@@ -40,13 +40,13 @@ from engine.evaluation.metrics import (
 from engine.evaluation.sandbox import Sandbox
 from engine.evaluation.setup import (
     add_flags,
+    command,
     describe_machine,
     describe_model,
     load_engine,
     names,
     progress_bar,
     sampling_of,
-    screen,
     write_json,
 )
 
@@ -228,12 +228,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; 2 where it can't be done."""
-    try:
-        run(build_parser().parse_args(argv), screen())
-    except (EngineError, OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return command(run, build_parser(), argv)
 
 
 if __name__ == "__main__":

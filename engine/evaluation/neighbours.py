@@ -24,7 +24,6 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.engine import InfillEngine
-from engine.errors import EngineError
 from engine.evaluation.answers import Answer, Denoised
 from engine.evaluation.definitions import Atlas
 from engine.evaluation.holes import Cut, Source, held_out_folders, population, read_sources
@@ -40,12 +39,13 @@ from engine.evaluation.metrics import (
 )
 from engine.evaluation.setup import (
     add_flags,
+    add_source,
+    command,
     describe_machine,
     describe_model,
     load_engine,
     progress_bar,
     sampling_of,
-    screen,
     write_json,
 )
 from engine.models.profile import Profile
@@ -225,26 +225,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="engine.evaluation.neighbours", description=__doc__)
     add = parser.add_argument
     add("--count", type=int, default=200, metavar="N", help="holes (default: 200)")
-    add(
-        "--source",
-        type=Path,
-        action="append",
-        metavar="DIR",
-        help="the folder of a held-out package, "
-        "more than once for several (default: the installed packages that nano never saw)",
-    )
+    add_source(parser, "the folder of a held-out package")
     add_flags(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; 2 where it can't be done."""
-    try:
-        run(build_parser().parse_args(argv), screen())
-    except (EngineError, OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return command(run, build_parser(), argv)
 
 
 if __name__ == "__main__":

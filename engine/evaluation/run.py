@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.engine import InfillEngine
-from engine.errors import EngineError
 from engine.evaluation.answers import Answer, Answerer, Causal, Constant, Denoised
 from engine.evaluation.holes import (
     KINDS,
@@ -46,13 +45,14 @@ from engine.evaluation.metrics import (
 )
 from engine.evaluation.setup import (
     add_flags,
+    add_source,
+    command,
     describe_machine,
     describe_model,
     load_engine,
     names,
     progress_bar,
     sampling_of,
-    screen,
     write_json,
 )
 
@@ -196,14 +196,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="engine.evaluation.run", description=__doc__)
     add = parser.add_argument
     add("--count", type=int, default=200, metavar="N", help="holes of each kind (default: 200)")
-    add(
-        "--source",
-        type=Path,
-        action="append",
-        metavar="DIR",
-        help="a folder of held-out files, "
-        "more than once for several (default: the installed packages that nano never saw)",
-    )
+    add_source(parser, "a folder of held-out files")
     kinds: Callable[[str], tuple[str, ...]] = partial(names, allowed=KINDS)
     default: tuple[Kind, ...] = ("line",)
     add("--kinds", type=kinds, default=default, help=f"of {','.join(KINDS)} (default: line)")
@@ -213,12 +206,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; 2 where it can't be done."""
-    try:
-        run(build_parser().parse_args(argv), screen())
-    except (EngineError, OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return command(run, build_parser(), argv)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from engine.engine import InfillEngine
+from engine.errors import EngineError
 from engine.models.locate import locate
 from engine.paths import package_version
 from engine.types import SamplingParams
@@ -40,6 +41,32 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--t-min", type=float, metavar="T", help="temperature after the last pass")
     add("--stability", type=int, metavar="N", help="passes without a change before it may stop")
     add("--confidence", type=float, metavar="NATS", help="mean entropy below which it may stop")
+
+
+def add_source(parser: argparse.ArgumentParser, what: str) -> None:
+    """The flag for held-out code. what: one folder of it, for the help."""
+    parser.add_argument(
+        "--source",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help=f"{what}, "
+        "more than once for several (default: the installed packages that nano never saw)",
+    )
+
+
+def command(
+    run: Callable[[argparse.Namespace, Console], object],
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+) -> int:
+    """Runs an evaluation; the exit code, 2 where it can't be done."""
+    try:
+        run(parser.parse_args(argv), screen())
+    except (EngineError, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 def sampling_of(options: argparse.Namespace) -> SamplingParams:
