@@ -103,7 +103,8 @@ class TextTokenizer:
 
         Returns what stays in front and the typed bytes that the hole's first token has to extend.
         The split lies between tokens of `text`, as far left in the word as there are tokens that
-        begin with all of what is split off; without any the typed part is empty.
+        begin with all of what is split off; without any the typed part is empty. So it is where no
+        token says more than what was typed: there is nothing to extend.
         """
         tail = text[-_LOOK_BACK:]
         match = _TYPED.search(tail)
@@ -119,7 +120,9 @@ class TextTokenizer:
                 break
             if self.starting_with(taken) and _whole(taken):
                 best = taken
-        return (text[: len(text) - len(best.decode())], best) if best else (text, b"")
+        if all(len(self._bytes[i]) == len(best) for i in self.starting_with(best)):
+            return text, b""
+        return text[: len(text) - len(best.decode())], best
 
 
 def _whole(data: bytes) -> bool:
