@@ -11,36 +11,54 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from engine.errors import TrainingError
+from engine.models.profile import EMBEDDED
+from engine.training.data import Batch, Opened
 from engine.training.holes import CanvasSample, HoleMaker
+from engine.training.nano import NANO
+from engine.training.recipe import Recipe
 from engine.training.vocab import BoolArray, IntArray, Vocabulary, read_vocabulary
 from engine.training.windows import Segment, Window, build_window
 
 DOCUMENT_START_SHARE = 0.35
 
 
-@dataclass(frozen=True)
-class Batch:
-    """B windows of N prefix tokens, each with K canvases of C clean tokens.
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The kind "code": `folder` is a corpus that engine.training.corpus has encoded."""
 
-    ``prefix`` int64 [B, N]: ``<bos>`` and document tokens; where a document ends, another
-    ``<bos>`` and document follow. ``start`` int64 [B, K], 1 to N, ascending: a canvas sees
-    ``prefix[:start]``, and its document text truly follows there. ``canvas`` int64 [B, K, C].
-    ``free`` bool [B, K, C]: the slots of holes; all others are clamped. ``weight`` float32
-    [B, K, C]: 1 for content and the first slack token of a hole, 0.08 for other slack, 0 for
-    clamped slots.
-    """
+    folder: Path
 
-    prefix: IntArray
-    canvas: IntArray
-    start: IntArray
-    free: BoolArray
-    weight: npt.NDArray[np.float32]
+    def prepare(self, recipe: Recipe) -> None:
+        """Nothing: the corpus is there. Raises TrainingError if it is not."""
+        for name in ("train.bin", "train.idx.npy", "valid.bin", "valid.idx.npy"):
+            if not (self.folder / name).is_file():
+                raise TrainingError(
+                    f"{self.folder / name} is missing; make it with python -m "
+                    "engine.training.corpus, or name another folder"
+                )
+
+    def open(self, recipe: Recipe) -> Opened:
+        """Batches of the shape that the recipe asks for."""
+        companions = recipe.model.tokenizer or recipe.model.start_from or EMBEDDED
+        tokenizer = Tokenizer.from_file(str(companions / "tokenizer.json"))
+        step = recipe.step
+        training = CodeBatches(
+            self.folder,
+            tokenizer,
+            recipe.run.seed,
+            windows=step.windows,
+            prefix=step.context,
+            canvases=step.canvases,
+            canvas=step.canvas,
+        )
+        validation = CodeBatches(self.folder, tokenizer, 0, split="valid", windows=4)
+        return Opened(training, validation, NANO, companions)
 
 
-class Batches:
+class CodeBatches:
     """Draws batches from ``NAME.bin`` and ``NAME.idx.npy`` in a corpus folder.
 
     A batch depends on nothing but the data, the tokenizer, the sizes and (seed, step).
@@ -77,9 +95,9 @@ class Batches:
         """The number of tokens in the split."""
         return int(self._starts[-1])
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, index: int) -> Batch:
         """The batch of a step, 0 and up."""
-        drawn = [self.draw(step, row) for row in range(self._windows)]
+        drawn = [self.draw(index, row) for row in range(self._windows)]
         samples = [canvases for _, canvases in drawn]
         return Batch(
             prefix=np.stack([window.ids[: self._prefix] for window, _ in drawn]),
@@ -157,7 +175,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     tokenizer = Tokenizer.from_file(str(options.tokenizer / "tokenizer.json"))
-    batches = Batches(options.data, tokenizer, options.seed, windows=2)
+    batches = CodeBatches(options.data, tokenizer, options.seed, windows=2)
     print(describe(batches.batch(options.step), batches.vocabulary))
 
 

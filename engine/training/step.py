@@ -53,7 +53,7 @@ def losses(
     model: DiffusionGemma,
     batch: TensorBatch,
     generator: torch.Generator,
-    bos_id: int,
+    bos_id: int | None,
 ) -> Losses:
     """Forward pass and losses of one batch; call `.total.backward()` on the result."""
     config = model.config
@@ -136,12 +136,14 @@ def encode(model: DiffusionGemma, prefix: Tensor) -> tuple[Tensor, Callable[[Ten
     return hidden, read_prefix
 
 
-def _causal_loss(model: DiffusionGemma, hidden: Tensor, prefix: Tensor, bos_id: int) -> Tensor:
+def _causal_loss(
+    model: DiffusionGemma, hidden: Tensor, prefix: Tensor, bos_id: int | None
+) -> Tensor:
     """Mean over all tokens but those that begin another document."""
     target = prefix[:, 1:].flatten()
     nats = F.cross_entropy(model.logits(hidden[:, :-1]).flatten(0, 1), target, reduction="none")
-    inside = target != bos_id
-    return (nats * inside).sum() / inside.sum()
+    inside = torch.ones_like(nats) if bos_id is None else (target != bos_id).float()
+    return (nats * inside).sum() / inside.sum().clamp(min=1)
 
 
 def rank_in_hole(marked: Tensor, free: Tensor) -> Tensor:

@@ -1,27 +1,19 @@
-"""Training: its one fused forward gives what inference gives, and a run survives being stopped."""
+"""Training: its one fused forward gives what inference gives, and it learns."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, DiffusionGemmaForBlockDiffusion
 
 from engine.config import LayerConfig, ModelConfig
-from engine.engine import InfillEngine
-from engine.model import DiffusionGemma
-from engine.models.profile import EMBEDDED
 from engine.prefix_cache import PrefixCache
-from engine.tokenizer import TextTokenizer
 from engine.training.muon import MixedOptimizer, orthogonalize
 from engine.training.nano import new_model
+from engine.training.recipe import Rates
+from engine.training.run import learning_rate
 from engine.training.step import TensorBatch, encode, hits, losses, rank_in_hole
-from engine.training.train import Options, Run, Team, learning_rate
-from engine.types import InfillRequest, fill_in_the_middle
 
 SLIDING = LayerConfig(True, 16, 2, 1e4, 8, 16)
 FULL = LayerConfig(False, 16, 2, 1e6, 2, 16)
@@ -157,53 +149,9 @@ def test_muon_makes_updates_nearly_orthogonal(shape: tuple[int, ...]) -> None:
 
 
 def test_learning_rate_warms_up_holds_and_falls_to_nothing() -> None:
-    assert learning_rate(0, 0.0, 100.0) < 0.05
-    assert learning_rate(500, 15.0, 100.0) == 1.0
-    assert 0.0 < learning_rate(500, 90.0, 100.0) < 0.5
-    assert learning_rate(500, 100.0, 100.0) == 0.0
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus folder made of this project's own source."""
-    folder = tmp_path_factory.mktemp("corpus")
-    tokenizer = TextTokenizer.load(EMBEDDED)
-    files = sorted((Path(__file__).parents[2] / "engine").glob("*.py"))
-    documents = [tokenizer.encode(file.read_text(encoding="utf-8")) for file in files]
-    for split, part in (("train", documents), ("valid", documents[:3])):
-        np.concatenate([np.array(d, np.uint16) for d in part]).tofile(folder / f"{split}.bin")
-        starts = np.cumsum([0, *(len(d) for d in part)])
-        np.save(folder / f"{split}.idx.npy", starts.astype(np.int64))
-    return folder
-
-
-def test_a_stopped_run_goes_on_and_its_model_loads(corpus: Path, tmp_path: Path) -> None:
-    options = Options(
-        data=corpus, out=tmp_path / "run", tokenizer=EMBEDDED, minutes=1e-4, windows=1
-    )
-    alone = Team(0, 1)
-    Run(options, alone).train()
-    meta = json.loads((options.out / "state.json").read_text())
-    assert meta["steps"] >= 1
-
-    resumed = Run(dataclasses.replace(options, minutes=meta["minutes"] + 1e-4), alone)
-    assert resumed.steps == meta["steps"]
-    assert resumed.spent == meta["minutes"]
-    resumed.train()
-    records = [json.loads(line) for line in (options.out / "log.jsonl").open()]
-    steps = [record["step"] for record in records if not record.get("final")]
-    assert steps == list(range(1, resumed.steps + 1))
-
-    model = options.out / "model"
-    reference, report = DiffusionGemmaForBlockDiffusion.from_pretrained(
-        model, output_loading_info=True
-    )
-    assert not report["missing_keys"]
-    assert not report["unexpected_keys"]
-    assert (
-        AutoTokenizer.from_pretrained(model).bos_token_id
-        == reference.config.text_config.bos_token_id
-    )
-    engine = InfillEngine.load(str(model))
-    assert isinstance(engine.model, DiffusionGemma)
-    assert engine.fill(InfillRequest(fill_in_the_middle("x = ", "\n", 4))).steps >= 1
+    rates = Rates()
+    assert learning_rate(rates, 0, 0.0) < 0.05
+    assert learning_rate(rates, 500, 0.15) == 1.0
+    assert 0.0 < learning_rate(rates, 500, 0.9) < 0.5
+    assert learning_rate(rates, 500, 1.0) == 0.0
+    assert learning_rate(rates, 500, 1.3) == 0.0

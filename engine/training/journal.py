@@ -1,0 +1,70 @@
+"""What a run writes down: a line of JSON a step, from which its table and its curves are made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+from rich.table import Table
+
+from engine.training.checkpoint import write_text
+
+Record = dict[str, Any]
+
+LOSSES = {"causal": "next token", "fill": "hole slot", "frontier": "next in a hole"}
+
+
+class Journal:
+    """`log.jsonl` of a run's folder. Opened at a step, it forgets what a killed run did later."""
+
+    def __init__(self, out: Path, steps: int) -> None:
+        self.path = out / "log.jsonl"
+        self.records = [r for r in read_records(self.path) if r["step"] <= steps]
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Self:
+        write_text("".join(json.dumps(r) + "\n" for r in self.records), self.path)
+        self._file = self.path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, record: Record) -> None:
+        """Writes a record down at once."""
+        assert self._file is not None
+        self.records.append(record)
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+
+    def table(self) -> Table:
+        """Losses on held-back data, before and after."""
+        validated = [r for r in self.records if "valid_causal" in r]
+        first, last = validated[0], validated[-1]
+        table = Table(title=f"{last['step']} steps, {last['minutes']:.0f} minutes")
+        table.add_column("nats, held back")
+        for header in (f"at step {first['step']}", f"at step {last['step']}", "change"):
+            table.add_column(header, justify="right")
+        for key, name in LOSSES.items():
+            before, after = first[f"valid_{key}"], last[f"valid_{key}"]
+            table.add_row(name, f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}")
+        return table
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of a log; a last line that a kill has torn is left out."""
+    if not path.is_file():
+        return []
+    return list(_parsed(path.read_text(encoding="utf-8", errors="replace").splitlines()))
+
+
+def _parsed(lines: Iterable[str]) -> Iterable[Record]:
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            return
+        yield record
