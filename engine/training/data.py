@@ -7,6 +7,7 @@ in `KINDS`, and imported only when a config names it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,10 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from engine.config import ModelConfig
+    from engine.model import DiffusionGemma
     from engine.training.recipe import Recipe
 
 KINDS = {
     "code": "engine.training.dataset:Code",
+    "sudoku": "engine.training.sudoku:Sudoku",
 }
 """The kinds by their names, as `module:class`."""
 
@@ -57,12 +61,14 @@ class Opened:
     ``config`` is the config.json of a new model that is to be trained on it; ``companions`` a
     folder with what stands beside a checkpoint's weights: tokenizer.json, infill.json and so on.
     ``validation`` has the same shapes in every run of this kind, so that figures compare.
+    ``new_model`` makes the fresh weights of a shape from a seed, if not engine.training.nano does.
     """
 
     training: Batches
     validation: Batches
     config: dict[str, Any]
     companions: Path
+    new_model: Callable[[ModelConfig, int], DiffusionGemma] | None = None
 
 
 class Data(Protocol):

@@ -71,15 +71,21 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`[step]`: windows of `context` prefix tokens, each with `canvases` of `canvas` tokens."""
+    """`[step]`: windows of `context` prefix tokens, each with `canvases` of `canvas` tokens.
+
+    from_left: of the canvases in the middle of a fill, the share that is settled from the left.
+    """
 
     windows: int = 4
     context: int = 1024
     canvases: int = 16
     canvas: int = 64
+    from_left: float = 0.75
 
     def __post_init__(self) -> None:
         _positive(self, "windows", "context", "canvases", "canvas")
+        if not 0 <= self.from_left <= 1:
+            raise ValueError(f"from_left must lie between 0 and 1, not {self.from_left}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,7 +212,8 @@ class Run:
         base = self.recipe.model.start_from
         if base is not None:
             return load_model(base, self.device, dtype).requires_grad_()
-        return new_model(parse_config(self.config), self.recipe.run.seed).to(self.device, dtype)
+        create = self.data.new_model or new_model
+        return create(parse_config(self.config), self.recipe.run.seed).to(self.device, dtype)
 
     def _resume(self, state: State) -> None:
         def part(prefix: str) -> dict[str, Tensor]:
@@ -235,7 +236,8 @@ class Run:
             )
         )
         generator = torch.Generator().manual_seed((seed * 1_000_003 + index) * 64 + team.rank)
-        return losses(self.model, tensors, generator, self.model.config.bos_id)
+        bos, from_left = self.model.config.bos_id, self.recipe.step.from_left
+        return losses(self.model, tensors, generator, bos, from_left)
 
     def _record(self, losses: dict[str, float]) -> Record:
         return {**losses, "step": self.steps, "minutes": round(self.minutes, 3)}

@@ -23,7 +23,7 @@ from torch import Tensor
 from engine.config import ModelConfig
 from engine.model import Attend, DiffusionGemma
 
-ORDERED_SHARE = 0.75
+FROM_LEFT = 0.75
 """Of the canvases in the middle of a fill, those that are settled from the left."""
 
 
@@ -54,8 +54,13 @@ def losses(
     batch: TensorBatch,
     generator: torch.Generator,
     bos_id: int | None,
+    from_left: float = FROM_LEFT,
 ) -> Losses:
-    """Forward pass and losses of one batch; call `.total.backward()` on the result."""
+    """Forward pass and losses of one batch; call `.total.backward()` on the result.
+
+    from_left: of the canvases in the middle of a fill, the share that is settled from the left; with
+    0, all are settled anywhere, and no slot counts more for being next.
+    """
     config = model.config
     b, k, c = batch.canvas.shape
     device = batch.prefix.device
@@ -72,7 +77,7 @@ def losses(
     conditioned[:, half] = True
     conditioned = conditioned.flatten(0, 1)
     weight = batch.weight.flatten(0, 1)
-    hit = hits(free, weight, conditioned, generator)
+    hit = hits(free, weight, conditioned, generator, from_left)
     noised = _noise(clean, hit, config.vocab_size, generator)
     positions = start.unsqueeze(1) + torch.arange(c, device=device)
 
@@ -98,7 +103,7 @@ def losses(
     nats = F.cross_entropy(model.logits(second[free]), clean[free], reduction="none")
     order = rank_in_hole(hit, free)
     nearness = 1.0 + 3.0 * (hit & (order == 0)) + 1.0 * (hit & (order == 1))
-    score = (weight * nearness)[free]
+    score = (weight * nearness if from_left else weight)[free]
     denoise = (nats * score).sum() / score.sum().clamp(min=1)
     with torch.no_grad():
         frontier = nats[(hit & (order == 0))[free]].mean()
@@ -160,12 +165,19 @@ def _begins(free: Tensor) -> Tensor:
     return free & ~F.pad(free[..., :-1], (1, 0))
 
 
-def hits(free: Tensor, weight: Tensor, conditioned: Tensor, generator: torch.Generator) -> Tensor:
+def hits(
+    free: Tensor,
+    weight: Tensor,
+    conditioned: Tensor,
+    generator: torch.Generator,
+    from_left: float = FROM_LEFT,
+) -> Tensor:
     """Which free slots are noised, bool [canvases, C]. `conditioned` is bool [canvases, 1].
 
     A fill begins with noise throughout and without a signal, so most of what is not conditioned is
-    noised throughout. Of the rest, most is noised from some slot of each hole on, since a small
-    model settles from the left, and some at random slots with one probability a canvas.
+    noised throughout. Of the rest, the share `from_left` is noised from some slot of each hole on,
+    since a small model of text settles from the left, and some at random slots with one probability
+    a canvas.
     """
     device = free.device
     free, weight = free.cpu(), weight.cpu()
@@ -178,9 +190,9 @@ def hits(free: Tensor, weight: Tensor, conditioned: Tensor, generator: torch.Gen
     hole = (_begins(free).long().cumsum(-1) - 1).clamp(min=0)
     count = torch.zeros_like(hole).scatter_add(1, hole, decided.long()).gather(1, hole)
     share = torch.rand(free.shape, generator=generator).gather(1, hole)
-    from_left = rank_in_hole(decided, free) >= (share * count).floor()
-    ordered = conditioned & (torch.rand(shape, generator=generator) < ORDERED_SHARE)
-    return (free & torch.where(ordered, from_left, scattered)).to(device)
+    behind = rank_in_hole(decided, free) >= (share * count).floor()
+    ordered = conditioned & (torch.rand(shape, generator=generator) < from_left)
+    return (free & torch.where(ordered, behind, scattered)).to(device)
 
 
 def _noise(clean: Tensor, hit: Tensor, vocab_size: int, generator: torch.Generator) -> Tensor:

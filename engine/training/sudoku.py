@@ -1,125 +1,85 @@
-"""Sudoku grids and puzzles, and the batches that a small model learns them from.
-
-A solved grid is filled at random and then moved by the symmetries of Sudoku. Which of its cells are
-clues is random too, so most training puzzles with few clues have more than one solution: the model
-learns what is likely. Puzzles for measuring have exactly one. Solving is for making data only: what
-answers at inference is the model alone.
-"""
+"""The kind of data "sudoku": batches drawn from puzzles that are made as they are needed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.sudoku import CELLS, EMPTY, NAMES, DIGITS, UNITS
-from engine.training.dataset import Batch
-
-SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>")
-PAD, EOS, BOS, UNKNOWN, EMPTY_ID, FIRST_DIGIT, FIRST_NAME = 0, 1, 2, 3, 4, 5, 14
-NAME_IDS = tuple(range(FIRST_NAME, FIRST_NAME + CELLS))
-PREFIX = 1 + 3 * CELLS
-
-Grid = npt.NDArray[np.int64]
-"""81 cells in reading order, 1 to 9, and 0 where a cell is empty."""
-
-_PEERS = tuple(
-    tuple(sorted({other for unit in UNITS if cell in unit for other in unit} - {cell}))
-    for cell in range(CELLS)
+from engine.sudoku import CELLS
+from engine.errors import TrainingError
+from engine.training.data import Batch, Opened
+from engine.training.puzzles import solved_grid
+from engine.training.recipe import Recipe
+from engine.training.sudoku_model import (
+    BOS,
+    EMPTY_ID,
+    EOS,
+    FIRST_DIGIT,
+    NAME_IDS,
+    SUDOKU,
+    new_sudoku_model,
+    write_companions,
 )
-_ALL = 0b111_111_111
+
+PREFIX = 1 + 3 * CELLS
+"""Tokens of a window: `<bos>`, the names of the cells, a puzzle and its solution."""
+
+VALIDATION_SEED = 0
 
 
-def solutions(puzzle: Grid, most: int, rng: np.random.Generator | None = None) -> list[Grid]:
-    """Up to `most` solutions of a puzzle, in an order that is random if there is an `rng`.
+@dataclass(frozen=True, slots=True)
+class Sudoku:
+    """The kind "sudoku". fewest, most: clues of most puzzles; one in five has 17 to 80."""
 
-    Depth-first search in the cell with the fewest candidates.
-    """
-    candidates = [_ALL] * CELLS
-    grid = [0] * CELLS
-    for cell, digit in enumerate(puzzle.tolist()):
-        if digit:
-            bit = 1 << (digit - 1)
-            if not candidates[cell] & bit:
-                return []
-            grid[cell] = digit
-            for peer in _PEERS[cell]:
-                candidates[peer] &= ~bit
-    found: list[Grid] = []
-    for solution in _search(grid, candidates, rng):
-        found.append(np.array(solution, np.int64))
-        if len(found) == most:
-            break
-    return found
+    fewest: int = 28
+    most: int = 62
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.fewest <= self.most < CELLS:
+            raise ValueError(f"fewest and most must lie between 1 and {CELLS - 1}, in this order")
 
-def _search(
-    grid: list[int], candidates: list[int], rng: np.random.Generator | None
-) -> Iterator[list[int]]:
-    empty = [cell for cell in range(CELLS) if not grid[cell]]
-    if not empty:
-        yield grid
-        return
-    cell = min(empty, key=lambda c: candidates[c].bit_count())
-    digits = [digit for digit in range(1, 10) if candidates[cell] >> (digit - 1) & 1]
-    if rng is not None:
-        rng.shuffle(digits)
-    for digit in digits:
-        bit = 1 << (digit - 1)
-        next_grid, next_candidates = grid.copy(), candidates.copy()
-        next_grid[cell] = digit
-        for peer in _PEERS[cell]:
-            next_candidates[peer] &= ~bit
-        if all(next_grid[peer] or next_candidates[peer] for peer in _PEERS[cell]):
-            yield from _search(next_grid, next_candidates, rng)
+    def prepare(self, recipe: Recipe) -> None:
+        """Writes the tokenizer beside the run. The shape of a step is fixed by the grid.
+
+        Raises TrainingError if the recipe asks for another one.
+        """
+        step = recipe.step
+        if (step.context, step.canvas) != (PREFIX, CELLS):
+            raise TrainingError(f"a Sudoku needs [step] context = {PREFIX} and canvas = {CELLS}")
+        write_companions(_companions(recipe))
+
+    def open(self, recipe: Recipe) -> Opened:
+        """Batches of as many windows and canvases as the recipe asks for."""
+        step = recipe.step
+        return Opened(
+            SudokuBatches(self, recipe.run.seed, step.windows, step.canvases),
+            SudokuBatches(self, VALIDATION_SEED, windows=2, canvases=16),
+            SUDOKU,
+            _companions(recipe),
+            new_sudoku_model,
+        )
 
 
-def solved_grid(rng: np.random.Generator) -> Grid:
-    """A solved grid: filled at random, then moved by random symmetries."""
-    return shuffled(solutions(np.zeros(CELLS, np.int64), 1, rng)[0], rng)
-
-
-def shuffled(grid: Grid, rng: np.random.Generator) -> Grid:
-    """The grid under random symmetries: its digits renamed, bands, stacks, rows and columns
-    swapped, and one time in two transposed. What is empty stays empty."""
-    names = np.concatenate(([0], rng.permutation(9) + 1))
-    square = names[grid].reshape(9, 9)[_line_order(rng)][:, _line_order(rng)]
-    return (square.T if rng.random() < 0.5 else square).flatten()
-
-
-def _line_order(rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    return np.concatenate([3 * band + rng.permutation(3) for band in rng.permutation(3)])
-
-
-def unique_puzzle(rng: np.random.Generator, clues: int) -> tuple[Grid, Grid]:
-    """A puzzle with one solution and `clues` clues or a few more, and its solution.
-
-    Clues are taken away in random order for as long as the solution stays the only one.
-    """
-    solution = solved_grid(rng)
-    puzzle = solution.copy()
-    for cell in rng.permutation(CELLS).tolist():
-        if np.count_nonzero(puzzle) <= clues:
-            break
-        puzzle[cell] = 0
-        if len(solutions(puzzle, 2)) > 1:
-            puzzle[cell] = solution[cell]
-    return puzzle, solution
+def _companions(recipe: Recipe) -> Path:
+    return recipe.model.tokenizer or recipe.run.out / "companions"
 
 
 class SudokuBatches:
-    """Draws batches (see engine.training.dataset.Batch) by (seed, step) and nothing else.
+    """Draws batches by their number and the seed.
 
     A window is one solved grid: `<bos>`, the names of the cells, a puzzle of it and its solution,
     which is what the causal loss learns to continue. Its canvases are the grid from behind the
     names on, each with other clues; where a grid begins with clues, they may stand in the prefix.
     """
 
-    def __init__(self, seed: int, *, windows: int = 4, canvases: int = 8) -> None:
-        self._seed, self._windows, self._canvases = seed, windows, canvases
+    def __init__(self, data: Sudoku, seed: int, windows: int, canvases: int) -> None:
+        self._data, self._seed = data, seed
+        self._windows, self._canvases = windows, canvases
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, index: int) -> Batch:
         """The batch of a step, 0 and up."""
         shape = (self._windows, self._canvases)
         prefix = np.zeros((self._windows, PREFIX), np.int64)
@@ -127,10 +87,10 @@ class SudokuBatches:
         start = np.zeros(shape, np.int64)
         free = np.zeros((*shape, CELLS), np.bool_)
         for row in range(self._windows):
-            rng = np.random.default_rng([self._seed, step, row])
+            rng = np.random.default_rng([self._seed, index, row])
             solution = solved_grid(rng)
             ids = solution + FIRST_DIGIT - 1
-            masks = [random_clues(rng) for _ in range(self._canvases)]
+            masks = [random_clues(rng, self._data) for _ in range(self._canvases)]
             shown = masks[0]
             prefix[row] = [BOS, *NAME_IDS, *np.where(shown, ids, EMPTY_ID), *ids]
             common = _leading(shown)
@@ -143,9 +103,9 @@ class SudokuBatches:
         return Batch(prefix, canvas, start, free, free.astype(np.float32))
 
 
-def random_clues(rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Which cells are clues, bool [81]: mostly 28 to 62 of them, sometimes 17 to 80."""
-    low, high = (28, 62) if rng.random() < 0.8 else (17, 80)
+def random_clues(rng: np.random.Generator, data: Sudoku) -> npt.NDArray[np.bool_]:
+    """Which cells are clues, bool [81]."""
+    low, high = (data.fewest, data.most) if rng.random() < 0.8 else (17, CELLS - 1)
     mask = np.zeros(CELLS, np.bool_)
     mask[rng.permutation(CELLS)[: rng.integers(low, high + 1)]] = True
     return mask

@@ -19,11 +19,15 @@ from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 from torch import Tensor
 
-from engine.config import parse_config
+from engine.config import ModelConfig
 from engine.model import DiffusionGemma, Layer
 from engine.sudoku import CELLS, DIGITS, EMPTY, NAMES, UNITS
 from engine.training.nano import new_model
-from engine.training.sudoku import BOS, EOS, NAME_IDS, PAD, SPECIAL
+
+SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>")
+PAD, EOS, BOS = 0, 1, 2
+EMPTY_ID, FIRST_DIGIT, FIRST_NAME = 4, 5, 14
+NAME_IDS = tuple(range(FIRST_NAME, FIRST_NAME + CELLS))
 
 HEADS, HEAD_DIM, LAYERS = 4, 32, 4
 
@@ -123,20 +127,22 @@ _FAST = 5
 
 
 @torch.no_grad()
-def new_sudoku_model(seed: int) -> DiffusionGemma:
-    """A model with fresh float32 weights that knows the geometry of the grid."""
-    model = new_model(parse_config(SUDOKU), seed)
+def new_sudoku_model(config: ModelConfig, seed: int) -> DiffusionGemma:
+    """A model with fresh float32 weights that knows the geometry of the grid.
+
+    config: SUDOKU's, or one with other sizes but the same heads.
+    """
+    model = new_model(config, seed)
     _name_cells(model.embed_tokens.weight)
-    for index in range(LAYERS):
-        layer = model.layers[index]
+    for index, layer in enumerate(model.layers):
         assert isinstance(layer, Layer)
         layer.self_attn.o_proj.weight[: _ALWAYS + 1] = 0
         layer.mlp.down_proj.weight[: _ALWAYS + 1] = 0
         layer.experts.down_proj[:, : _ALWAYS + 1] = 0
         if index < 2:
             # In the second layer too, since a solution stands behind its puzzle, not the names.
-            _look_back(layer, CELLS, model.config.layers[index].rope_theta)
-        if 0 < index < LAYERS - 1:
+            _look_back(layer, CELLS, config.layers[index].rope_theta)
+        if 0 < index and config.layers[index].sliding:
             _look_along_units(layer)
     return model
 
