@@ -9,9 +9,13 @@ filled. Blanks and line ends are for people: the tokenizer leaves them out.
 from __future__ import annotations
 
 from itertools import groupby
+from pathlib import Path
 
 from engine.errors import BadRequest
 from engine.types import Fixed, Hole, Template
+
+MODEL = Path(__file__).resolve().parent / "weights" / "sudoku"
+"""The folder of the model that was trained on this."""
 
 CELLS = 81
 EMPTY = "."
@@ -27,12 +31,26 @@ def parse_grid(text: str) -> str:
     grid = "".join(EMPTY if c in ".0" else c for c in text if c in DIGITS + ".0")
     if len(grid) != CELLS:
         raise BadRequest(f"a Sudoku has 81 cells, digits and dots; this one has {len(grid)}")
+    contradiction = contradiction_in(grid)
+    if contradiction:
+        raise BadRequest(f"this Sudoku has no solution: {contradiction}")
+    return grid
+
+
+def contradiction_in(grid: str) -> str | None:
+    """Two cells of a row, column or box that hold the same digit, in words; None without any."""
     for unit in UNITS:
         for digit in DIGITS:
             twice = [NAMES[cell] for cell in unit if grid[cell] == digit]
             if len(twice) > 1:
-                raise BadRequest(f"the clues at {twice[0]} and {twice[1]} are both {digit}")
-    return grid
+                return f"{twice[0]} and {twice[1]} are both {digit}"
+    return None
+
+
+def legend() -> str:
+    """What stands in front of every grid: the names of its cells, a line for each row."""
+    rows = (" ".join(NAMES[first : first + 9]) for first in range(0, CELLS, 9))
+    return "".join(row + "\n" for row in rows)
 
 
 def template(puzzle: str) -> Template:
@@ -42,7 +60,7 @@ def template(puzzle: str) -> Template:
     """
     if EMPTY not in puzzle:
         raise BadRequest("this Sudoku has no empty cell")
-    parts: list[Fixed | Hole] = [Fixed(" ".join(NAMES) + "\n")]
+    parts: list[Fixed | Hole] = [Fixed(legend())]
     for is_empty, cells in groupby(puzzle, EMPTY.__eq__):
         run = "".join(cells)
         parts.append(Hole(max_tokens=len(run)) if is_empty else Fixed(run))

@@ -1,6 +1,6 @@
 """`diffgemma-lsp demo`: a hole, a rewrite and several holes, in files that ship with it.
 
-Nothing is rehearsed: each file is denoised once, with a fixed seed, and what comes out is shown,
+`demo sudoku` is another show, in sudoku.py beside this file. Nothing is rehearsed: each file is denoised once, with a fixed seed, and what comes out is shown,
 checked with the compiler, and written, whatever it is.
 """
 
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from diffgemma_lsp.commands import UsageError
+from diffgemma_lsp.commands import UsageError, sudoku
 from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow
 from diffgemma_lsp.commands.view import FillView, Screen
 from diffgemma_lsp.engine_client import EngineClient
@@ -51,16 +51,22 @@ def add_parser(subparsers: Subparsers) -> None:
     """Adds `demo` to the command line."""
     parser = subparsers.add_parser(
         "demo",
-        help="watch it fill, rewrite, and fill several holes",
-        description="Fills small Python files that ship with it, drawn live, and keeps them.",
+        help="watch it fill, rewrite, and fill several holes; or solve a Sudoku",
+        description="Fills small Python files that ship with it, drawn live, and keeps them; "
+        "or has a model that was trained for it solve a Sudoku.",
     )
+    shows = ("code", "sudoku")
+    parser.add_argument("show", nargs="?", choices=shows, default="code", help="default: code")
     parser.add_argument("--out", metavar="DIR", help="where to put the files (default: a new one)")
+    sudoku.add_flags(parser)
     add_engine_flags(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Plays all scenes and says where the filled files are."""
+    """Plays all scenes and says where the filled files are, or plays the Sudoku."""
+    if arguments.show == "sudoku":
+        return sudoku.run(arguments)
     folder = _out_folder(arguments.out)
     asyncio.run(_play(arguments, folder, Console(highlight=False)))
     return 0

@@ -68,7 +68,7 @@ class FillView:
                     lines.write(part.tail, _FIXED)
             else:
                 for piece in next(remaining, ()) or (_EMPTY,):
-                    lines.write(piece.text, _style(piece))
+                    lines.write(piece.text, tint(piece.certainty))
         return Panel(
             lines.text(),
             title=Text(self._title),
@@ -172,8 +172,9 @@ def _counter(frame: Frame) -> str:
     return f"pass {frame.step} of {frame.planned} · {settled} of {len(pieces)} tokens settled"
 
 
-def _style(piece: Piece) -> str:
-    certainty = min(1.0, max(0.0, piece.certainty))
+def tint(certainty: float) -> str:
+    """The style of a token of which the model is so sure, from 0 to 1."""
+    certainty = min(1.0, max(0.0, certainty))
     (low, start), (high, end) = _RAMP[:2] if certainty < 0.5 else _RAMP[1:]
     share = (certainty - low) / (high - low)
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(start, end, strict=True))
