@@ -1,4 +1,4 @@
-"""Sudoku as text: how a grid is written for the model that ships in engine/weights/sudoku. No torch.
+"""Sudoku as text: how a grid is written for the model in engine/weights/sudoku. No torch.
 
 A grid is 81 characters in reading order, a digit or "." for an empty cell. The model reads the
 names of all cells first (A1 to I9, row by row), so that each cell of the grid that follows has its

@@ -35,7 +35,7 @@ LONGEST_FILE = 400
 
 # What the language server may know of the engine: its vocabulary, and where the service lives.
 # The bare package stands for its place on disk.
-SHARED = ("engine.types", "engine.errors", "engine.wire", "engine.paths")
+SHARED = ("engine.types", "engine.errors", "engine.wire", "engine.paths", "engine.sudoku")
 HEAVY = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 # What the language server itself needs, but only once it has something to do.
 LATER = ("tree_sitter", "tree_sitter_python")

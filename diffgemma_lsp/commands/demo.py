@@ -1,7 +1,8 @@
 """`diffgemma-lsp demo`: a hole, a rewrite and several holes, in files that ship with it.
 
-`demo sudoku` is another show, in sudoku.py beside this file. Nothing is rehearsed: each file is denoised once, with a fixed seed, and what comes out is shown,
-checked with the compiler, and written, whatever it is.
+Nothing is rehearsed: each file is denoised once, with a fixed seed, and what comes out is shown,
+checked with the compiler, and written, whatever it is. `demo sudoku` is a show of its own, in the
+file of that name beside this one.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 python -m engine.evaluation.sudoku --count 1000 --out results/sudoku.json
 
 Puzzles have exactly one solution and were never trained on: they are made for this, from grids
-drawn at random among 10 ** 21. Three answer each: the denoiser as it is served; its first pass alone;
-and causal decoding, cell by cell, behind a prompt with all clues. An interrupted run goes on where
-it was: its log lies beside the result (.jsonl).
+drawn at random among 10 ** 21. Three answer each: the denoiser as it is served; its first pass
+alone; and causal decoding, cell by cell, behind a prompt with all clues. An interrupted run goes on
+where it was: its log lies beside the result (.jsonl).
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from engine.engine import InfillEngine
 from engine.errors import BadRequest
@@ -36,13 +38,16 @@ from engine.evaluation.setup import (
     sampling_of,
     write_json,
 )
-from engine.prefix_cache import PrefixCache
-from engine.sudoku import DIGITS, EMPTY, MODEL, fill_in, legend, template
+from engine.model import DiffusionGemma, read
+from engine.sudoku import CELLS, DIGITS, EMPTY, MODEL, fill_in, legend, template
 from engine.training.puzzles import Grid, unique_puzzle
 from engine.types import InfillRequest, SamplingParams
 
 BANDS = ((26, 35), (36, 45), (46, 55))
-"""Clues, from and to: a third of the puzzles has so many each."""
+"""Clues, from and to: a third of the puzzles each."""
+
+SIDE_BY_SIDE = 50
+"""Puzzles that are decoded causally at once."""
 
 REFINED, ONE_PASS, CAUSAL = "refined", "one pass", "causal"
 ANSWERERS = (REFINED, ONE_PASS, CAUSAL)
@@ -71,47 +76,74 @@ class Denoised:
     def __init__(self, engine: InfillEngine, params: SamplingParams, seed: int) -> None:
         self.engine, self.params, self.seed = engine, params, seed
 
-    def __call__(self, puzzle: str) -> tuple[str, int]:
-        """The grid and how many passes it took."""
+    def __call__(self, puzzle: str) -> tuple[str, int, float]:
+        """The grid, how many passes it took and how many milliseconds."""
         infill = self.engine.fill(InfillRequest(template(puzzle), self.params, seed=self.seed))
-        return fill_in(puzzle, infill.holes), infill.steps
+        return fill_in(puzzle, infill.holes), infill.steps, infill.timings["total"]
 
 
-class CausalCells:
+class Causal:
     """The same weights cell by cell in reading order, behind a prompt with the whole puzzle.
 
     Greedy. At each cell it chooses among the digits only, and a clue is given to it when its turn
-    comes, so it can neither leave the grid nor lose a clue.
+    comes, so it can neither leave the grid nor lose a clue. Puzzles are as long as each other, so
+    many are decoded side by side.
     """
 
     def __init__(self, engine: InfillEngine) -> None:
         self.model, self.tokenizer = engine.model, engine.tokenizer
-        self._cache = PrefixCache(engine.model)
         ids = [self.tokenizer.id_of(digit) for digit in DIGITS]
         if None in ids:
             raise BadRequest(f"{engine.profile.name} knows no digits; it is no Sudoku model")
         self._digits = torch.tensor(ids, device=engine.model.device)
 
     @torch.inference_mode()
-    def __call__(self, puzzle: str) -> tuple[str, int]:
-        """The grid and how many cells it decided."""
-        bos = self.model.config.bos_id
-        prompt = self.tokenizer.encode(legend() + puzzle)
-        self._cache.keep([])
-        row = self._cache.extend([*([] if bos is None else [bos]), *prompt])[-1]
-        grid = ""
-        for clue in puzzle:
-            cell = clue
-            if clue == EMPTY:
-                cell = DIGITS[int(self.model.logits(row)[self._digits].argmax())]
-            grid += cell
-            row = self._cache.extend(self.tokenizer.encode(cell))[-1]
-        return grid, puzzle.count(EMPTY)
+    def __call__(self, puzzles: Sequence[str]) -> list[str]:
+        """The grids."""
+        bos, device = self.model.config.bos_id, self.model.device
+        start = [] if bos is None else [bos]
+        prompts = [start + self.tokenizer.encode(legend() + puzzle) for puzzle in puzzles]
+        clues = torch.tensor([self.tokenizer.encode(puzzle) for puzzle in puzzles], device=device)
+        empty = torch.tensor([[c == EMPTY for c in puzzle] for puzzle in puzzles], device=device)
+        reader = _Reader(self.model, len(puzzles), len(prompts[0]) + CELLS)
+        rows = reader.read(torch.tensor(prompts, device=device))
+        cells: list[Tensor] = []
+        for cell in range(CELLS):
+            choice = self._digits[self.model.logits(rows)[:, self._digits].argmax(-1)]
+            cells.append(torch.where(empty[:, cell], choice, clues[:, cell]))
+            rows = reader.read(cells[-1].unsqueeze(1))
+        return [self.tokenizer.text_of(grid) for grid in torch.stack(cells, 1).tolist()]
 
 
-def judge(puzzle: str, solution: str, answer: tuple[str, int], ms: float) -> Record:
+class _Reader:
+    """Reads sequences of one length causally, side by side, and keeps their keys and values."""
+
+    def __init__(self, model: DiffusionGemma, count: int, length: int) -> None:
+        self.model, self.length = model, 0
+        shapes = [(count, length, layer.kv_heads, layer.head_dim) for layer in model.config.layers]
+        self._keys = [torch.empty(s, dtype=model.dtype, device=model.device) for s in shapes]
+        self._values = [torch.empty_like(keys) for keys in self._keys]
+
+    def read(self, ids: Tensor) -> Tensor:
+        """Reads ids [B, T] behind what was read; the hidden rows of the last ones, [B, d]."""
+        begin, end = self.length, self.length + ids.shape[1]
+        positions = torch.arange(end, device=ids.device)
+        gap = positions[begin:].unsqueeze(1) - positions
+        config = self.model.config
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            self._keys[layer][:, begin:end], self._values[layer][:, begin:end] = k, v
+            seen = gap >= 0
+            if config.layers[layer].sliding:
+                seen &= gap < config.sliding_window
+            return read(q, self._keys[layer][:, :end], self._values[layer][:, :end], seen)
+
+        self.length = end
+        return self.model.encode(ids, positions[begin:], attend)[:, -1]
+
+
+def judge(puzzle: str, solution: str, grid: str, passes: int, ms: float) -> Record:
     """All that is to know of one answer. cells: the share of empty cells that are right."""
-    grid, passes = answer
     empty = [cell for cell, clue in enumerate(puzzle) if clue == EMPTY]
     right = sum(grid[cell] == solution[cell] for cell in empty)
     return {"solved": grid == solution, "cells": right / len(empty), "passes": passes, "ms": ms}
@@ -122,27 +154,31 @@ def evaluate(
 ) -> list[Record]:
     """Has every puzzle answered that the journal does not know yet."""
     params = sampling_of(options)
-    answerers = {
+    denoisers = {
         REFINED: Denoised(engine, params, options.seed),
         ONE_PASS: Denoised(engine, replace(params, max_steps=1), options.seed),
-        CAUSAL: CausalCells(engine),
     }
+    causal = Causal(engine)
     records: list[Record] = []
-    hits = 0
+    made = puzzles(options.count, options.seed)
     with progress_bar(console) as progress:
         task = progress.add_task("puzzles", total=options.count, note="")
-        for number, (puzzle, solution) in enumerate(puzzles(options.count, options.seed), 1):
-            if puzzle not in journal.records:
-                record: Record = {"clues": 81 - puzzle.count(EMPTY), "solution": solution}
-                for name, answerer in answerers.items():
-                    began = time.monotonic()
-                    answer = answerer(puzzle)
-                    ms = (time.monotonic() - began) * 1000
-                    record[name] = judge(puzzle, solution, answer, ms)
-                journal.add(puzzle, record)
-            records.append(journal.records[puzzle])
-            hits += records[-1][REFINED]["solved"]
-            progress.update(task, advance=1, note=f"solved {hits / number:.3f}")
+        while some := dict(islice(made, SIDE_BY_SIDE)):
+            todo = [puzzle for puzzle in some if puzzle not in journal.records]
+            began = time.monotonic()
+            grids = dict(zip(todo, causal(todo) if todo else [], strict=True))
+            causal_ms = (time.monotonic() - began) * 1000 / max(1, len(todo))
+            for puzzle, solution in some.items():
+                if puzzle in grids:
+                    empty = puzzle.count(EMPTY)
+                    record: Record = {"clues": CELLS - empty, "solution": solution}
+                    for name, denoiser in denoisers.items():
+                        record[name] = judge(puzzle, solution, *denoiser(puzzle))
+                    record[CAUSAL] = judge(puzzle, solution, grids[puzzle], empty, causal_ms)
+                    journal.add(puzzle, record)
+                records.append(journal.records[puzzle])
+                solved = sum(one[REFINED]["solved"] for one in records)
+                progress.update(task, advance=1, note=f"solved {solved / len(records):.3f}")
     return records
 
 

@@ -58,8 +58,8 @@ def losses(
 ) -> Losses:
     """Forward pass and losses of one batch; call `.total.backward()` on the result.
 
-    from_left: of the canvases in the middle of a fill, the share that is settled from the left; with
-    0, all are settled anywhere, and no slot counts more for being next.
+    from_left: of the canvases in the middle of a fill, the share that is settled from the left;
+    with 0, all are settled anywhere, and no slot counts more for being next.
     """
     config = model.config
     b, k, c = batch.canvas.shape

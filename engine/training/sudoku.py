@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from engine.sudoku import CELLS
 from engine.errors import TrainingError
+from engine.sudoku import CELLS
 from engine.training.data import Batch, Opened
 from engine.training.puzzles import solved_grid
 from engine.training.recipe import Recipe

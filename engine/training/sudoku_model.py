@@ -48,9 +48,7 @@ SUDOKU: dict[str, Any] = {
         "head_dim": HEAD_DIM,
         "layer_types": ["sliding_attention"] * (LAYERS - 1) + ["full_attention"],
         "sliding_window": 96,
-        "per_layer_config": {
-            str(LAYERS - 1): {"head_dim": HEAD_DIM, "num_key_value_heads": HEADS}
-        },
+        "per_layer_config": {str(LAYERS - 1): {"head_dim": HEAD_DIM, "num_key_value_heads": HEADS}},
         "rope_parameters": {
             "full_attention": {
                 "partial_rotary_factor": 0.25,
@@ -142,7 +140,7 @@ def new_sudoku_model(config: ModelConfig, seed: int) -> DiffusionGemma:
         if index < 2:
             # In the second layer too, since a solution stands behind its puzzle, not the names.
             _look_back(layer, CELLS, config.layers[index].rope_theta)
-        if 0 < index and config.layers[index].sliding:
+        if index > 0 and config.layers[index].sliding:
             _look_along_units(layer)
     return model
 
