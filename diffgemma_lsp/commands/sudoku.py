@@ -12,10 +12,9 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
@@ -70,39 +69,40 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.model = arguments.model or str(MODEL)
     frames, infill = asyncio.run(_fill(arguments, puzzle))
     console = Console(highlight=False)
-    grids = [cells_of(puzzle, frame) for frame in frames]
-    mark_changes(grids)
+    shown = pictures(puzzle, frames)
     if console.is_terminal:
-        _play(console, puzzle, grids, frames)
+        _play(console, shown)
     else:
-        console.print(draw(grids[-1], _counter(frames[-1])))
+        console.print(shown[-1])
     grid = fill_in(puzzle, infill.holes)
-    corrected = sum(cell.changed for cells in grids for cell in cells)
-    console.print(
-        f"{verdict(puzzle, grid)} {infill.steps} passes in {infill.timings['total']:.0f} ms, "
-        f"in which {corrected} digits changed."
-    )
+    ms = infill.timings.get("total", 0.0)
+    console.print(f"{verdict(puzzle, grid)} {infill.steps} passes in {ms:.0f} ms.")
     return 0
 
 
-def cells_of(puzzle: str, frame: Frame) -> list[Cell]:
-    """The 81 cells as a pass left them."""
+def pictures(puzzle: str, frames: Sequence[Frame]) -> list[RenderableType]:
+    """What there is to see: the puzzle, and the grid after each pass."""
+    before = [Cell("·" if clue == EMPTY else clue, None) for clue in puzzle]
+    shown: list[RenderableType] = [draw(before, "the puzzle")]
+    for frame in frames:
+        after = cells_of(puzzle, frame, before)
+        shown.append(draw(after, _counter(frame)))
+        before = after
+    return shown
+
+
+def cells_of(puzzle: str, frame: Frame, before: Sequence[Cell]) -> list[Cell]:
+    """The 81 cells as a pass left them. before: as they were a pass earlier."""
     pieces = iter([piece for hole in frame.holes for piece in hole])
     cells: list[Cell] = []
-    for clue in puzzle:
+    for clue, old in zip(puzzle, before, strict=True):
         if clue == EMPTY:
             piece = next(pieces)
-            cells.append(Cell(piece.text, piece.certainty))
+            changed = old.certainty is not None and old.text != piece.text
+            cells.append(Cell(piece.text, piece.certainty, changed))
         else:
             cells.append(Cell(clue, None))
     return cells
-
-
-def mark_changes(grids: list[list[Cell]]) -> None:
-    """Marks every cell whose digit was another one in the grid before."""
-    for before, after in pairwise(grids):
-        for index, (old, new) in enumerate(zip(before, after, strict=True)):
-            after[index] = Cell(new.text, new.certainty, old.text != new.text)
 
 
 def draw(cells: Sequence[Cell], note: str) -> Panel:
@@ -147,14 +147,11 @@ async def _fill(arguments: argparse.Namespace, puzzle: str) -> tuple[list[Frame]
     return frames, infill
 
 
-def _play(
-    console: Console, puzzle: str, grids: Sequence[Sequence[Cell]], frames: Sequence[Frame]
-) -> None:
-    empty = [Cell("·" if clue == EMPTY else clue, None) for clue in puzzle]
-    with Live(draw(empty, "starting"), console=console, auto_refresh=False) as live:
-        for cells, frame in zip(grids, frames, strict=True):
+def _play(console: Console, shown: Sequence[RenderableType]) -> None:
+    with Live(shown[0], console=console, auto_refresh=False) as live:
+        for picture in shown[1:]:
             time.sleep(SECONDS_PER_PASS)
-            live.update(draw(cells, _counter(frame)), refresh=True)
+            live.update(picture, refresh=True)
 
 
 def _counter(frame: Frame) -> str:

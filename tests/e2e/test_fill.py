@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 from terminal import Terminal
 
-from diffgemma_lsp.commands import demo
+from diffgemma_lsp.commands import demo, sudoku
+from engine.sudoku import EMPTY, MODEL, parse_grid
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-m", "diffgemma_lsp"]
@@ -127,6 +129,28 @@ def test_the_demo_leaves_filled_files(real_engine: dict[str, str], tmp_path: Pat
         assert text.startswith(fixed[0].text)
         assert text.endswith(fixed[-1].text)
         assert demo.verdict(text) in shown
+
+
+def test_the_sudoku_keeps_its_clues_and_tells_the_truth(own_engine: dict[str, str]) -> None:
+    shown = run(own_engine, "demo", "sudoku").decode()
+    run(own_engine, "engine", "stop", "--model", MODEL)
+    rows = [re.sub(r"[^1-9]", "", line) for line in shown.splitlines() if line.count("│") == 4]
+    grid, puzzle = "".join(rows), parse_grid(sudoku.PUZZLE)
+    assert len(grid) == 81
+    assert all(clue in (EMPTY, cell) for clue, cell in zip(puzzle, grid, strict=True))
+    assert sudoku.verdict(puzzle, grid) in shown
+
+
+def test_a_sudoku_that_contradicts_itself_is_one_line_and_exit_2(
+    tmp_path: Path, own_engine: dict[str, str]
+) -> None:
+    (tmp_path / "grid").write_text("55" + "." * 79)
+    for name, said in (("grid", "A1 and A2 are both 5"), ("none", "can't read")):
+        command = [*PROGRAM, "demo", "sudoku", "--grid", str(tmp_path / name)]
+        done = subprocess.run(command, env=own_engine, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_the_doctor_is_content(real_engine: dict[str, str]) -> None:

@@ -1,12 +1,13 @@
-"""Makes the README's pictures from what really happens: a fill of nano's, and Neovim's screen.
+"""Makes the README's pictures from what really happens: fills of the models, and Neovim's screen.
 
-    python tests/editors/pictures.py      writes editors/pictures/{fill.svg,neovim.svg}
+    python tests/editors/pictures.py [NAME ...]      writes editors/pictures/NAME.svg, or all
 
-The fill is an animated SVG, one picture a denoising pass; without animation its last one shows.
+A fill is an animated SVG, one picture a denoising pass; without animation its last one shows.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import io
 import sys
@@ -23,10 +24,12 @@ from rich.console import Console, RenderableType
 from rich.segment import Segment
 from rich.style import Style
 
-from diffgemma_lsp.commands import demo
+from diffgemma_lsp.commands import demo, sudoku
 from diffgemma_lsp.commands.view import FillView
 from diffgemma_lsp.engine_client import EngineClient, EngineOptions
-from engine.types import Fixed, Infill, InfillRequest, Template
+from engine.sudoku import MODEL, parse_grid
+from engine.sudoku import template as sudoku_template
+from engine.types import Fixed, Frame, Infill, InfillRequest, Template
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "editors" / "pictures"
@@ -36,16 +39,16 @@ SIZE, WIDTH, HEIGHT, MARGIN = 20, 12.2, 24.4, 16
 GROUND, INK = "#0c0c0c", "#d9d9d9"
 
 
-def svg(frames: Sequence[RenderableType], title: str) -> str:
+def svg(frames: Sequence[RenderableType], title: str, columns: int = COLUMNS) -> str:
     """The frames as one picture, shown one after the other. What never changes is drawn once."""
-    console = Console(width=COLUMNS, file=io.StringIO(), color_system="truecolor")
+    console = Console(width=columns, file=io.StringIO(), color_system="truecolor")
     drawn = [[_line(line) for line in console.render_lines(frame)] for frame in frames]
     rows = max(map(len, drawn))
     for lines in drawn:
         lines += [""] * (rows - len(lines))
     still = [row for row in range(rows) if len({lines[row] for lines in drawn}) == 1]
     moving = [row for row in range(rows) if row not in still]
-    width = COLUMNS * WIDTH + 2 * MARGIN
+    width = columns * WIDTH + 2 * MARGIN
     height = rows * HEIGHT + 2 * MARGIN
     groups = [_group(drawn[0], still, "")]
     if moving:
@@ -132,6 +135,16 @@ async def fill_frames() -> list[RenderableType]:
     return [frames[round(index * step)] for index in range(MOST_FRAMES)]
 
 
+async def sudoku_frames() -> list[RenderableType]:
+    """The passes of `demo sudoku`, denoised now."""
+    puzzle = parse_grid(sudoku.PUZZLE)
+    client = EngineClient(EngineOptions(model=str(MODEL)))
+    request = InfillRequest(sudoku_template(puzzle), seed=sudoku.SEED)
+    frames = [event async for event in client.stream(request) if isinstance(event, Frame)]
+    await client.aclose()
+    return sudoku.pictures(puzzle, frames)
+
+
 def neovim_screen() -> RenderableType:
     """Neovim's screen with the ghost text of the demo's first scene."""
     _, (before, _, after) = scene(0)
@@ -149,11 +162,23 @@ def neovim_screen() -> RenderableType:
         return session.terminal.picture()
 
 
+MAKERS = {
+    "fill": lambda: svg(asyncio.run(fill_frames()), "diffgemma-lsp demo"),
+    "sudoku": lambda: svg(asyncio.run(sudoku_frames()), "diffgemma-lsp demo sudoku", 46),
+    "neovim": lambda: svg([neovim_screen()], "nvim"),
+}
+
+
 def main() -> int:
-    """Writes the pictures."""
+    """Writes the pictures that are named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MAKERS))
+    names = parser.parse_args().names or list(MAKERS)
+    if unknown := [name for name in names if name not in MAKERS]:
+        parser.error(f"there is no picture {unknown[0]}; there are {', '.join(MAKERS)}")
     PICTURES.mkdir(exist_ok=True)
-    (PICTURES / "fill.svg").write_text(svg(asyncio.run(fill_frames()), "diffgemma-lsp demo"))
-    (PICTURES / "neovim.svg").write_text(svg([neovim_screen()], "nvim"))
+    for name in names:
+        (PICTURES / f"{name}.svg").write_text(MAKERS[name]())
     return 0
 
 

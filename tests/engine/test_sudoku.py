@@ -220,9 +220,8 @@ def test_clues_never_change_at_any_pass(seed: int, clues: int) -> None:
     # Every cell is on the canvas or in front of it, and every clue in its place.
     assert int(canvas.free.sum()) == CELLS - clues
     on_canvas = as_text(puzzle[front:])
-    assert [i for i, c in enumerate(on_canvas) if c == EMPTY] == canvas.free.nonzero()[
-        :, 0
-    ].tolist()
+    empty = [cell for cell, clue in enumerate(on_canvas) if clue == EMPTY]
+    assert empty == canvas.free.nonzero()[:, 0].tolist()
     assert ours.tokenizer.text_of(clamped.tolist()) == on_canvas.replace(EMPTY, "")
     schedule = Schedule(ours.profile.sampling, 6)
     passes = 0
