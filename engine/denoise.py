@@ -51,6 +51,7 @@ class Canvas:
     survived so far. strength: float32 [T], how likely a draft's token is noised at the start.
     banned: float32 [V], -inf for what no free slot may hold.
     first: for a slot, the only tokens that it may hold (a word that was typed in part).
+    fixed: holes of fixed length, whose slots may not hold slack.
     """
 
     ids: Tensor
@@ -61,6 +62,7 @@ class Canvas:
     banned: Tensor
     slack: int | None = None
     first: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+    fixed: list[slice] = field(default_factory=list[slice])
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,4 +299,10 @@ def _bias(canvas: Canvas, slots: Tensor) -> Tensor:
         only = torch.full_like(bias[row], float("-inf"))
         only[allowed] = 0.0
         bias[row] = only
+    if canvas.slack is not None and canvas.fixed:
+        full = torch.zeros_like(canvas.free)
+        for hole in canvas.fixed:
+            full[hole] = True
+        bias = bias.clone()
+        bias[full[slots], canvas.slack] = float("-inf")
     return bias

@@ -341,11 +341,12 @@ class _Run:
             else:  # finished, or not reached yet
                 ids, certainty = [] if gap.done else gap.draft or [], []
             holes.append(self.sheet.pieces(gap, ids, certainty))
-        return Frame(step, planned, tuple(holes), entropy)
+        certainties = [piece.certainty for hole in holes for piece in hole]
+        confidence = self._confidence(certainties) if certainties else 0.0
+        return Frame(step, planned, tuple(holes), entropy, confidence)
 
     def _result(self, reason: StopReason) -> Infill:
         certainties = [c for gap in self.sheet.gaps for c in gap.certainties]
-        mean = sum(log(max(c, 1e-9)) for c in certainties) / max(1, len(certainties))
         total = time.monotonic() - self.began
         return Infill(
             text=self.sheet.assembled(),
@@ -353,10 +354,17 @@ class _Run:
             steps=self.steps,
             forward_passes=self.forward_passes,
             stop_reason=reason,
-            confidence=exp(mean),
+            confidence=self._confidence(certainties) if certainties else 1.0,
             timings={
                 "prefill": self.timings.prefill * 1000,
                 "denoise": self.timings.denoise * 1000,
                 "total": total * 1000,
             },
         )
+
+    def _confidence(self, certainties: list[float]) -> float:
+        """The geometric mean of certainties, and what the profile makes of it."""
+        logs = [log(max(certainty, 1e-9)) for certainty in certainties]
+        mean = exp(sum(logs) / len(logs))
+        calibration = self.engine.profile.calibration
+        return mean if calibration is None else calibration(mean)

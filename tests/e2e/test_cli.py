@@ -66,7 +66,7 @@ class FakeEngine:
             raise self.error
         count = sum(isinstance(part, Hole) for part in request.template)
         holes = tuple((self.fills * count)[:count])
-        yield Frame(1, 8, tuple((Piece(text, 0.3),) for text in holes), 1.5)
+        yield Frame(1, 8, tuple((Piece(text, 0.3),) for text in holes), 1.5, 0.3)
         yield Infill("".join(holes), holes, 3, 5, "settled", 0.87654, {"total": 123.456})
 
     async def status(self) -> dict[str, Any] | None:
@@ -358,7 +358,7 @@ def test_the_view_numbers_lines_leaves_out_far_ones_and_shows_no_control_charact
     console = Console(width=80, file=io.StringIO(), record=True)
     view = FillView(template, "a.py")
     console.print(view.draw(None))
-    console.print(view.draw(Frame(2, 9, ((Piece("f(", 0.2), Piece("y)\n", 0.95)), ()), 0.5)))
+    console.print(view.draw(Frame(2, 9, ((Piece("f(", 0.2), Piece("y)\n", 0.95)), ()), 0.5, 0.4)))
     shown = console.export_text()
     assert "\x1b" not in shown
     assert "101  x = f(y)" in shown
