@@ -217,6 +217,10 @@ class Sheet:
             if text
         )
 
+    def certainties(self, gap: Gap, ids: list[int], certainty: list[float]) -> list[float]:
+        """The certainty of a gap's settled tokens and of the current guess `ids` behind them."""
+        return gap.certainty + certainty[: len(self._text_ids(ids))]
+
     def texts(self) -> tuple[str, ...]:
         """What each hole of the template holds."""
         return tuple(self._text(gap) for gap in self.gaps)

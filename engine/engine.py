@@ -334,6 +334,7 @@ class _Run:
         entropy: float,
     ) -> Frame:
         holes: list[tuple[Piece, ...]] = []
+        certainties: list[float] = []
         for gap in self.sheet.gaps:
             if id(gap) in guess:
                 ids, certainty = guess[id(gap)]
@@ -341,7 +342,7 @@ class _Run:
             else:  # finished, or not reached yet
                 ids, certainty = [] if gap.done else gap.draft or [], []
             holes.append(self.sheet.pieces(gap, ids, certainty))
-        certainties = [piece.certainty for hole in holes for piece in hole]
+            certainties += self.sheet.certainties(gap, ids, certainty)
         confidence = self._confidence(certainties) if certainties else 0.0
         return Frame(step, planned, tuple(holes), entropy, confidence)
 

@@ -563,13 +563,24 @@ def test_a_calibration_maps_what_results_and_frames_report_and_nothing_else() ->
     assert mapped_result.confidence != pytest.approx(result.confidence, abs=1e-3)
     for frame, other in zip(frames, mapped_frames, strict=True):
         assert other.holes == frame.holes
-        assert other.confidence == (calibration(frame.confidence) if any(frame.holes) else 0)
+        assert other.confidence == (frame.confidence and calibration(frame.confidence))
 
 
 def test_the_last_frame_is_as_sure_as_the_result() -> None:
-    engine, _ = fake_engine(always(len(TINY), TINY.encode("x")[0]))
+    word = TINY.encode("x")[0]
+    ends = dict.fromkeys(range(5, 99), SLACK)
+
+    def script(call: int, ids: Tensor, slots: Tensor) -> Tensor:
+        logits = torch.zeros(len(slots), len(TINY))
+        for row, slot in enumerate(slots.tolist()):
+            logits[row, ends.get(slot, word)] = 6.0 + call
+        return logits
+
+    engine, _ = fake_engine(script)
+    # The space before the cursor belongs to the first token, and counts on both sides.
     frames, result = drain(engine.stream(InfillRequest(fill_in_the_middle("x = ", "\n"))))
     assert frames[-1].confidence == pytest.approx(result.confidence)
+    assert result.confidence < 0.9
 
 
 def test_a_calibration_is_monotone_and_stays_between_0_and_1() -> None:
