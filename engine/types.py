@@ -150,7 +150,7 @@ class Frame:
     step: passes finished so far, from 1 (0 for the draft, before the first pass).
     planned: passes that this run will take at most.
     entropy: mean over the free positions, in nats.
-    confidence: what `Infill.confidence` would be were this the last pass; 0 while all holes are empty.
+    confidence: what `Infill.confidence` would be were this the last pass; 0 while there is nothing.
     """
 
     step: int
