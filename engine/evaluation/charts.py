@@ -14,8 +14,10 @@ from html import escape
 WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 62, 132, 44, 52
 
-_HUES = (("#0b62c4", "#6cb2ff"), ("#c2410c", "#ff9d5c"), ("#15803d", "#5fd38d"))
-_HUES += (("#7e22ce", "#cf9bff"), ("#a16207", "#e8c34f"), ("#be185d", "#ff86b8"))
+_HUES = (
+    *(("#0b62c4", "#6cb2ff"), ("#c2410c", "#ff9d5c"), ("#15803d", "#5fd38d")),
+    *(("#7e22ce", "#cf9bff"), ("#a16207", "#e8c34f"), ("#be185d", "#ff86b8")),
+)
 _LIGHT = "--ink:#1f2328;--faint:#d0d7de;--ground:#ffffff;"
 _DARK = "--ink:#e6edf3;--faint:#3d444d;--ground:#0d1117;"
 

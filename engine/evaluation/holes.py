@@ -127,6 +127,14 @@ def population(sources: Iterable[Source], kind: Kind, seed: int) -> list[Cut]:
     return cuts
 
 
+def drawn(sources: Iterable[Source], kind: Kind, seed: int, count: int) -> list[Cut]:
+    """The first `count` holes of a kind. Raises ValueError if the sources have none."""
+    holes = population(sources, kind, seed)
+    if not holes:
+        raise ValueError(f"there are no holes of kind {kind} in these files: name other folders")
+    return holes[:count]
+
+
 def most_frequent(cuts: Sequence[Cut]) -> str:
     """The reference that most of the holes have; the first of them where several do.
 

@@ -30,8 +30,8 @@ from engine.evaluation.charts import Chart, Line, Point
 from engine.evaluation.holes import (
     KINDS,
     Kind,
+    drawn,
     held_out_folders,
-    population,
     read_sources,
 )
 from engine.evaluation.journal import Record
@@ -151,8 +151,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     kinds: dict[str, Any] = {}
     with open_journal(options, settings) as journal:
         for kind in options.kinds:
-            holes = population(sources, kind, options.seed)
-            cuts = share_of(holes[: options.count], options)
+            cuts = share_of(drawn(sources, kind, options.seed, options.count), options)
             keys = {arm: arm for arm in answerers}
             found = evaluate(cuts, answerers, keys, engine.tokenizer.encode, journal, console)
             kinds[kind] = report(found)
