@@ -41,7 +41,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the evaluation in this process' place, in the same folder, and gives its exit code."""
+    """Runs the evaluation in the same folder; its exit code is ours."""
     module, _ = EVALUATIONS[arguments.what]
     # -P: a folder named `engine` in the working directory is not ours.
     command = [sys.executable, "-P", "-m", module, *arguments.flags]
