@@ -25,7 +25,7 @@ from engine.model import DiffusionGemma
 from engine.models.chat import Chat
 from engine.models.locate import locate
 from engine.models.profile import Profile, load_profile
-from engine.prefix_cache import PrefixCache
+from engine.prefix_cache import PrefixCache, Reading
 from engine.prompt import prompt_ids
 from engine.sampler import Draws
 from engine.tokenizer import TextTokenizer
@@ -59,6 +59,7 @@ class BoundModel:
     def __init__(self, model: DiffusionGemma, cache: PrefixCache) -> None:
         self.model, self.cache = model, cache
         self.vocab_size = model.config.vocab_size
+        self._reading: Reading | None = None
 
     def logits(self, ids: Tensor, soft: Tensor | None, free: Tensor) -> Tensor:
         """One decoder pass; the head runs on free rows only."""
@@ -66,8 +67,11 @@ class BoundModel:
 
     def expected(self, ids: Tensor) -> Tensor | None:
         """What the encoder expects at ids [T] and behind them, each from what is left of it."""
-        rows = self.cache.following(ids.tolist())
-        return None if rows is None else self.model.logits(rows)
+        if self._reading is None:
+            if self.cache.last is None:
+                return None
+            self._reading = Reading(self.cache, self.model.config.canvas_length)
+        return self.model.logits(self._reading.rows(ids.tolist()))
 
     def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
         """A clamp conditions as itself: the embedding of its token."""
