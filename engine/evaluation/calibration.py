@@ -185,7 +185,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             encode = engine.tokenizer.encode
             records = evaluate(cuts, answerers, {RAW: RAW}, encode, journal, console)[RAW]
             found[kind] = list(zip(cuts, records, strict=True))
-    result = {
+    result: dict[str, Any] = {
         "settings": {**settings, "count": options.count, "kinds": options.kinds},
         **report(found),
         "machine": describe_machine(),
