@@ -24,7 +24,7 @@ from torch import Tensor, distributed
 from engine.config import parse_config
 from engine.loader import load_model, pick_device, pick_dtype
 from engine.model import DiffusionGemma, Layer
-from engine.training.checkpoint import State, load_state, save_model, save_state
+from engine.training.checkpoint import State, load_state, save_model, save_state, write_text
 from engine.training.data import Batches
 from engine.training.journal import Journal, Record
 from engine.training.muon import MixedOptimizer
@@ -87,7 +87,7 @@ class Run:
         self.average = {n: m.clone() for n, m in self.optimizer.masters.items()}
         self.minutes = 0.0
         self._mark = time.perf_counter()
-        self._stop = False
+        self._asked_to_stop = self._stop = False
         recipe.run.out.mkdir(parents=True, exist_ok=True)
         state = load_state(recipe.run.out)
         if state is not None:
@@ -132,18 +132,20 @@ class Run:
             self._mark = time.perf_counter()
             while self.done < 1.0 and not self._stop:
                 record = self._record(self.step())
-                if journal and self.minutes - saved >= self.recipe.run.save_every:
-                    record |= self.validate()
-                    self.save()
-                    saved = self.minutes
+                due = self.minutes - saved >= self.recipe.run.save_every
                 if journal:
-                    journal.add(record)
+                    journal.add(record | (self.validate() if due else {}))
+                if journal and due:
+                    self.save(journal)
+                    saved = self.minutes
                 bar.update(task, completed=self.done, note=_note(record))
             if journal:
                 bar.update(task, note="saving")
                 journal.add(self._record(self.validate()) | {"final": True})
-                self.save()
+                self.save(journal)
                 console.print(journal.table())
+                if self.done < 1.0:
+                    console.print("stopped; the same command goes on")
         return self.done >= 1.0
 
     def step(self) -> dict[str, float]:
@@ -153,9 +155,9 @@ class Run:
         self.team.average(
             [p.grad for p in self.optimizer.parameters.values() if p.grad is not None]
         )
-        # The slowest member's clock is everybody's, so that all agree on rates and on the end.
+        # The slowest member's clock is everybody's, and so is the wish to stop: all end together.
         now = time.perf_counter()
-        seconds, stop = self.team.most(now - self._mark, float(self._stop))
+        seconds, stop = self.team.most(now - self._mark, float(self._asked_to_stop))
         self._stop = bool(stop)
         self.minutes += seconds / 60
         self._mark = now
@@ -183,8 +185,9 @@ class Run:
             f"valid_{key}": round(sum(one[key] for one in each) / batches, 4) for key in each[0]
         }
 
-    def save(self) -> None:
-        """Writes the whole state, and the averaged weights as a checkpoint in `out`/model."""
+    def save(self, journal: Journal | None = None) -> None:
+        """Writes the whole state, the averaged weights as a checkpoint in `out`/model, and a
+        picture of what the journal has. Raises TrainingError."""
         out = self.recipe.run.out
         state = self.optimizer.state_dict()
         tensors = {f"average.{name}": tensor for name, tensor in self.average.items()}
@@ -192,6 +195,8 @@ class Run:
             tensors |= {f"{part}.{name}": tensor for name, tensor in state[part].items()}
         save_state(State(tensors, self.steps, self.minutes), out)
         save_model(self._write_model, self.data.companions, out / "model")
+        if journal is not None:
+            write_text(journal.curve(), out / "loss.svg")
 
     def _write_model(self, folder: Path) -> None:
         weights = {name: tensor.cpu() for name, tensor in self.average.items()}
@@ -245,7 +250,7 @@ class Run:
         """The first Ctrl-C asks it to stop; after that they do what they did before."""
 
         def ask(number: int, frame: FrameType | None) -> None:
-            self._stop = True
+            self._asked_to_stop = True
             signal.signal(number, before[signal.Signals(number)])
 
         numbers = (signal.SIGINT, signal.SIGTERM)

@@ -23,6 +23,9 @@ from torch import Tensor
 from engine.config import ModelConfig
 from engine.model import Attend, DiffusionGemma
 
+EVEN = 64
+"""Sizes that vary from step to step are rounded up to a multiple of this."""
+
 ORDERED_SHARE = 0.75
 """Of the canvases in the middle of a fill, those that are settled from the left."""
 
@@ -85,17 +88,20 @@ def losses(
         attend = read_prefix(batch.start[:, half.to(device)], c)
         first = model.decode(torch.where(coin, blank, noised[rows]), positions[rows], attend)
         temperature = float(0.4 + 0.6 * torch.rand((), generator=generator))
-        believed = (model.logits(first[free[rows]]) / temperature).softmax(-1)
+        taken, count = _evened(free[rows])
+        believed = (model.logits(first.flatten(0, 1)[taken]) / temperature).softmax(-1)
         noised[rows] = _mistakes(
-            noised[rows], free[rows] & ~hit[rows], free[rows], believed, generator
+            noised[rows], free[rows] & ~hit[rows], free[rows], believed[:count], generator
         )
         # Noise conditions as what was believed of it; what was accepted, and clamps, as themselves.
         signal = model.embed(noised[rows])
-        signal[hit[rows]] = model.soft_embed(believed[hit[rows][free[rows]]])
+        signal[hit[rows]] = model.soft_embed(believed)[:count][hit[rows][free[rows]]]
         soft[rows] = signal
 
     second = model.decode(noised, positions, read_prefix(batch.start, c), soft)
-    nats = F.cross_entropy(model.logits(second[free]), clean[free], reduction="none")
+    taken, count = _evened(free)
+    logits = model.logits(second.flatten(0, 1)[taken])[:count]
+    nats = F.cross_entropy(logits, clean[free], reduction="none")
     order = rank_in_hole(hit, free)
     nearness = 1.0 + 3.0 * (hit & (order == 0)) + 1.0 * (hit & (order == 1))
     score = (weight * nearness)[free]
@@ -134,6 +140,18 @@ def encode(model: DiffusionGemma, prefix: Tensor) -> tuple[Tensor, Callable[[Ten
         return attend_canvas
 
     return hidden, read_prefix
+
+
+def _evened(chosen: Tensor) -> tuple[Tensor, int]:
+    """The numbers of the rows that are chosen (bool [..]), padded; and their number.
+
+    Their number is another one in each step, and a CPU's matrix library compiles and keeps a
+    kernel for each that it meets: time, and gigabytes in some hours. So there are few of them.
+    """
+    rows = chosen.flatten().nonzero().squeeze(-1)
+    count = len(rows)
+    missing = -count % EVEN if count else EVEN
+    return torch.cat((rows, rows.new_zeros(missing))), count
 
 
 def _causal_loss(
@@ -225,7 +243,7 @@ class _Views:
         size = -(-k // self.GROUPS)
         for low in range(0, k, size):
             part = start[:, low : low + size]
-            limit, count = int(part.max()), part.shape[1]
+            limit, count = min(n, -(-int(part.max()) // EVEN) * EVEN), part.shape[1]
             seen = torch.arange(limit, device=device) < part.unsqueeze(-1)  # [B, count, limit]
             own = torch.eye(count, dtype=torch.bool, device=device).expand(b, -1, -1)
             mask = torch.cat((seen, own.repeat_interleave(c, 2)), dim=-1)

@@ -49,6 +49,10 @@ def test_a_stopped_run_goes_on_and_its_model_loads(corpus: Path, tmp_path: Path)
     assert [r["step"] for r in records if "rate" in r] == [1, 2, 3, 4]
     assert [r["step"] for r in records if r.get("final")] == [2, 4]
 
+    curve = (out / "loss.svg").read_text()
+    assert curve.startswith("<svg")
+    assert "next token, held back" in curve
+
     reference, report = DiffusionGemmaForBlockDiffusion.from_pretrained(
         out / "model", output_loading_info=True
     )
