@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KINDS = {
     "code": "engine.training.dataset:Code",
+    "files": "engine.training.files:Files",
 }
 """The kinds by their names, as `module:class`."""
 

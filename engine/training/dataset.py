@@ -45,16 +45,17 @@ class Code:
         companions = recipe.model.tokenizer or recipe.model.start_from or EMBEDDED
         tokenizer = Tokenizer.from_file(str(companions / "tokenizer.json"))
         step = recipe.step
+        vocabulary = read_vocabulary(tokenizer)
         training = CodeBatches(
             self.folder,
-            tokenizer,
+            vocabulary,
             recipe.run.seed,
             windows=step.windows,
             prefix=step.context,
             canvases=step.canvases,
             canvas=step.canvas,
         )
-        validation = CodeBatches(self.folder, tokenizer, 0, split="valid", windows=4)
+        validation = CodeBatches(self.folder, vocabulary, 0, split="valid", windows=4)
         return Opened(training, validation, NANO, companions)
 
 
@@ -71,7 +72,7 @@ class CodeBatches:
     def __init__(
         self,
         data: Path,
-        tokenizer: Tokenizer,
+        vocabulary: Vocabulary,
         seed: int,
         *,
         split: str = "train",
@@ -83,8 +84,9 @@ class CodeBatches:
         self._starts: IntArray = np.load(data / f"{split}.idx.npy")
         if self._starts[-1] == 0:
             raise ValueError(f"{data / split}.bin holds no tokens")
-        self._tokens = np.memmap(data / f"{split}.bin", np.uint16, "r")
-        self.vocabulary = read_vocabulary(tokenizer)
+        size = (data / f"{split}.bin").stat().st_size // int(self._starts[-1])
+        self._tokens = np.memmap(data / f"{split}.bin", np.uint16 if size == 2 else np.uint32, "r")
+        self.vocabulary = vocabulary
         self._maker = HoleMaker(self.vocabulary, canvas)
         self._seed = seed
         self._windows, self._prefix = windows, prefix
@@ -175,7 +177,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     tokenizer = Tokenizer.from_file(str(options.tokenizer / "tokenizer.json"))
-    batches = CodeBatches(options.data, tokenizer, options.seed, windows=2)
+    batches = CodeBatches(options.data, read_vocabulary(tokenizer), options.seed, windows=2)
     print(describe(batches.batch(options.step), batches.vocabulary))
 
 

@@ -104,6 +104,22 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
+class Lora:
+    """`[lora]`: low-rank adapters in the place of all weights, merged into the model at the end.
+
+    rank: 0 trains all weights. scale: what an adapter counts beside its weight.
+    """
+
+    rank: int = 0
+    scale: float = 2.0
+
+    def __post_init__(self) -> None:
+        _positive(self, "scale")
+        if self.rank < 0:
+            raise ValueError(f"rank must be 0 or more, not {self.rank}")
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """All of it. data: of the kind that `[data] kind` names (see engine.training.data)."""
 
@@ -112,8 +128,13 @@ class Recipe:
     model: Origin = Origin()
     step: Shape = Shape()
     rates: Rates = Rates()
+    lora: Lora = Lora()
 
     def __post_init__(self) -> None:
+        if self.lora.rank and self.model.start_from is None:
+            raise ValueError("[lora] is for a checkpoint: [model] start_from is missing")
+        if self.lora.rank and self.run.compile:
+            raise ValueError("[run] compile and [lora] do not go together")
         if self.step.windows % self.run.processes:
             raise ValueError(
                 f"[step] windows ({self.step.windows}) must be a multiple of "

@@ -19,14 +19,18 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from safetensors.torch import save_file
 from torch import Tensor, distributed
+from torch.nn.utils import parametrize
 
 from engine.config import parse_config
+from engine.errors import TrainingError
 from engine.loader import load_model, pick_device, pick_dtype
 from engine.model import DiffusionGemma, Layer
 from engine.training.checkpoint import State, load_state, save_model, save_state, write_text
 from engine.training.data import Batches
 from engine.training.journal import Journal, Record
+from engine.training.lora import adapters, attach, merged
 from engine.training.muon import MixedOptimizer
 from engine.training.nano import new_model, write_like, write_new
 from engine.training.recipe import Rates, Recipe
@@ -203,8 +207,12 @@ class Run:
         base = self.recipe.model.start_from
         if base is None:
             write_new(weights, self.config, folder)
+        elif self.recipe.lora.rank:
+            own, scale = adapters(weights), self.recipe.lora.scale
+            write_like(base, lambda name, weight: merged(name, weight, own, scale), folder)
+            save_file(own, folder / "adapters.safetensors", {"scale": str(scale)})
         else:
-            write_like(base, weights, folder)
+            write_like(base, lambda name, weight: weights.get(name, weight).clone(), folder)
 
     def _config(self) -> dict[str, Any]:
         """The config.json of a model with new weights."""
@@ -214,9 +222,12 @@ class Run:
     def _first_model(self) -> DiffusionGemma:
         """New weights, or those of a checkpoint, without its optimizer's memory."""
         dtype = pick_dtype(self.device)
-        base = self.recipe.model.start_from
+        base, lora = self.recipe.model.start_from, self.recipe.lora
         if base is not None:
-            return load_model(base, self.device, dtype).requires_grad_()
+            model = load_model(base, self.device, dtype).requires_grad_()
+            if lora.rank:
+                attach(model, lora.rank, lora.scale, self.recipe.run.seed)
+            return model
         return new_model(parse_config(self.config), self.recipe.run.seed).to(self.device, dtype)
 
     def _resume(self, state: State) -> None:
@@ -227,6 +238,14 @@ class Run:
                 if name.startswith(prefix + ".")
             }
 
+        masters = part("masters")
+        if {n: t.shape for n, t in masters.items()} != {
+            n: t.shape for n, t in self.optimizer.masters.items()
+        }:
+            raise TrainingError(
+                f"{self.recipe.run.out} holds a run that trains other weights than this one; "
+                "choose another folder"
+            )
         self.optimizer.load_state_dict({"steps": state.steps, **{p: part(p) for p in PARTS}})
         self.average = part("average")
         self.minutes = state.minutes
@@ -240,7 +259,8 @@ class Run:
             )
         )
         generator = torch.Generator().manual_seed((seed * 1_000_003 + index) * 64 + team.rank)
-        return losses(self.model, tensors, generator, self.model.config.bos_id)
+        with parametrize.cached():  # an adapter is added to its weight once a step
+            return losses(self.model, tensors, generator, self.model.config.bos_id)
 
     def _record(self, losses: dict[str, float]) -> Record:
         return {**losses, "step": self.steps, "minutes": round(self.minutes, 3)}
