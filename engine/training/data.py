@@ -25,6 +25,11 @@ KINDS = {
 """The kinds by their names, as `module:class`."""
 
 
+LATER_SLACK = 0.08
+"""What a slack token behind the first of its hole counts, where content counts 1. They are easy,
+and a model that is taught little else fills every hole with them."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """B windows of N prefix tokens, each with K canvases of C clean tokens.

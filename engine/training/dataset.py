@@ -6,7 +6,8 @@ python -m engine.training.dataset --data DIR --tokenizer engine/weights/nano --s
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tokenizers import Tokenizer
 from engine.errors import TrainingError
 from engine.models.profile import EMBEDDED
 from engine.training.data import Batch, Opened
-from engine.training.holes import CanvasSample, HoleMaker
+from engine.training.holes import SHARES, CanvasSample, HoleMaker, check_shares
 from engine.training.nano import NANO
 from engine.training.recipe import Recipe
 from engine.training.vocab import BoolArray, IntArray, Vocabulary, read_vocabulary
@@ -27,9 +28,17 @@ DOCUMENT_START_SHARE = 0.35
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """The kind "code": `folder` is a corpus that engine.training.corpus has encoded."""
+    """The kind "code": `folder` is a corpus that engine.training.corpus has encoded.
+
+    shares: how often each kind of hole is tried, where that differs from holes.SHARES. What the
+    run is measured on has the shares of holes.SHARES always.
+    """
 
     folder: Path
+    shares: dict[str, float] = field(default_factory=dict[str, float])
+
+    def __post_init__(self) -> None:
+        check_shares(self.shares)
 
     def prepare(self, recipe: Recipe) -> None:
         """Nothing: the corpus is there. Raises TrainingError if it is not."""
@@ -54,6 +63,7 @@ class Code:
             prefix=step.context,
             canvases=step.canvases,
             canvas=step.canvas,
+            shares=self.shares,
         )
         validation = CodeBatches(self.folder, vocabulary, 0, split="valid", windows=4)
         return Opened(training, validation, NANO, companions)
@@ -80,6 +90,7 @@ class CodeBatches:
         prefix: int = 1024,
         canvases: int = 16,
         canvas: int = 64,
+        shares: Mapping[str, float] | None = None,
     ) -> None:
         self._starts: IntArray = np.load(data / f"{split}.idx.npy")
         if self._starts[-1] == 0:
@@ -87,7 +98,7 @@ class CodeBatches:
         size = (data / f"{split}.bin").stat().st_size // int(self._starts[-1])
         self._tokens = np.memmap(data / f"{split}.bin", np.uint16 if size == 2 else np.uint32, "r")
         self.vocabulary = vocabulary
-        self._maker = HoleMaker(self.vocabulary, canvas)
+        self._maker = HoleMaker(self.vocabulary, canvas, {**SHARES, **(shares or {})})
         self._seed = seed
         self._windows, self._prefix = windows, prefix
         self._canvases, self._canvas = canvases, canvas

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +19,7 @@ from engine.training import filters
 from engine.training.corpus import TokenFile
 from engine.training.data import Opened
 from engine.training.dataset import CodeBatches
+from engine.training.holes import check_shares
 from engine.training.recipe import Recipe
 from engine.training.vocab import Vocabulary, read_vocabulary
 
@@ -29,14 +30,17 @@ class Files:
 
     They are read once, when a run begins; what it trains on is kept in its folder, so that it goes
     on with the same. held_back: the share of tokens, in whole files, that it is measured on.
+    shares: how often each kind of hole is tried, where that differs from holes.SHARES.
     """
 
     list: Path
     held_back: float = 0.1
+    shares: dict[str, float] = field(default_factory=dict[str, float])
 
     def __post_init__(self) -> None:
         if not 0 < self.held_back < 1:
             raise ValueError(f"held_back must be between 0 and 1, not {self.held_back}")
+        check_shares(self.shares)
 
     def prepare(self, recipe: Recipe) -> None:
         """Reads and tokenizes. Raises TrainingError if there are not two files to train on."""
@@ -81,6 +85,7 @@ class Files:
                 prefix=step.context,
                 canvases=step.canvases,
                 canvas=step.canvas,
+                shares=self.shares,
             )
 
         return Opened(batches("train", recipe.run.seed), batches("valid", 0), {}, model)

@@ -21,13 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.training.cuts import Cut, Cuts
+from engine.training.data import LATER_SLACK
 from engine.training.syntax import SYNTAX_KINDS
 from engine.training.vocab import BoolArray, IntArray, Vocabulary
 from engine.training.windows import Window
 
 MIN_SUFFIX = 8
 SERVINGS = (16, 24, 32, 48)
-LATER_SLACK = 0.08
 P_SERVING = 0.4
 P_EMPTY = 0.02
 P_TRUNCATED = 0.097  # of the line kinds, which are half of all: 5% of all
@@ -48,6 +48,17 @@ KINDS = (*SHARES, *SYNTAX_KINDS)
 _LINE_KINDS = ("rest", "lines", "full lines")
 _SHORTENED = (*_LINE_KINDS, "body", "docstring")
 """Kinds of which the first part is taken where the whole does not fit."""
+
+
+def check_shares(shares: Mapping[str, float]) -> None:
+    """Raises ValueError if a kind is not known or a share is below 0."""
+    for kind, share in shares.items():
+        if kind not in KINDS:
+            raise ValueError(f"shares: {kind} is no kind of hole; there are {', '.join(KINDS)}")
+        if share < 0:
+            raise ValueError(f"shares: {kind} must be 0 or more, not {share}")
+    if not any({**SHARES, **shares}.values()):
+        raise ValueError("shares: at least one must be above 0")
 
 
 @dataclass(frozen=True)

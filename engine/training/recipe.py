@@ -16,7 +16,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from engine.errors import TrainingError
-from engine.training.data import KINDS, Data, kind_of_data
+from engine.training.data import KINDS, LATER_SLACK, Data, kind_of_data
 
 Table = dict[str, Any]
 
@@ -104,6 +104,33 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
+class Objective:
+    """`[objective]`: what a step asks of the model. Other values than these are for ablations.
+
+    clamps: what conditions the slots of a canvas that are clamped: the token itself, what the model
+    believed of it, or nothing. loss_on: all free slots, or only those that are noise. later_slack:
+    what a slack token behind the first of its hole counts. own_passes: from the share own_from of
+    the run on, canvases in the middle of a fill are what so many passes of the model made, instead
+    of clean text with noise.
+    """
+
+    clamps: Literal["token", "own", "zero"] = "token"
+    loss_on: Literal["free", "corrupted"] = "free"
+    later_slack: float = LATER_SLACK
+    own_passes: int = 0
+    own_from: float = 0.8
+
+    def __post_init__(self) -> None:
+        if self.later_slack < 0 or self.own_passes < 0:
+            raise ValueError("later_slack and own_passes must be 0 or more")
+        if not 0 <= self.own_from <= 1:
+            raise ValueError(f"own_from must be from 0 to 1, not {self.own_from}")
+
+
+PLAIN = Objective()
+
+
+@dataclass(frozen=True, slots=True)
 class Lora:
     """`[lora]`: low-rank adapters in the place of all weights, merged into the model at the end.
 
@@ -129,6 +156,7 @@ class Recipe:
     step: Shape = Shape()
     rates: Rates = Rates()
     lora: Lora = Lora()
+    objective: Objective = PLAIN
 
     def __post_init__(self) -> None:
         if self.lora.rank and self.model.start_from is None:

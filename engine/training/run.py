@@ -33,7 +33,7 @@ from engine.training.journal import Journal, Record
 from engine.training.lora import adapters, attach, merged
 from engine.training.muon import MixedOptimizer
 from engine.training.nano import new_model, write_like, write_new
-from engine.training.recipe import Rates, Recipe
+from engine.training.recipe import Objective, Rates, Recipe
 from engine.training.step import Losses, TensorBatch, losses
 
 PARTS = ("masters", "first", "second")
@@ -154,7 +154,16 @@ class Run:
 
     def step(self) -> dict[str, float]:
         """One update of the weights; returns its losses in nats."""
-        result = self._losses(self.data.training, self.steps, self.recipe.run.seed + 1, self.team)
+        objective = self.recipe.objective
+        own_passes = objective.own_passes if self.done >= objective.own_from else 0
+        result = self._losses(
+            self.data.training,
+            self.steps,
+            self.recipe.run.seed + 1,
+            self.team,
+            objective,
+            own_passes,
+        )
         result.total.backward()
         self.team.average(
             [p.grad for p in self.optimizer.parameters.values() if p.grad is not None]
@@ -177,12 +186,18 @@ class Run:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Losses of the averaged weights on held-back files, always on the same batches."""
+        """Losses of the averaged weights on held-back files, always on the same batches.
+
+        Whatever the objective is, all free slots count here, so that figures compare.
+        """
         parameters = self.optimizer.parameters
         for name, parameter in parameters.items():
             parameter.copy_(self.average[name])
         alone, batches = Team(0, 1), self.recipe.run.validation
-        each = [_named(self._losses(self.data.validation, i, 0, alone)) for i in range(batches)]
+        plain = Objective(clamps=self.recipe.objective.clamps)
+        each = [
+            _named(self._losses(self.data.validation, i, 0, alone, plain)) for i in range(batches)
+        ]
         for name, parameter in parameters.items():
             parameter.copy_(self.optimizer.masters[name])
         return {
@@ -250,7 +265,15 @@ class Run:
         self.average = part("average")
         self.minutes = state.minutes
 
-    def _losses(self, batches: Batches, index: int, seed: int, team: Team) -> Losses:
+    def _losses(
+        self,
+        batches: Batches,
+        index: int,
+        seed: int,
+        team: Team,
+        objective: Objective,
+        own_passes: int = 0,
+    ) -> Losses:
         batch = batches.batch(index)
         tensors = TensorBatch(
             *(
@@ -260,7 +283,8 @@ class Run:
         )
         generator = torch.Generator().manual_seed((seed * 1_000_003 + index) * 64 + team.rank)
         with parametrize.cached():  # an adapter is added to its weight once a step
-            return losses(self.model, tensors, generator, self.model.config.bos_id)
+            bos = self.model.config.bos_id
+            return losses(self.model, tensors, generator, bos, objective, own_passes)
 
     def _record(self, losses: dict[str, float]) -> Record:
         return {**losses, "step": self.steps, "minutes": round(self.minutes, 3)}

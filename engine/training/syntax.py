@@ -105,7 +105,7 @@ class SyntaxSpans:
                 for node in nodes:
                     low, high = _inside(kind, node)
                     inside = len(head) <= low < high and low + base <= last
-                    if inside and not node.has_error:
+                    if inside and not node.has_error and not node.is_extra:  # a comment is extra
                         found[kind].add((low + base, high + base))
         return {kind: _arrays(sorted(spans)) for kind, spans in found.items()}
 

@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         recipe = recipe_of(_parser().parse_args(argv))
         recipe.data.prepare(recipe)
-        return _alone(recipe) if recipe.run.processes == 1 else _together(recipe)
+        return run(recipe)
     except EngineError as error:
         return _failed(error)
     except KeyboardInterrupt:
@@ -91,6 +91,11 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(flag, type=kind, metavar="X", help=f"{text} ([{table}] {key})")
     parser.add_argument("--compile", action="store_true", help="fuse what stands beside attention")
     return parser
+
+
+def run(recipe: Recipe) -> int:
+    """Trains, in as many processes as the recipe says; returns the exit code."""
+    return _alone(recipe) if recipe.run.processes == 1 else _together(recipe)
 
 
 def _alone(recipe: Recipe) -> int:

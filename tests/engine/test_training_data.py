@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import json
 import zipfile
@@ -15,6 +16,7 @@ from tokenizers import Tokenizer
 
 from engine.training import bpe, corpus, filters, holes, packages
 from engine.training.dataset import CodeBatches, describe
+from engine.training.syntax import SYNTAX_KINDS, SyntaxSpans
 from engine.training.vocab import read_vocabulary
 from engine.training.windows import Segment, build_window
 
@@ -363,7 +365,7 @@ def test_weights_and_clamps(batches: CodeBatches) -> None:
 def test_all_kinds_occur_in_about_their_shares(data: Path, tokenizer: Tokenizer) -> None:
     batches = CodeBatches(data, read_vocabulary(tokenizer), 1, windows=1, prefix=512)
     kinds = Counter(c.kind for step in range(100) for c in batches.draw(step, 0)[1])
-    assert set(kinds) == {*holes.KINDS, "empty", "truncated"}
+    assert set(kinds) == {*holes.SHARES, "empty", "truncated"}
     assert 0.15 < kinds["rest"] / 1600 < 0.3
     assert 0.15 < kinds["several"] / 1600 < 0.35
     assert 0.02 < kinds["truncated"] / 1600 < 0.09
@@ -391,6 +393,70 @@ def test_kinds_are_what_they_say(batches: CodeBatches) -> None:
             elif canvas.kind == "bracket":
                 assert before[-1] + after[0] in ("()", "[]", "{}")
                 assert "\n" not in middle
+
+
+def test_holes_of_the_syntax_are_whole_nodes(data: Path, tokenizer: Tokenizer) -> None:
+    only = dict.fromkeys(holes.SHARES, 0.0) | dict.fromkeys(SYNTAX_KINDS, 1.0)
+    vocabulary = read_vocabulary(tokenizer)
+    batches = CodeBatches(data, vocabulary, 3, windows=1, prefix=512, shares=only)
+    seen: Counter[str] = Counter()
+    for step in range(30):
+        window, canvases = batches.draw(step, 0)
+        for canvas in canvases:
+            seen[canvas.kind] += 1
+            middle = vocabulary.text(canvas.ids[canvas.free]).removeprefix(" ")
+            before = vocabulary.text(window.ids[: canvas.start])
+            after = vocabulary.text(canvas.ids[~canvas.free])
+            if canvas.kind == "arguments":
+                assert before.rstrip().endswith("(")
+                assert after.startswith(")")
+                defines = "def " in before.splitlines()[-1]
+                ast.parse(f"def f({middle}): ..." if defines else f"f({middle})")
+            elif canvas.kind == "import":
+                assert middle == "import math"
+            elif canvas.kind == "expression":
+                ast.parse(f"f({middle})")  # an argument may have its keyword with it
+            elif canvas.kind == "docstring":
+                begin = int(np.flatnonzero(window.ids[: canvas.start] == bpe.BOS)[-1])
+                own = vocabulary.text(window.ids[begin : canvas.start]).rstrip()
+                assert not own or own.endswith(('"""', ":"))
+            elif canvas.kind == "body":
+                assert before.rstrip().endswith(":")
+                assert not after or after.startswith("\n")
+    assert set(SYNTAX_KINDS) <= set(seen)
+    assert seen["empty"] < 5
+
+
+def test_nodes_with_an_error_make_no_hole(tokenizer: Tokenizer) -> None:
+    vocabulary = read_vocabulary(tokenizer)
+    text = "x = f(a)\ny = g(b, (\n"
+    window = build_window(vocabulary, [Segment(vocabulary.encode(text), 0)], 4)
+    spans = SyntaxSpans(vocabulary)
+    starts, ends = spans.of(window)["arguments"]
+    assert [text[a:b] for a, b in zip(starts, ends, strict=True)] == []
+    whole = build_window(
+        vocabulary, [Segment(vocabulary.encode(text), 0)], len(vocabulary.encode(text))
+    )
+    starts, ends = spans.of(whole)["arguments"]
+    assert [text[a:b] for a, b in zip(starts, ends, strict=True)] == ["a"]
+
+
+def test_text_behind_an_open_quote_is_no_code(tokenizer: Tokenizer) -> None:
+    vocabulary = read_vocabulary(tokenizer)
+    ids = vocabulary.encode('import this\n"""\nimport that\n')
+    window = build_window(vocabulary, [Segment(ids, 1)], len(ids))
+    spans = SyntaxSpans(vocabulary)
+    starts, _ = spans.of(window)["import"]
+    assert len(starts) == 1
+    assert vocabulary.text(window.ids[spans.token_at(int(starts[0])) :]) == "import that\n"
+
+
+@pytest.mark.parametrize(
+    "shares", [{"poem": 1.0}, {"rest": -1.0}, dict.fromkeys(holes.SHARES, 0.0)]
+)
+def test_shares_that_make_no_sense_are_refused(shares: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="shares"):
+        holes.check_shares(shares)
 
 
 def test_describe_shows_holes_and_slack(batches: CodeBatches) -> None:

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from training_runs import small_config, small_recipe, write_corpus
+from training_runs import save_base, write_corpus
 
 from engine.loader import load_model, pick_device
 from engine.training.checkpoint import load_state
 from engine.training.journal import read_records
-from engine.training.run import Run, Team
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -29,9 +28,7 @@ ROOT = Path(__file__).parents[2]
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a corpus, and a small checkpoint to begin with in base/model."""
     folder = tmp_path_factory.mktemp("ends")
-    write_corpus(folder)
-    small_config(folder)
-    Run(small_recipe(folder, folder / "base"), Team(0, 1)).save()
+    save_base(write_corpus(folder))
     return folder
 
 
