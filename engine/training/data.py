@@ -23,9 +23,18 @@ if TYPE_CHECKING:
 
 KINDS = {
     "code": "engine.training.dataset:Code",
+    "files": "engine.training.files:Files",
     "sudoku": "engine.training.sudoku:Sudoku",
 }
 """The kinds by their names, as `module:class`."""
+
+
+FROM_LEFT = 0.75
+"""Of the canvases in the middle of a fill, those that are settled from the left."""
+
+LATER_SLACK = 0.08
+"""What a slack token behind the first of its hole counts, where content counts 1. They are easy,
+and a model that is taught little else fills every hole with them."""
 
 
 @dataclass(frozen=True)

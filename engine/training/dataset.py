@@ -6,7 +6,8 @@ python -m engine.training.dataset --data DIR --tokenizer engine/weights/nano --s
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tokenizers import Tokenizer
 from engine.errors import TrainingError
 from engine.models.profile import EMBEDDED
 from engine.training.data import Batch, Opened
-from engine.training.holes import CanvasSample, HoleMaker
+from engine.training.holes import SHARES, CanvasSample, HoleMaker, check_shares
 from engine.training.nano import NANO
 from engine.training.recipe import Recipe
 from engine.training.vocab import BoolArray, IntArray, Vocabulary, read_vocabulary
@@ -27,9 +28,17 @@ DOCUMENT_START_SHARE = 0.35
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """The kind "code": `folder` is a corpus that engine.training.corpus has encoded."""
+    """The kind "code": `folder` is a corpus that engine.training.corpus has encoded.
+
+    shares: how often each kind of hole is tried, where that differs from holes.SHARES. What the
+    run is measured on has the shares of holes.SHARES always.
+    """
 
     folder: Path
+    shares: dict[str, float] = field(default_factory=dict[str, float])
+
+    def __post_init__(self) -> None:
+        check_shares(self.shares)
 
     def prepare(self, recipe: Recipe) -> None:
         """Nothing: the corpus is there. Raises TrainingError if it is not."""
@@ -45,16 +54,18 @@ class Code:
         companions = recipe.model.tokenizer or recipe.model.start_from or EMBEDDED
         tokenizer = Tokenizer.from_file(str(companions / "tokenizer.json"))
         step = recipe.step
+        vocabulary = read_vocabulary(tokenizer)
         training = CodeBatches(
             self.folder,
-            tokenizer,
+            vocabulary,
             recipe.run.seed,
             windows=step.windows,
             prefix=step.context,
             canvases=step.canvases,
             canvas=step.canvas,
+            shares=self.shares,
         )
-        validation = CodeBatches(self.folder, tokenizer, 0, split="valid", windows=4)
+        validation = CodeBatches(self.folder, vocabulary, 0, split="valid", windows=4)
         return Opened(training, validation, NANO, companions)
 
 
@@ -71,7 +82,7 @@ class CodeBatches:
     def __init__(
         self,
         data: Path,
-        tokenizer: Tokenizer,
+        vocabulary: Vocabulary,
         seed: int,
         *,
         split: str = "train",
@@ -79,13 +90,15 @@ class CodeBatches:
         prefix: int = 1024,
         canvases: int = 16,
         canvas: int = 64,
+        shares: Mapping[str, float] | None = None,
     ) -> None:
         self._starts: IntArray = np.load(data / f"{split}.idx.npy")
         if self._starts[-1] == 0:
             raise ValueError(f"{data / split}.bin holds no tokens")
-        self._tokens = np.memmap(data / f"{split}.bin", np.uint16, "r")
-        self.vocabulary = read_vocabulary(tokenizer)
-        self._maker = HoleMaker(self.vocabulary, canvas)
+        size = (data / f"{split}.bin").stat().st_size // int(self._starts[-1])
+        self._tokens = np.memmap(data / f"{split}.bin", np.uint16 if size == 2 else np.uint32, "r")
+        self.vocabulary = vocabulary
+        self._maker = HoleMaker(self.vocabulary, canvas, {**SHARES, **(shares or {})})
         self._seed = seed
         self._windows, self._prefix = windows, prefix
         self._canvases, self._canvas = canvases, canvas
@@ -175,7 +188,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     tokenizer = Tokenizer.from_file(str(options.tokenizer / "tokenizer.json"))
-    batches = CodeBatches(options.data, tokenizer, options.seed, windows=2)
+    batches = CodeBatches(options.data, read_vocabulary(tokenizer), options.seed, windows=2)
     print(describe(batches.batch(options.step), batches.vocabulary))
 
 

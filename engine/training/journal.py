@@ -9,9 +9,13 @@ from typing import Any, Self, TextIO
 
 from rich.table import Table
 
+from engine.plots import Axis, Line, chart, smoothed
 from engine.training.checkpoint import write_text
 
 Record = dict[str, Any]
+
+SMOOTHED_OVER = 20
+"""Steps over which the curve's line is averaged."""
 
 LOSSES = {"causal": "next token", "fill": "hole slot", "frontier": "next in a hole"}
 
@@ -39,6 +43,19 @@ class Journal:
         self.records.append(record)
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
+
+    def curve(self) -> str:
+        """All losses over the steps, as SVG: each step's, their running average, and held back."""
+        steps = [r for r in self.records if "causal" in r]
+        validated = [r for r in self.records if "valid_causal" in r]
+        lines: list[Line] = []
+        for key, name in LOSSES.items():
+            x, y = [r["step"] for r in steps], [r[key] for r in steps]
+            lines += [Line(name, x, y, faint=True), Line(name, x, smoothed(y, SMOOTHED_OVER))]
+        for key, name in LOSSES.items():
+            x = [r["step"] for r in validated]
+            lines.append(Line(f"{name}, held back", x, [r[f"valid_{key}"] for r in validated]))
+        return chart(lines, Axis("step"), Axis("nats"), "Training")
 
     def table(self) -> Table:
         """Losses on held-back data, before and after."""

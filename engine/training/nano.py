@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,8 @@ def _weight(module: nn.Module) -> Tensor:
     return module.get_parameter("weight")
 
 
-def write_like(base: Path, weights: dict[str, Tensor], out: Path) -> None:
-    """Writes the checkpoint `base` with other weights in the place of some, by their own names.
+def write_like(base: Path, changed: Callable[[str, Tensor], Tensor], out: Path) -> None:
+    """Writes the checkpoint `base` with what `changed` makes of each weight and its own name.
 
     All else, such as a vision tower or a chat template, is as it was. Shard by shard, so that a
     large checkpoint need not fit into memory a second time.
@@ -114,8 +115,7 @@ def write_like(base: Path, weights: dict[str, Tensor], out: Path) -> None:
         tensors = load_file(shard)
         for name, tensor in tensors.items():
             for own in own_names(name):
-                if own in weights:
-                    tensors[name] = weights[own].to(tensor.dtype).clone()
+                tensors[name] = changed(own, tensor).to(tensor.dtype)
         save_file(tensors, out / shard.name, {"format": "pt"})
 
 

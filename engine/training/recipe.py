@@ -16,7 +16,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from engine.errors import TrainingError
-from engine.training.data import KINDS, Data, kind_of_data
+from engine.training.data import FROM_LEFT, KINDS, LATER_SLACK, Data, kind_of_data
 
 Table = dict[str, Any]
 
@@ -71,21 +71,15 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`[step]`: windows of `context` prefix tokens, each with `canvases` of `canvas` tokens.
-
-    from_left: of the canvases in the middle of a fill, the share that is settled from the left.
-    """
+    """`[step]`: windows of `context` prefix tokens, each with `canvases` of `canvas` tokens."""
 
     windows: int = 4
     context: int = 1024
     canvases: int = 16
     canvas: int = 64
-    from_left: float = 0.75
 
     def __post_init__(self) -> None:
         _positive(self, "windows", "context", "canvases", "canvas")
-        if not 0 <= self.from_left <= 1:
-            raise ValueError(f"from_left must lie between 0 and 1, not {self.from_left}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +104,53 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
+class Objective:
+    """`[objective]`: what a step asks of the model. Other values than these are for ablations.
+
+    clamps: what conditions the slots of a canvas that are clamped: the token itself, what the model
+    believed of it, or nothing. loss_on: all free slots, or only those that are noise. later_slack:
+    what a slack token behind the first of its hole counts. own_passes: from the share own_from of
+    the run on, canvases in the middle of a fill are what so many passes of the model made, instead
+    of clean text with noise. from_left: of the canvases in the middle of a fill, the share that is
+    settled from the left; with 0 all are settled anywhere, and no slot counts more for being next.
+    """
+
+    clamps: Literal["token", "own", "zero"] = "token"
+    loss_on: Literal["free", "corrupted"] = "free"
+    later_slack: float = LATER_SLACK
+    own_passes: int = 0
+    own_from: float = 0.8
+    from_left: float = FROM_LEFT
+
+    def __post_init__(self) -> None:
+        if self.later_slack < 0 or self.own_passes < 0:
+            raise ValueError("later_slack and own_passes must be 0 or more")
+        if not 0 <= self.own_from <= 1:
+            raise ValueError(f"own_from must be from 0 to 1, not {self.own_from}")
+        if not 0 <= self.from_left <= 1:
+            raise ValueError(f"from_left must be from 0 to 1, not {self.from_left}")
+
+
+PLAIN = Objective()
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """`[lora]`: low-rank adapters in the place of all weights, merged into the model at the end.
+
+    rank: 0 trains all weights. scale: what an adapter counts beside its weight.
+    """
+
+    rank: int = 0
+    scale: float = 2.0
+
+    def __post_init__(self) -> None:
+        _positive(self, "scale")
+        if self.rank < 0:
+            raise ValueError(f"rank must be 0 or more, not {self.rank}")
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """All of it. data: of the kind that `[data] kind` names (see engine.training.data)."""
 
@@ -118,8 +159,14 @@ class Recipe:
     model: Origin = Origin()
     step: Shape = Shape()
     rates: Rates = Rates()
+    lora: Lora = Lora()
+    objective: Objective = PLAIN
 
     def __post_init__(self) -> None:
+        if self.lora.rank and self.model.start_from is None:
+            raise ValueError("[lora] is for a checkpoint: [model] start_from is missing")
+        if self.lora.rank and self.run.compile:
+            raise ValueError("[run] compile and [lora] do not go together")
         if self.step.windows % self.run.processes:
             raise ValueError(
                 f"[step] windows ({self.step.windows}) must be a multiple of "

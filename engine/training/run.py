@@ -19,17 +19,21 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from safetensors.torch import save_file
 from torch import Tensor, distributed
+from torch.nn.utils import parametrize
 
 from engine.config import parse_config
+from engine.errors import TrainingError
 from engine.loader import load_model, pick_device, pick_dtype
 from engine.model import DiffusionGemma, Layer
-from engine.training.checkpoint import State, load_state, save_model, save_state
+from engine.training.checkpoint import State, load_state, save_model, save_state, write_text
 from engine.training.data import Batches
 from engine.training.journal import Journal, Record
+from engine.training.lora import adapters, attach, merged
 from engine.training.muon import MixedOptimizer
 from engine.training.nano import new_model, write_like, write_new
-from engine.training.recipe import Rates, Recipe
+from engine.training.recipe import Objective, Rates, Recipe
 from engine.training.step import Losses, TensorBatch, losses
 
 PARTS = ("masters", "first", "second")
@@ -87,7 +91,7 @@ class Run:
         self.average = {n: m.clone() for n, m in self.optimizer.masters.items()}
         self.minutes = 0.0
         self._mark = time.perf_counter()
-        self._stop = False
+        self._asked_to_stop = self._stop = False
         recipe.run.out.mkdir(parents=True, exist_ok=True)
         state = load_state(recipe.run.out)
         if state is not None:
@@ -132,30 +136,41 @@ class Run:
             self._mark = time.perf_counter()
             while self.done < 1.0 and not self._stop:
                 record = self._record(self.step())
-                if journal and self.minutes - saved >= self.recipe.run.save_every:
-                    record |= self.validate()
-                    self.save()
-                    saved = self.minutes
+                due = self.minutes - saved >= self.recipe.run.save_every
                 if journal:
-                    journal.add(record)
+                    journal.add(record | (self.validate() if due else {}))
+                if journal and due:
+                    self.save(journal)
+                    saved = self.minutes
                 bar.update(task, completed=self.done, note=_note(record))
             if journal:
                 bar.update(task, note="saving")
                 journal.add(self._record(self.validate()) | {"final": True})
-                self.save()
+                self.save(journal)
                 console.print(journal.table())
+                if self.done < 1.0:
+                    console.print("stopped; the same command goes on")
         return self.done >= 1.0
 
     def step(self) -> dict[str, float]:
         """One update of the weights; returns its losses in nats."""
-        result = self._losses(self.data.training, self.steps, self.recipe.run.seed + 1, self.team)
+        objective = self.recipe.objective
+        own_passes = objective.own_passes if self.done >= objective.own_from else 0
+        result = self._losses(
+            self.data.training,
+            self.steps,
+            self.recipe.run.seed + 1,
+            self.team,
+            objective,
+            own_passes,
+        )
         result.total.backward()
         self.team.average(
             [p.grad for p in self.optimizer.parameters.values() if p.grad is not None]
         )
-        # The slowest member's clock is everybody's, so that all agree on rates and on the end.
+        # The slowest member's clock is everybody's, and so is the wish to stop: all end together.
         now = time.perf_counter()
-        seconds, stop = self.team.most(now - self._mark, float(self._stop))
+        seconds, stop = self.team.most(now - self._mark, float(self._asked_to_stop))
         self._stop = bool(stop)
         self.minutes += seconds / 60
         self._mark = now
@@ -171,20 +186,27 @@ class Run:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Losses of the averaged weights on held-back files, always on the same batches."""
+        """Losses of the averaged weights on held-back files, always on the same batches.
+
+        Whatever the objective is, all free slots count here, so that figures compare.
+        """
         parameters = self.optimizer.parameters
         for name, parameter in parameters.items():
             parameter.copy_(self.average[name])
         alone, batches = Team(0, 1), self.recipe.run.validation
-        each = [_named(self._losses(self.data.validation, i, 0, alone)) for i in range(batches)]
+        plain = Objective(clamps=self.recipe.objective.clamps)
+        each = [
+            _named(self._losses(self.data.validation, i, 0, alone, plain)) for i in range(batches)
+        ]
         for name, parameter in parameters.items():
             parameter.copy_(self.optimizer.masters[name])
         return {
             f"valid_{key}": round(sum(one[key] for one in each) / batches, 4) for key in each[0]
         }
 
-    def save(self) -> None:
-        """Writes the whole state, and the averaged weights as a checkpoint in `out`/model."""
+    def save(self, journal: Journal | None = None) -> None:
+        """Writes the whole state, the averaged weights as a checkpoint in `out`/model, and a
+        picture of what the journal has. Raises TrainingError."""
         out = self.recipe.run.out
         state = self.optimizer.state_dict()
         tensors = {f"average.{name}": tensor for name, tensor in self.average.items()}
@@ -192,14 +214,20 @@ class Run:
             tensors |= {f"{part}.{name}": tensor for name, tensor in state[part].items()}
         save_state(State(tensors, self.steps, self.minutes), out)
         save_model(self._write_model, self.data.companions, out / "model")
+        if journal is not None:
+            write_text(journal.curve(), out / "loss.svg")
 
     def _write_model(self, folder: Path) -> None:
         weights = {name: tensor.cpu() for name, tensor in self.average.items()}
         base = self.recipe.model.start_from
         if base is None:
             write_new(weights, self.config, folder)
+        elif self.recipe.lora.rank:
+            own, scale = adapters(weights), self.recipe.lora.scale
+            write_like(base, lambda name, weight: merged(name, weight, own, scale), folder)
+            save_file(own, folder / "adapters.safetensors", {"scale": str(scale)})
         else:
-            write_like(base, weights, folder)
+            write_like(base, lambda name, weight: weights.get(name, weight).clone(), folder)
 
     def _config(self) -> dict[str, Any]:
         """The config.json of a model with new weights."""
@@ -209,9 +237,12 @@ class Run:
     def _first_model(self) -> DiffusionGemma:
         """New weights, or those of a checkpoint, without its optimizer's memory."""
         dtype = pick_dtype(self.device)
-        base = self.recipe.model.start_from
+        base, lora = self.recipe.model.start_from, self.recipe.lora
         if base is not None:
-            return load_model(base, self.device, dtype).requires_grad_()
+            model = load_model(base, self.device, dtype).requires_grad_()
+            if lora.rank:
+                attach(model, lora.rank, lora.scale, self.recipe.run.seed)
+            return model
         create = self.data.new_model or new_model
         return create(parse_config(self.config), self.recipe.run.seed).to(self.device, dtype)
 
@@ -223,11 +254,27 @@ class Run:
                 if name.startswith(prefix + ".")
             }
 
+        masters = part("masters")
+        if {n: t.shape for n, t in masters.items()} != {
+            n: t.shape for n, t in self.optimizer.masters.items()
+        }:
+            raise TrainingError(
+                f"{self.recipe.run.out} holds a run that trains other weights than this one; "
+                "choose another folder"
+            )
         self.optimizer.load_state_dict({"steps": state.steps, **{p: part(p) for p in PARTS}})
         self.average = part("average")
         self.minutes = state.minutes
 
-    def _losses(self, batches: Batches, index: int, seed: int, team: Team) -> Losses:
+    def _losses(
+        self,
+        batches: Batches,
+        index: int,
+        seed: int,
+        team: Team,
+        objective: Objective,
+        own_passes: int = 0,
+    ) -> Losses:
         batch = batches.batch(index)
         tensors = TensorBatch(
             *(
@@ -236,8 +283,9 @@ class Run:
             )
         )
         generator = torch.Generator().manual_seed((seed * 1_000_003 + index) * 64 + team.rank)
-        bos, from_left = self.model.config.bos_id, self.recipe.step.from_left
-        return losses(self.model, tensors, generator, bos, from_left)
+        with parametrize.cached():  # an adapter is added to its weight once a step
+            bos = self.model.config.bos_id
+            return losses(self.model, tensors, generator, bos, objective, own_passes)
 
     def _record(self, losses: dict[str, float]) -> Record:
         return {**losses, "step": self.steps, "minutes": round(self.minutes, 3)}
@@ -247,7 +295,7 @@ class Run:
         """The first Ctrl-C asks it to stop; after that they do what they did before."""
 
         def ask(number: int, frame: FrameType | None) -> None:
-            self._stop = True
+            self._asked_to_stop = True
             signal.signal(number, before[signal.Signals(number)])
 
         numbers = (signal.SIGINT, signal.SIGTERM)

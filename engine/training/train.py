@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import distributed, multiprocessing
 from torch.multiprocessing.spawn import ProcessExitedException  # pyright: ignore[reportPrivateImportUsage]
 
 from engine.errors import EngineError
+from engine.models.locate import locate
 from engine.training.recipe import Recipe, Table, read_recipe
 from engine.training.run import Run, Team
 
@@ -28,11 +30,13 @@ FAILED, INTERRUPTED = 2, 130
 
 FLAGS: dict[str, tuple[str, str, Any, str]] = {
     "--data": ("data", "folder", Path, "folder with train.bin"),
+    "--files": ("data", "list", Path, "a text file that names files, a path a line"),
     "--out": ("run", "out", Path, "folder for the state and the model"),
     "--minutes": ("run", "minutes", float, "training time in all"),
     "--steps": ("run", "steps", int, "steps in all"),
     "--save-every": ("run", "save_every", float, "minutes"),
     "--seed": ("run", "seed", int, "of the weights and of the batches"),
+    "--rank": ("lora", "rank", int, "of low-rank adapters; 0 trains all weights"),
     "--device": ("run", "device", str, "cuda, mps or cpu"),
     "--processes": ("run", "processes", int, "share each step among so many"),
     "--start-from": ("model", "start_from", Path, "a checkpoint whose weights a new run takes"),
@@ -48,10 +52,12 @@ FLAGS: dict[str, tuple[str, str, Any, str]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
+    # Whoever starts this may ignore Ctrl-C, so that it is for this program alone.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         recipe = recipe_of(_parser().parse_args(argv))
         recipe.data.prepare(recipe)
-        return _alone(recipe) if recipe.run.processes == 1 else _together(recipe)
+        return run(recipe)
     except EngineError as error:
         return _failed(error)
     except KeyboardInterrupt:
@@ -59,7 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def recipe_of(options: argparse.Namespace) -> Recipe:
-    """The recipe in the config file with the flags before it. Raises TrainingError."""
+    """The recipe in the config file with the flags before it.
+
+    Raises TrainingError, or ModelError if there is no such checkpoint.
+    """
     given = vars(options)
     overrides: dict[str, Table] = {}
     for flag, (table, key, _, _) in FLAGS.items():
@@ -68,7 +77,11 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
             overrides.setdefault(table, {})[key] = value
     if options.compile:
         overrides.setdefault("run", {})["compile"] = True
-    return read_recipe(options.config, overrides)
+    recipe = read_recipe(options.config, overrides)
+    base = recipe.model.start_from
+    if base is None:
+        return recipe
+    return replace(recipe, model=replace(recipe.model, start_from=locate(str(base))))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,6 +91,11 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(flag, type=kind, metavar="X", help=f"{text} ([{table}] {key})")
     parser.add_argument("--compile", action="store_true", help="fuse what stands beside attention")
     return parser
+
+
+def run(recipe: Recipe) -> int:
+    """Trains, in as many processes as the recipe says; returns the exit code."""
+    return _alone(recipe) if recipe.run.processes == 1 else _together(recipe)
 
 
 def _alone(recipe: Recipe) -> int:

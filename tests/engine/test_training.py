@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from engine.config import LayerConfig, ModelConfig
+from engine.model import DiffusionGemma
 from engine.prefix_cache import PrefixCache
+from engine.training.middle import EVEN, Canvases, after_a_pass, after_own_passes, evened
 from engine.training.muon import MixedOptimizer, orthogonalize
 from engine.training.nano import new_model
-from engine.training.recipe import Rates
+from engine.training.noise import hits, rank_in_hole
+from engine.training.recipe import Objective, Rates
 from engine.training.run import learning_rate
-from engine.training.step import TensorBatch, encode, hits, losses, rank_in_hole
+from engine.training.step import TensorBatch, encode, losses
 
 SLIDING = LayerConfig(True, 16, 2, 1e4, 8, 16)
 FULL = LayerConfig(False, 16, 2, 1e6, 2, 16)
@@ -96,6 +99,72 @@ def test_clamped_slots_are_not_scored() -> None:
     result = losses(model, only, torch.Generator().manual_seed(0), bos_id=2)
     assert torch.isfinite(result.total)
     assert 0 < float(result.denoise) < 40
+
+
+def _middle_parts(model: DiffusionGemma, seed: int) -> tuple[Canvases, torch.Tensor, torch.Tensor]:
+    batch = _batch(windows=1, n=32, k=4, c=8, seed=seed)
+    _, reader = encode(model, batch.prefix)
+    positions = batch.start.flatten().unsqueeze(1) + torch.arange(8)
+    clean, free = batch.canvas.flatten(0, 1), batch.free.flatten(0, 1)
+    given = Canvases(clean, free, free.float(), positions, reader(batch.start, 8))
+    hit = free & (torch.rand(free.shape, generator=torch.Generator().manual_seed(seed)) < 0.5)
+    return given, hit, torch.where(hit, 5, clean)
+
+
+def test_clamps_condition_as_the_objective_says() -> None:
+    model = new_model(CONFIG, seed=5)
+    given, hit, noised = _middle_parts(model, 5)
+    signals = {
+        clamps: after_a_pass(
+            model, given, noised, hit, Objective(clamps=clamps), torch.Generator().manual_seed(1)
+        ).signal
+        for clamps in ("token", "own", "zero")
+    }
+    clamped = ~given.free
+    assert torch.equal(signals["token"][clamped], model.embed(given.clean)[clamped])
+    assert float(signals["zero"][clamped].abs().max()) == 0.0
+    assert not torch.allclose(signals["own"][clamped], signals["token"][clamped], atol=1e-2)
+    for other in ("own", "zero"):
+        assert torch.equal(signals[other][given.free], signals["token"][given.free])
+
+
+def test_own_passes_leave_clamps_and_settle_from_the_left() -> None:
+    model = new_model(CONFIG, seed=6)
+    given, _, _ = _middle_parts(model, 6)
+    middle = after_own_passes(model, given, 3, Objective(), torch.Generator().manual_seed(2))
+    assert torch.equal(middle.ids[~given.free], given.clean[~given.free])
+    assert not bool((middle.hit & ~given.free).any())
+    assert bool((given.free & ~middle.hit).any())
+    later = rank_in_hole(middle.hit, given.free) > 0
+    assert bool(middle.hit[later & given.free].all())  # noise from some slot of a hole on
+
+
+def test_only_noise_counts_where_the_objective_says_so() -> None:
+    model = new_model(CONFIG, seed=7)
+    batch = _batch(windows=2, n=32, k=4, c=8, seed=7)
+    values = {
+        name: float(losses(model, batch, torch.Generator().manual_seed(0), 2, objective).denoise)
+        for name, objective in (
+            ("free", Objective()),
+            ("corrupted", Objective(loss_on="corrupted")),
+            ("own passes", Objective()),
+        )
+    }
+    own = losses(model, batch, torch.Generator().manual_seed(0), 2, Objective(), own_passes=2)
+    assert values["free"] == values["own passes"]
+    assert values["free"] != values["corrupted"]
+    assert torch.isfinite(own.total)
+    own.total.backward()
+
+
+@pytest.mark.parametrize("count", [0, 1, 64, 65])
+def test_sizes_are_evened_by_rows_that_exist(count: int) -> None:
+    chosen = torch.arange(200) < count
+    rows, number = evened(chosen)
+    assert number == count
+    assert len(rows) % EVEN == 0
+    assert len(rows) > 0
+    assert rows[:count].tolist() == list(range(count))
 
 
 def test_ranks_count_within_each_hole() -> None:

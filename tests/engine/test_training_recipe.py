@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import TrainingError
+from engine.errors import ModelError, TrainingError
 from engine.training import data, train
 from engine.training.data import Opened
 from engine.training.dataset import Code
+from engine.training.files import Files
 from engine.training.recipe import Recipe, read_recipe
+from engine.training.syntax import SYNTAX_KINDS
 
 NANO = Path(train.__file__).with_name("nano.toml")
 
@@ -24,9 +26,23 @@ def test_the_shipped_recipe_is_complete_but_for_its_folders(tmp_path: Path) -> N
     recipe = parse(str(NANO), "--data", str(tmp_path), "--out", "run", "--minutes", "7")
     assert recipe.run.minutes == 7.0
     assert recipe.run.out == Path("run")
-    assert recipe.data == Code(tmp_path)
+    assert isinstance(recipe.data, Code)
+    assert recipe.data.folder == tmp_path
+    assert set(SYNTAX_KINDS) == set(recipe.data.shares)
     assert recipe.model.tokenizer is not None
     assert (recipe.model.tokenizer / "tokenizer.json").is_file()
+
+
+def test_the_recipe_for_own_files_is_complete_but_for_them(tmp_path: Path) -> None:
+    finetune = str(NANO.with_name("finetune.toml"))
+    recipe = parse(finetune, "--files", "list.txt", "--out", "run")
+    assert isinstance(recipe.data, Files)
+    assert recipe.data.list == Path("list.txt")
+    assert (recipe.run.minutes, recipe.lora.rank) == (5.0, 16)
+    assert recipe.model.start_from is not None
+    assert parse(finetune, "--files", "x", "--out", "y", "--rank", "0").lora.rank == 0
+    with pytest.raises(ModelError, match="no model at"):
+        parse(finetune, "--files", "x", "--out", "y", "--start-from", str(tmp_path / "none"))
 
 
 def test_flags_suffice(tmp_path: Path) -> None:

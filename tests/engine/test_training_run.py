@@ -49,6 +49,10 @@ def test_a_stopped_run_goes_on_and_its_model_loads(corpus: Path, tmp_path: Path)
     assert [r["step"] for r in records if "rate" in r] == [1, 2, 3, 4]
     assert [r["step"] for r in records if r.get("final")] == [2, 4]
 
+    curve = (out / "loss.svg").read_text()
+    assert curve.startswith("<svg")
+    assert "next token, held back" in curve
+
     reference, report = DiffusionGemmaForBlockDiffusion.from_pretrained(
         out / "model", output_loading_info=True
     )
@@ -119,7 +123,7 @@ def test_write_like_writes_every_shard(tmp_path: Path) -> None:
         save_file(tensors, base / shard)
     index = {"weight_map": {n: shard for shard, tensors in shards.items() for n in tensors}}
     (base / "model.safetensors.index.json").write_text(json.dumps(index))
-    write_like(base, {"norm.weight": torch.ones(2)}, out)
+    write_like(base, lambda name, weight: weight + (name == "norm.weight"), out)
     written = {n: t for shard in shards for n, t in load_file(out / shard).items()}
     assert {n: float(t.sum()) for n, t in written.items()} == dict(
         zip(names, (2, 0, 0), strict=True)

@@ -14,6 +14,7 @@ from engine.tokenizer import TextTokenizer
 from engine.training.dataset import Code
 from engine.training.nano import NANO
 from engine.training.recipe import Length, Origin, Recipe, Shape
+from engine.training.run import Run, Team
 
 SOURCES = sorted((Path(__file__).parents[2] / "engine").glob("*.py"))
 
@@ -28,6 +29,12 @@ def write_corpus(folder: Path) -> Path:
         starts = np.cumsum([0, *(len(d) for d in part)])
         np.save(folder / f"{split}.idx.npy", starts.astype(np.int64))
     return folder
+
+
+def save_base(folder: Path) -> Path:
+    """A small checkpoint with new weights, made by a run in `folder`."""
+    Run(small_recipe(folder, folder / "base"), Team(0, 1)).save()
+    return folder / "base" / "model"
 
 
 def small_config(folder: Path) -> Path:
