@@ -103,11 +103,13 @@ _PROFILE = {
     "suffix": 0,
     "prefill": 128,
     "neighbours": False,
+    # At the heat of its training and with a small budget: digits that are decided side by side must
+    # not contradict each other, since it seldom takes one back.
     "sampling": {
-        "max_steps": 48,
-        "entropy_bound": 0.1,
-        "t_max": 0.4,
-        "t_min": 0.2,
+        "max_steps": 64,
+        "entropy_bound": 0.01,
+        "t_max": 1.0,
+        "t_min": 1.0,
         "stability": 1,
         "confidence": 0.02,
         "accepted_as_tokens": True,

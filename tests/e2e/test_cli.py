@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from diffgemma_lsp import cli
-from diffgemma_lsp.commands import demo, doctor, evaluate, streaming
+from diffgemma_lsp.commands import demo, doctor, evaluate, streaming, sudoku
 from diffgemma_lsp.commands.view import FillView
 from engine.errors import OutOfMemory
 from engine.types import Fixed, Frame, Hole, Infill, InfillRequest, Piece, SamplingParams
@@ -323,6 +323,23 @@ def test_demo_keeps_what_comes_out_and_says_what_it_is(
     assert shown.count("does not parse") == len(demo.SCENES)
     assert shown.endswith(f"They are in {tmp_path / 'new'}\n")
     assert sum(isinstance(part, Hole) for part in fake.requests[-1].template) == 5
+
+
+def test_a_grid_shows_what_changed_and_what_is_wrong() -> None:
+    puzzle = "." + "2" * 80
+    before = [sudoku.Cell("·", None), *(sudoku.Cell("2", None) for _ in range(80))]
+    changed: list[bool] = []
+    for digit in "115":
+        frame = Frame(1, 9, ((Piece(digit, 0.5),),), 0.1, 0.5)
+        before = sudoku.cells_of(puzzle, frame, before)
+        changed.append(before[0].changed)
+        assert [cell.text for cell in before] == [digit, *"2" * 80]
+    assert changed == [False, False, True]
+    rows = ("".join(str((3 * r + r // 3 + c) % 9 + 1) for c in range(9)) for r in range(9))
+    solved = "".join(rows)
+    assert sudoku.verdict(solved, solved) == "Solved."
+    assert sudoku.verdict("." * 81, solved[:-1] + ".") == "Not solved: cells are empty."
+    assert "are both" in sudoku.verdict("." * 81, solved[:-1] + solved[0])
 
 
 def test_demo_says_where_it_can_not_write(
