@@ -61,7 +61,7 @@ class Journal:
         """Losses on held-back data, before and after."""
         validated = [r for r in self.records if "valid_causal" in r]
         first, last = validated[0], validated[-1]
-        table = Table(title=f"{last['step']} steps, {last['minutes']:.0f} minutes")
+        table = Table(title=f"{last['step']} steps, {last['minutes']:.1f} minutes")
         table.add_column("nats, held back")
         for header in (f"at step {first['step']}", f"at step {last['step']}", "change"):
             table.add_column(header, justify="right")
