@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self, TextIO
 
 from rich.table import Table
 
-from engine.plots import Axis, Line, chart, smoothed
+from engine.charts import Chart, Line, Point
 from engine.training.checkpoint import write_text
 
 Record = dict[str, Any]
@@ -46,16 +47,19 @@ class Journal:
 
     def curve(self) -> str:
         """All losses over the steps, as SVG: each step's, their running average, and held back."""
-        steps = [r for r in self.records if "causal" in r]
-        validated = [r for r in self.records if "valid_causal" in r]
         lines: list[Line] = []
         for key, name in LOSSES.items():
-            x, y = [r["step"] for r in steps], [r[key] for r in steps]
-            lines += [Line(name, x, y, faint=True), Line(name, x, smoothed(y, SMOOTHED_OVER))]
-        for key, name in LOSSES.items():
-            x = [r["step"] for r in validated]
-            lines.append(Line(f"{name}, held back", x, [r[f"valid_{key}"] for r in validated]))
-        return chart(lines, Axis("step"), Axis("nats"), "Training")
+            raw = [(r["step"], r[key]) for r in self.records if key in r]
+            averaged = zip([x for x, _ in raw], smoothed([y for _, y in raw]), strict=True)
+            held_back = [
+                (r["step"], r[f"valid_{key}"]) for r in self.records if f"valid_{key}" in r
+            ]
+            lines += [
+                Line(name, _points(raw), faint=True),
+                Line(name, _points(averaged), dots=False),
+                Line(name, _points(held_back)),
+            ]
+        return Chart("Training; dots: held back", "step", "nats", lines, y_from_0=False).svg()
 
     def table(self) -> Table:
         """Losses on held-back data, before and after."""
@@ -69,6 +73,21 @@ class Journal:
             before, after = first[f"valid_{key}"], last[f"valid_{key}"]
             table.add_row(name, f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}")
         return table
+
+
+def smoothed(values: Iterable[float]) -> list[float]:
+    """The running average of values over SMOOTHED_OVER of them, fair at the start."""
+    out: list[float] = []
+    mean = share = 0.0
+    for value in values:
+        mean += (value - mean) / SMOOTHED_OVER
+        share += (1.0 - share) / SMOOTHED_OVER
+        out.append(mean / share)
+    return out
+
+
+def _points(pairs: Iterable[tuple[float, float]]) -> list[Point]:
+    return [Point(x, y, math.nan, math.nan) for x, y in pairs]
 
 
 def read_records(path: Path) -> list[Record]:
