@@ -11,7 +11,7 @@ from typing import Any, Self, TextIO
 from rich.table import Table
 
 from engine.charts import Chart, Line, Point
-from engine.training.checkpoint import write_text
+from engine.training.checkpoint import saving, write_text
 
 Record = dict[str, Any]
 
@@ -39,11 +39,12 @@ class Journal:
             self._file.close()
 
     def add(self, record: Record) -> None:
-        """Writes a record down at once."""
+        """Writes a record down at once. Raises TrainingError if there is no room for it."""
         assert self._file is not None
         self.records.append(record)
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        with saving(self.path.parent):
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
 
     def curve(self) -> str:
         """All losses over the steps, as SVG: each step's, their running average, and held back."""

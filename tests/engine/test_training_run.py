@@ -132,6 +132,14 @@ def test_write_like_writes_every_shard(tmp_path: Path) -> None:
     assert (out / "model.safetensors.index.json").is_file()
 
 
+def test_a_place_that_can_not_be_written_to_is_told_of(corpus: Path, tmp_path: Path) -> None:
+    recipe = small_recipe(corpus, tmp_path / "file")
+    recipe.run.out.write_text("mine")
+    with pytest.raises(TrainingError, match="can't save to"):
+        Run(recipe, ALONE)
+    assert recipe.run.out.read_text() == "mine"
+
+
 def test_a_broken_state_is_told_of(corpus: Path, tmp_path: Path) -> None:
     recipe = small_recipe(corpus, tmp_path / "run")
     recipe.run.out.mkdir()
