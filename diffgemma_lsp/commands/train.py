@@ -18,6 +18,7 @@ import platformdirs
 
 import engine
 from diffgemma_lsp.commands import UsageError
+from diffgemma_lsp.engine_client import environment
 from diffgemma_lsp.files import Files
 from engine.paths import local_model
 
@@ -113,6 +114,6 @@ def _child(command: list[str]) -> int:
     """Runs a program to its end. Ctrl-C is for the program, which saves what it has."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        return subprocess.run(command, check=False).returncode
+        return subprocess.run(command, env=environment(), check=False).returncode
     finally:
         signal.signal(signal.SIGINT, before)

@@ -42,7 +42,7 @@ def save_state(state: State, out: Path) -> None:
     Raises TrainingError if that can't be done; the state of before is still there then.
     """
     numbers = {"steps": str(state.steps), "minutes": repr(state.minutes)}
-    with _told(out):
+    with saving(out):
         write_tensors(state.tensors, out / _STATE, numbers)
         (out / _OLD_META).unlink(missing_ok=True)
 
@@ -69,7 +69,7 @@ def save_model(save: Callable[[Path], None], companions: Path, out: Path) -> Non
     Raises TrainingError if there is no room for it; the model of before is still there then.
     """
     part = out.with_name(out.name + ".part")
-    with _told(out):
+    with saving(out):
         shutil.rmtree(part, ignore_errors=True)
         try:
             part.mkdir(parents=True)
@@ -100,7 +100,7 @@ def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, st
 def write_text(text: str, path: Path) -> None:
     """Writes a text file beside `path`, then moves it there. Raises TrainingError."""
     part = path.with_name(path.name + ".part")
-    with _told(path.parent):
+    with saving(path.parent):
         try:
             part.write_text(text, encoding="utf-8")
             part.replace(path)
@@ -115,8 +115,9 @@ def _settle(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _told(out: Path) -> Generator[None]:
-    """Tells of a disk that is full or can't be written to in one line."""
+def saving(out: Path) -> Generator[None]:
+    """Around whatever writes to `out`: tells of a disk that is full, or that it may not write to,
+    by a TrainingError of one line."""
     try:
         yield
     except (OSError, SafetensorError) as error:

@@ -16,6 +16,7 @@ from engine.errors import TrainingError
 from engine.models.profile import EMBEDDED, load_profile
 from engine.tokenizer import TextTokenizer
 from engine.training import filters
+from engine.training.checkpoint import saving
 from engine.training.corpus import TokenFile
 from engine.training.data import Opened
 from engine.training.dataset import CodeBatches
@@ -59,14 +60,15 @@ class Files:
                 f"{self.list} has {len(documents)} usable files; at least two are needed, "
                 "of which one is held back"
             )
-        data.mkdir(parents=True, exist_ok=True)
         wide = len(tokenizer) > 2**16
-        # The index of train is written last: it stands for all of it.
-        for name, part in (("valid", valid), ("train", train)):
-            file = TokenFile(data, name, wide)
-            for _, ids in part:
-                file.add(ids)
-            file.close()
+        with saving(data):
+            data.mkdir(parents=True, exist_ok=True)
+            # The index of train is written last: it stands for all of it.
+            for name, part in (("valid", valid), ("train", train)):
+                file = TokenFile(data, name, wide)
+                for _, ids in part:
+                    file.add(ids)
+                file.close()
         Console(stderr=True).print(_told(train, valid, left_out))
 
     def open(self, recipe: Recipe) -> Opened:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self, TextIO
 
 from rich.table import Table
 
-from engine.plots import Axis, Line, chart, smoothed
-from engine.training.checkpoint import write_text
+from engine.charts import Chart, Line, Point
+from engine.training.checkpoint import saving, write_text
 
 Record = dict[str, Any]
 
@@ -38,30 +39,34 @@ class Journal:
             self._file.close()
 
     def add(self, record: Record) -> None:
-        """Writes a record down at once."""
+        """Writes a record down at once. Raises TrainingError if there is no room for it."""
         assert self._file is not None
         self.records.append(record)
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        with saving(self.path.parent):
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
 
     def curve(self) -> str:
         """All losses over the steps, as SVG: each step's, their running average, and held back."""
-        steps = [r for r in self.records if "causal" in r]
-        validated = [r for r in self.records if "valid_causal" in r]
         lines: list[Line] = []
         for key, name in LOSSES.items():
-            x, y = [r["step"] for r in steps], [r[key] for r in steps]
-            lines += [Line(name, x, y, faint=True), Line(name, x, smoothed(y, SMOOTHED_OVER))]
-        for key, name in LOSSES.items():
-            x = [r["step"] for r in validated]
-            lines.append(Line(f"{name}, held back", x, [r[f"valid_{key}"] for r in validated]))
-        return chart(lines, Axis("step"), Axis("nats"), "Training")
+            raw = [(r["step"], r[key]) for r in self.records if key in r]
+            averaged = zip([x for x, _ in raw], smoothed([y for _, y in raw]), strict=True)
+            held_back = [
+                (r["step"], r[f"valid_{key}"]) for r in self.records if f"valid_{key}" in r
+            ]
+            lines += [
+                Line(name, _points(raw), faint=True),
+                Line(name, _points(averaged), dots=False),
+                Line(name, _points(held_back)),
+            ]
+        return Chart("Training; dots: held back", "step", "nats", lines, y_from_0=False).svg()
 
     def table(self) -> Table:
         """Losses on held-back data, before and after."""
         validated = [r for r in self.records if "valid_causal" in r]
         first, last = validated[0], validated[-1]
-        table = Table(title=f"{last['step']} steps, {last['minutes']:.0f} minutes")
+        table = Table(title=f"{last['step']} steps, {last['minutes']:.1f} minutes")
         table.add_column("nats, held back")
         for header in (f"at step {first['step']}", f"at step {last['step']}", "change"):
             table.add_column(header, justify="right")
@@ -69,6 +74,21 @@ class Journal:
             before, after = first[f"valid_{key}"], last[f"valid_{key}"]
             table.add_row(name, f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}")
         return table
+
+
+def smoothed(values: Iterable[float]) -> list[float]:
+    """The running average of values over SMOOTHED_OVER of them, fair at the start."""
+    out: list[float] = []
+    mean = share = 0.0
+    for value in values:
+        mean += (value - mean) / SMOOTHED_OVER
+        share += (1.0 - share) / SMOOTHED_OVER
+        out.append(mean / share)
+    return out
+
+
+def _points(pairs: Iterable[tuple[float, float]]) -> list[Point]:
+    return [Point(x, y, math.nan, math.nan) for x, y in pairs]
 
 
 def read_records(path: Path) -> list[Record]:

@@ -125,7 +125,9 @@ def write_new(weights: dict[str, Tensor], config: dict[str, Any], out: Path) -> 
     It goes through transformers' own class, so that what is written is what that class reads.
     """
     from transformers import DiffusionGemmaConfig, DiffusionGemmaForBlockDiffusion
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # a run draws its own
     own = DiffusionGemma(parse_config(config))
     own.load_state_dict(weights, strict=False)
     reference = DiffusionGemmaForBlockDiffusion(DiffusionGemmaConfig(**config))

@@ -27,7 +27,7 @@ from engine.config import parse_config
 from engine.errors import TrainingError
 from engine.loader import load_model, pick_device, pick_dtype
 from engine.model import DiffusionGemma, Layer
-from engine.training.checkpoint import State, load_state, save_model, save_state, write_text
+from engine.training.checkpoint import State, load_state, save_model, save_state, saving, write_text
 from engine.training.data import Batches
 from engine.training.journal import Journal, Record
 from engine.training.lora import adapters, attach, merged
@@ -35,6 +35,9 @@ from engine.training.muon import MixedOptimizer
 from engine.training.nano import new_model, write_like, write_new
 from engine.training.recipe import Objective, Rates, Recipe
 from engine.training.step import Losses, TensorBatch, losses
+
+LARGE = 1_000_000_000
+"""Parameters; a model of so many takes minutes to write, and the state suffices to go on."""
 
 PARTS = ("masters", "first", "second")
 
@@ -92,7 +95,8 @@ class Run:
         self.minutes = 0.0
         self._mark = time.perf_counter()
         self._asked_to_stop = self._stop = False
-        recipe.run.out.mkdir(parents=True, exist_ok=True)
+        with saving(recipe.run.out):
+            recipe.run.out.mkdir(parents=True, exist_ok=True)
         state = load_state(recipe.run.out)
         if state is not None:
             self._resume(state)
@@ -140,7 +144,7 @@ class Run:
                 if journal:
                     journal.add(record | (self.validate() if due else {}))
                 if journal and due:
-                    self.save(journal)
+                    self.save(journal, last=False)
                     saved = self.minutes
                 bar.update(task, completed=self.done, note=_note(record))
             if journal:
@@ -204,16 +208,17 @@ class Run:
             f"valid_{key}": round(sum(one[key] for one in each) / batches, 4) for key in each[0]
         }
 
-    def save(self, journal: Journal | None = None) -> None:
-        """Writes the whole state, the averaged weights as a checkpoint in `out`/model, and a
-        picture of what the journal has. Raises TrainingError."""
+    def save(self, journal: Journal | None = None, last: bool = True) -> None:
+        """Writes the whole state, a picture of what the journal has, and the averaged weights as
+        a checkpoint in `out`/model: a large one only if it is the last. Raises TrainingError."""
         out = self.recipe.run.out
         state = self.optimizer.state_dict()
         tensors = {f"average.{name}": tensor for name, tensor in self.average.items()}
         for part in PARTS:
             tensors |= {f"{part}.{name}": tensor for name, tensor in state[part].items()}
         save_state(State(tensors, self.steps, self.minutes), out)
-        save_model(self._write_model, self.data.companions, out / "model")
+        if last or sum(p.numel() for p in self.model.parameters()) < LARGE:
+            save_model(self._write_model, self.data.companions, out / "model")
         if journal is not None:
             write_text(journal.curve(), out / "loss.svg")
 

@@ -68,8 +68,8 @@ VARIANTS = (
     _objective("2 own passes", own_passes=2),
     _objective("4 own passes", own_passes=4),
     Variant("no holes of the syntax", {"data": {"shares": {}}}),
-    Variant("base, 8 passes", passes=8),
-    _objective("4 own passes, 8 passes", own_passes=4, passes=8),
+    Variant("base at 8 passes", passes=8),
+    _objective("4 own passes at 8 passes", own_passes=4, passes=8),
 )
 
 
@@ -95,7 +95,7 @@ class Conditioned(BoundModel):
 def recipe_of(variant: Variant, options: argparse.Namespace) -> Recipe:
     """The recipe of a variant. Raises TrainingError."""
     # A base and another number of passes of it are one run.
-    trained = variant.name.removesuffix(", 8 passes")
+    trained = variant.name.removesuffix(" at 8 passes")
     out = options.out / trained.replace(" ", "-")
     given: dict[str, dict[str, Any]] = {
         "run": {
