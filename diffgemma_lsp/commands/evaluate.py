@@ -22,6 +22,7 @@ EVALUATIONS = {
     "passes": ("engine.evaluation.passes", "quality against passes and against time"),
     "calibration": ("engine.evaluation.calibration", "whether its confidence is kept"),
     "neighbours": ("engine.evaluation.neighbours", "what pieces of other files are worth"),
+    "sudoku": ("engine.evaluation.sudoku", "Sudoku, against one pass and causal decoding"),
 }
 
 

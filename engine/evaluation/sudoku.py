@@ -1,6 +1,6 @@
 """Sudoku solved by refinement, by one pass, and causally, by the same weights, with error bars.
 
-python -m engine.evaluation.sudoku --count 1000 --out results/sudoku.json
+diffgemma-lsp eval sudoku --count 1000 --out results/sudoku.json
 
 Puzzles have exactly one solution and were never trained on: they are made for this, from grids
 drawn at random among 10 ** 21. Three answer each: the denoiser as it is served; its first pass
@@ -13,9 +13,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -29,13 +28,18 @@ from engine.errors import BadRequest
 from engine.evaluation.journal import Journal, Record
 from engine.evaluation.metrics import Estimate, mean, paired_difference, percentile, proportion
 from engine.evaluation.setup import (
+    Parser,
     add_flags,
     command,
     describe_machine,
     describe_model,
     load_engine,
+    open_journal,
+    parser_of,
     progress_bar,
+    result_path,
     sampling_of,
+    share_of,
     write_json,
 )
 from engine.model import DiffusionGemma, read
@@ -53,17 +57,15 @@ REFINED, ONE_PASS, CAUSAL = "refined", "one pass", "causal"
 ANSWERERS = (REFINED, ONE_PASS, CAUSAL)
 
 
-def puzzles(count: int, seed: int) -> Iterator[tuple[str, str]]:
-    """Puzzles and their solutions. The first ones are the same whatever the count."""
-    for number in range(count):
-        rng = np.random.default_rng([seed, number, 81])
-        low, high = BANDS[number % len(BANDS)]
-        while True:
-            puzzle, solution = unique_puzzle(rng, int(rng.integers(low, high + 1)))
-            # Where no clue more can be spared, a few are left over; that must not move the band.
-            if np.count_nonzero(puzzle) <= high:
-                break
-        yield _text(puzzle), _text(solution)
+def puzzle_of(number: int, seed: int) -> tuple[str, str]:
+    """A puzzle of the evaluation, from 0 on, and its solution."""
+    rng = np.random.default_rng([seed, number, 81])
+    low, high = BANDS[number % len(BANDS)]
+    while True:
+        puzzle, solution = unique_puzzle(rng, int(rng.integers(low, high + 1)))
+        # Where no clue more can be spared, a few are left over; that must not move the band.
+        if np.count_nonzero(puzzle) <= high:
+            return _text(puzzle), _text(solution)
 
 
 def _text(grid: Grid) -> str:
@@ -160,10 +162,12 @@ def evaluate(
     }
     causal = Causal(engine)
     records: list[Record] = []
-    made = puzzles(options.count, options.seed)
+    numbers = share_of(range(options.count), options)
     with progress_bar(console) as progress:
-        task = progress.add_task("puzzles", total=options.count, note="")
-        while some := dict(islice(made, SIDE_BY_SIDE)):
+        task = progress.add_task("puzzles", total=len(numbers), note="")
+        for first in range(0, len(numbers), SIDE_BY_SIDE):
+            own = numbers[first : first + SIDE_BY_SIDE]
+            some = dict(puzzle_of(number, options.seed) for number in own)
             todo = [puzzle for puzzle in some if puzzle not in journal.records]
             began = time.monotonic()
             grids = dict(zip(todo, causal(todo) if todo else [], strict=True))
@@ -220,7 +224,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     options.model = options.model or str(MODEL)
     engine = load_engine(options)
     settings = {"model": describe_model(engine, options), "seed": options.seed}
-    with Journal(options.out.with_suffix(".jsonl"), settings) as journal:
+    with open_journal(options, settings) as journal:
         records = evaluate(engine, journal, options, console)
     groups = {
         "all": records,
@@ -236,13 +240,13 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             result["groups"][title] = report(group)
             console.print(table(title, result["groups"][title]))
     result["machine"] = describe_machine()
-    write_json(options.out, result)
+    write_json(result_path(options), result)
     return result
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """All flags."""
-    parser = argparse.ArgumentParser(prog="engine.evaluation.sudoku", description=__doc__)
+    parser = parser_of("sudoku", __doc__)
     add = parser.add_argument
     add("--count", type=int, default=1000, metavar="N", help="puzzles (default: 1000)")
     add_flags(parser)

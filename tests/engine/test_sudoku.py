@@ -51,6 +51,10 @@ def engine() -> InfillEngine:
     return InfillEngine.load(str(MODEL), "cpu")
 
 
+def puzzles(count: int, seed: int) -> list[tuple[str, str]]:
+    return [evaluation.puzzle_of(number, seed) for number in range(count)]
+
+
 def as_text(grid: np.ndarray) -> str:
     return "".join(str(digit) if digit else EMPTY for digit in grid.tolist())
 
@@ -235,7 +239,7 @@ def test_clues_never_change_at_any_pass(seed: int, clues: int) -> None:
 
 def test_it_solves_puzzles_that_it_never_saw() -> None:
     right = 0
-    for puzzle, solution in list(evaluation.puzzles(30, seed=7))[2::3]:
+    for puzzle, solution in puzzles(30, seed=7)[2::3]:
         infill = engine().fill(InfillRequest(template(puzzle)))
         right += fill_in(puzzle, infill.holes) == solution
     assert right >= 7  # of 10 with 46 to 55 clues; tests/bench/LOG.md has the measured share
@@ -248,7 +252,7 @@ def test_the_checkpoint_is_the_references(tmp_path: Path) -> None:
     reference = DiffusionGemmaForBlockDiffusion.from_pretrained(MODEL, dtype=torch.float32).eval()
     model = load_model(MODEL, CPU, torch.float32)
     tokenizer = TextTokenizer.load(MODEL)
-    ((puzzle, solution),) = evaluation.puzzles(1, seed=5)
+    ((puzzle, solution),) = puzzles(1, seed=5)
     prefix = [2, *tokenizer.encode(legend())]
     canvas = torch.tensor(tokenizer.encode(solution))
     canvas[[c == EMPTY for c in puzzle]] = 300
@@ -274,7 +278,7 @@ def test_decoding_side_by_side_is_decoding_one_by_one() -> None:
     model = load_model(MODEL, CPU, torch.float32)
     ours = engine()
     plain = InfillEngine(model, ours.tokenizer, ours.profile)
-    some = [puzzle for puzzle, _ in evaluation.puzzles(3, seed=4)]
+    some = [puzzle for puzzle, _ in puzzles(3, seed=4)]
     grids = evaluation.Causal(plain)(some)
     digits = torch.tensor(ours.tokenizer.encode(DIGITS))
     for puzzle, grid in zip(some, grids, strict=True):
@@ -304,10 +308,18 @@ def test_the_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
     assert evaluation.main(["--count", "2", "--seed", "1", "--out", str(out)]) == 2
 
 
-def test_evaluation_puzzles_do_not_depend_on_their_number() -> None:
-    assert list(evaluation.puzzles(5, 0))[:3] == list(evaluation.puzzles(3, 0))
-    for (low, high), (puzzle, solution) in zip(
-        evaluation.BANDS, evaluation.puzzles(3, 0), strict=True
-    ):
+def test_parts_of_the_evaluation_come_together(tmp_path: Path) -> None:
+    out = ["--count", "3", "--out", str(tmp_path / "sudoku.json")]
+    for part in ("1/2", "2/2"):
+        assert evaluation.main([*out, "--part", part]) == 0
+    assert evaluation.main(out) == 0
+    log = (tmp_path / "sudoku.jsonl").read_text().splitlines()
+    result = json.loads((tmp_path / "sudoku.json").read_text())
+    assert len(log) == 1  # nothing was answered again
+    assert result["groups"]["all"]["puzzles"] == 3
+
+
+def test_evaluation_puzzles_lie_in_their_bands() -> None:
+    for (low, high), (puzzle, solution) in zip(evaluation.BANDS, puzzles(3, 0), strict=True):
         assert low <= CELLS - puzzle.count(EMPTY) <= high
         assert is_solved(solution)
