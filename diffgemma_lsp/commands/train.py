@@ -50,7 +50,7 @@ def add_parser(subparsers: Subparsers) -> None:
     add("--rank", type=int, metavar="N", help="of the adapters (default: 16)")
     add("--minutes", type=float, metavar="N", help="how long (default: 5)")
     add("--steps", type=int, metavar="N", help="the most steps")
-    add("--save-every", type=float, metavar="N", help="minutes (default: 1)")
+    add("--save-every", type=float, metavar="N", help="minutes between saves (default: 1)")
     add("--seed", type=int, metavar="N")
     add("--device", metavar="DEVICE", help="cuda, mps or cpu (default: the best there is)")
     add("--processes", type=int, metavar="N", help="share the work among so many (default: 1)")

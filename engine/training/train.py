@@ -34,7 +34,7 @@ FLAGS: dict[str, tuple[str, str, Any, str]] = {
     "--out": ("run", "out", Path, "folder for the state and the model"),
     "--minutes": ("run", "minutes", float, "training time in all"),
     "--steps": ("run", "steps", int, "steps in all"),
-    "--save-every": ("run", "save_every", float, "minutes"),
+    "--save-every": ("run", "save_every", float, "minutes between saves"),
     "--seed": ("run", "seed", int, "of the weights and of the batches"),
     "--rank": ("lora", "rank", int, "of low-rank adapters; 0 trains all weights"),
     "--device": ("run", "device", str, "cuda, mps or cpu"),

@@ -17,8 +17,11 @@ from engine.engine import InfillEngine
 from engine.errors import TrainingError
 from engine.loader import load_model
 from engine.model import Experts
+from engine.models.profile import EMBEDDED
 from engine.training.checkpoint import load_state
-from engine.training.files import Files, split
+from engine.training.corpus import TokenFile
+from engine.training.dataset import CodeBatches
+from engine.training.files import Files, _vocabulary, split
 from engine.training.lora import adapters, attach, merged
 from engine.training.nano import new_model
 from engine.training.recipe import Lora, Origin, Recipe
@@ -155,12 +158,19 @@ def test_a_split_has_two_sides(sizes: list[int]) -> None:
     assert sorted(train + valid) == sorted(documents)
 
 
-def test_wide_vocabularies_are_kept_whole(tmp_path: Path) -> None:
-    from engine.models.profile import EMBEDDED
-    from engine.training.corpus import TokenFile
-    from engine.training.dataset import CodeBatches
-    from engine.training.files import _vocabulary
+def test_a_checkpoint_without_a_profile_has_the_tokens_of_its_family(tmp_path: Path) -> None:
+    """As large models come: no infill.json, holes that the end of a turn fills."""
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_bytes((EMBEDDED / name).read_bytes())
+    with pytest.raises(TrainingError, match="names no tokens"):
+        _vocabulary(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    file.write_text(file.read_text().replace("<slack>", "<turn|>"))
+    vocabulary = _vocabulary(tmp_path)
+    assert (vocabulary.bos, vocabulary.eos, vocabulary.slack) == (2, 1, 3)
 
+
+def test_wide_vocabularies_are_kept_whole(tmp_path: Path) -> None:
     file = TokenFile(tmp_path, "train", wide=True)
     file.add([70_000, 4, 5])
     file.close()
