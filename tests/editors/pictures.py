@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-import install_neovim
+import install
 from neovim import editing
 from rich.console import Console, RenderableType
 from rich.segment import Segment
@@ -139,7 +139,7 @@ def neovim_screen() -> RenderableType:
     assert isinstance(after, Fixed)
     with (
         tempfile.TemporaryDirectory() as folder,
-        editing(install_neovim.install(), Path(folder), before.text + after.text) as session,
+        editing(install.install("neovim"), Path(folder), before.text + after.text) as session,
     ):
         session.wait_until_attached()
         session.terminal.type(f"{before.text.count(chr(10)) + 1}GA")

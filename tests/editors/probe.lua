@@ -1,12 +1,22 @@
--- What tests ask a running Neovim for.
+-- What tests ask a running Neovim for, over a socket: a line of Lua in, a line of JSON out.
 local M = {}
 
 ---The ghost text that is shown, or an empty string.
-function M.ghost()
-  local ns = vim.api.nvim_create_namespace('nvim.lsp.inline_completion')
+function M.ghost() return M.drawn('nvim.lsp.inline_completion') end
+
+---What a preview has drawn, line by line, or an empty string.
+function M.preview() return M.drawn('diffgemma.preview') end
+
+---@param namespace string
+function M.drawn(namespace)
+  local ns = vim.api.nvim_create_namespace(namespace)
   local lines = {}
   for _, mark in ipairs(vim.api.nvim_buf_get_extmarks(0, ns, 0, -1, { details = true })) do
-    for _, chunks in ipairs({ mark[4].virt_text or {}, unpack(mark[4].virt_lines or {}) }) do
+    local texts = { unpack(mark[4].virt_lines or {}) }
+    if mark[4].virt_text then
+      table.insert(texts, 1, mark[4].virt_text)
+    end
+    for _, chunks in ipairs(texts) do
       lines[#lines + 1] = vim.iter(chunks):map(function(chunk) return chunk[1] end):join('')
     end
   end
@@ -19,8 +29,35 @@ function M.attached()
 end
 
 ---@return string
-function M.text()
-  return table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, false), '\n')
+function M.text() return table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, false), '\n') end
+
+---All messages that were shown since Neovim started.
+function M.messages() return vim.api.nvim_exec2('messages', { output = true }).output end
+
+---@param source string
+local function answer(source)
+  local chunk, wrong = loadstring('return ' .. source)
+  if not chunk then
+    return { error = wrong }
+  end
+  local ok, value = pcall(chunk)
+  return ok and { value = value } or { error = tostring(value) }
 end
+
+local listener = assert(vim.uv.new_pipe())
+assert(listener:bind('probe.sock'))
+listener:listen(8, function()
+  local peer = assert(vim.uv.new_pipe())
+  listener:accept(peer)
+  local got = ''
+  peer:read_start(function(_, data)
+    got = got .. (data or '')
+    local line, rest = got:match('^(.-)\n(.*)$')
+    if line then
+      got = rest
+      vim.schedule(function() peer:write(vim.json.encode(answer(line)) .. '\n') end)
+    end
+  end)
+end)
 
 _G.probe = M

@@ -92,7 +92,7 @@ class Terminal:
         ]
         return Text("\n").join(lines)
 
-    def wait_for(self, condition: str | Callable[[str], bool], seconds: float = 20.0) -> str:
+    def wait_for(self, condition: str | Callable[[str], bool], seconds: float = 60.0) -> str:
         """The screen as soon as it holds the text or meets the condition; else fails, with it."""
         met = (lambda shown: condition in shown) if isinstance(condition, str) else condition
         end = time.monotonic() + seconds

@@ -10,10 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import install_neovim
+import install
 import pytest
 import stub_server
-from install_neovim import CannotInstall, Neovim
+from install import CannotInstall, Program
 from neovim import Session, editing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,10 +44,10 @@ print(add(1, 2))
 
 
 @pytest.fixture(scope="session")
-def nvim() -> Neovim:
+def nvim() -> Program:
     required = bool(os.environ.get("INSTALL_EDITORS"))
     try:
-        found = install_neovim.install() if required else install_neovim.find()
+        found = install.install("neovim") if required else install.find("neovim")
         if found:
             return found
         raise CannotInstall("not here; `make test-editors` fetches it")
@@ -57,7 +57,7 @@ def nvim() -> Neovim:
         pytest.skip(f"Neovim {install_neovim.SERIES}: {error}")
 
 
-def test_the_configuration_works_with_any_server(nvim: Neovim, tmp_path: Path) -> None:
+def test_the_configuration_works_with_any_server(nvim: Program, tmp_path: Path) -> None:
     with editing(nvim, tmp_path, SOURCE, STUB) as session:
         session.wait_until_attached()
         session.terminal.type("/None\rC")
@@ -69,7 +69,7 @@ def test_the_configuration_works_with_any_server(nvim: Neovim, tmp_path: Path) -
         session.wait_for(lambda: session.buffer() == expected)
 
 
-def test_tab_is_a_tab_without_a_suggestion(nvim: Neovim, tmp_path: Path) -> None:
+def test_tab_is_a_tab_without_a_suggestion(nvim: Program, tmp_path: Path) -> None:
     with editing(nvim, tmp_path, SOURCE, ("no-such-server",)) as session:
         session.terminal.type("GO\tx")
         session.wait_for(lambda: "    x\n" in session.buffer())
@@ -88,10 +88,10 @@ def area(width, height):
     "keys",
     [
         pytest.param("3GVgra", id="the code action"),
-        pytest.param("3GV:Diffgemma rewrite\r", id="the command"),
+        pytest.param("3GV:Diffgemma! rewrite\r", id="the command"),
     ],
 )
-def test_a_rewrite_is_one_undo_step(nvim: Neovim, tmp_path: Path, keys: str) -> None:
+def test_a_rewrite_is_one_undo_step(nvim: Program, tmp_path: Path, keys: str) -> None:
     with editing(nvim, tmp_path, SHAPES, FAKE) as session:
         session.wait_until_attached()
         session.terminal.type(keys)
@@ -108,18 +108,18 @@ def test_a_rewrite_is_one_undo_step(nvim: Neovim, tmp_path: Path, keys: str) -> 
         session.wait_for(lambda: session.buffer() == SHAPES)
 
 
-def test_without_a_server_the_command_says_so(nvim: Neovim, tmp_path: Path) -> None:
+def test_without_a_server_the_command_says_so(nvim: Program, tmp_path: Path) -> None:
     with editing(nvim, tmp_path, SHAPES, ("no-such-server",)) as session:
         session.terminal.type(":Diffgemma status\r")
         session.wait_for("no server for this buffer")
 
 
-def test_the_server_can_be_asked(nvim: Neovim, tmp_path: Path) -> None:
+def test_the_server_can_be_asked(nvim: Program, tmp_path: Path) -> None:
     with editing(nvim, tmp_path, SHAPES, FAKE) as session:
         session.wait_until_attached()
         session.terminal.type(":Diffgemma status\r")
         session.wait_for("diffgemma: ready, ready")
-        session.terminal.type("\r2G$:Diffgemma fill\r")
+        session.terminal.type("\r2G$:Diffgemma! fill\r")
         first, head, rest = SHAPES.split("\n", 2)
         filling = "base = width * height\n    # and more"
         # A cursor in normal mode stands on a character, and what is filled goes before it.
@@ -132,7 +132,7 @@ def test_the_server_can_be_asked(nvim: Neovim, tmp_path: Path) -> None:
 
 
 def test_ghost_text_of_the_real_server(
-    nvim: Neovim, real_engine: dict[str, str], tmp_path: Path
+    nvim: Program, real_engine: dict[str, str], tmp_path: Path
 ) -> None:
     text = REAL_FILE.read_text(encoding="utf-8")
     with editing(nvim, tmp_path, text, env=real_engine) as session:

@@ -17,8 +17,12 @@ local others = {
     end
   end,
   restart = server.restart,
-  on = function(all) require('diffgemma.suggest').turn(true, not all and api.nvim_get_current_buf() or nil) end,
-  off = function(all) require('diffgemma.suggest').turn(false, not all and api.nvim_get_current_buf() or nil) end,
+  on = function(all)
+    require('diffgemma.suggest').turn(true, not all and api.nvim_get_current_buf() or nil)
+  end,
+  off = function(all)
+    require('diffgemma.suggest').turn(false, not all and api.nvim_get_current_buf() or nil)
+  end,
 }
 
 ---@alias diffgemma.Place [integer, integer] Line from 1, byte from 0: as nvim_win_get_cursor has it.
@@ -29,7 +33,10 @@ local others = {
 local function position(client, at)
   local line = api.nvim_buf_get_lines(0, at[1] - 1, at[1], true)[1]
   local byte = math.min(at[2], #line)
-  return { line = at[1] - 1, character = vim.str_utfindex(line, client.offset_encoding, byte, false) }
+  return {
+    line = at[1] - 1,
+    character = vim.str_utfindex(line, client.offset_encoding, byte, false),
+  }
 end
 
 --- What is selected, or was when the command line was opened; in the latter case whole lines are

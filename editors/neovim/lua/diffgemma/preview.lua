@@ -140,13 +140,10 @@ local function finish(preview, result)
     end
     return show(preview, {}, ('%s   {discard} close   %s'):format(result.message, choices))
   end
-  local changes = vim.tbl_map(
-    function(edit)
-      local chunks = { { edit.newText, 'DiffgemmaNew' } }
-      return draw.change(preview.bufnr, edit.range, preview.client.offset_encoding, chunks)
-    end,
-    edits_of(result.edit)
-  )
+  local changes = vim.tbl_map(function(edit)
+    local chunks = { { edit.newText, 'DiffgemmaNew' } }
+    return draw.change(preview.bufnr, edit.range, preview.client.offset_encoding, chunks)
+  end, edits_of(result.edit))
   local sure = ('%d%% sure'):format(100 * result.confidence)
   if not result.finished then
     sure = sure .. ', the time was up'
@@ -163,18 +160,23 @@ local function start(preview)
   local token = ('nvim/%d'):format(runs)
   preview.token, preview.order.token, preview.result = token, token, nil
   local params = { command = 'diffgemma.' .. preview.action, arguments = { preview.order } }
-  local sent, request = preview.client:request('workspace/executeCommand', params, function(err, result)
-    if preview.token ~= token or shown[preview.bufnr] ~= preview then
-      return
-    end
-    preview.request = nil
-    if err then
-      M.close(preview.bufnr)
-      server.notify(err.message, vim.log.levels.ERROR)
-    else
-      finish(preview, result)
-    end
-  end, preview.bufnr)
+  local sent, request = preview.client:request(
+    'workspace/executeCommand',
+    params,
+    function(err, result)
+      if preview.token ~= token or shown[preview.bufnr] ~= preview then
+        return
+      end
+      preview.request = nil
+      if err then
+        M.close(preview.bufnr)
+        server.notify(err.message, vim.log.levels.ERROR)
+      else
+        finish(preview, result)
+      end
+    end,
+    preview.bufnr
+  )
   preview.request = sent and request or nil
 end
 

@@ -12,9 +12,7 @@ local has_worked = {} ---@type table<integer, boolean>
 
 ---@param message string
 ---@param level? integer
-function M.notify(message, level)
-  vim.notify('diffgemma: ' .. message, level or vim.log.levels.INFO)
-end
+function M.notify(message, level) vim.notify('diffgemma: ' .. message, level or vim.log.levels.INFO) end
 
 ---@param message string
 local function warn_once(message)
@@ -27,9 +25,7 @@ end
 --- The client of a buffer.
 ---@param bufnr? integer
 ---@return vim.lsp.Client?
-function M.client(bufnr)
-  return vim.lsp.get_clients({ name = M.NAME, bufnr = bufnr or 0 })[1]
-end
+function M.client(bufnr) return vim.lsp.get_clients({ name = M.NAME, bufnr = bufnr or 0 })[1] end
 
 --- The client of the current buffer; without one, says so and what to do.
 ---@return vim.lsp.Client?

@@ -58,8 +58,6 @@ end
 
 --- `read()` for who needs no more than the settings.
 ---@return diffgemma.Settings
-function M.get()
-  return (M.read())
-end
+function M.get() return (M.read()) end
 
 return M

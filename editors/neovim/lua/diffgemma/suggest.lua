@@ -110,7 +110,7 @@ function M.accept()
 end
 
 --- What a word is here: white space, and then either letters or signs.
-local WORD = vim.regex([[^\_s*\%(\k\+\|\%(\k\|\_s\)\@!.\)*]])
+local WORD = vim.regex([[^\_s*\%(\k\+\|\%(\%(\k\|\_s\)\@!.\)\+\)\?]])
 
 ---@return boolean
 function M.accept_word()
@@ -160,9 +160,7 @@ local function ask(bufnr, step)
 end
 
 --- Asks for a suggestion now, with more time for it.
-function M.ask()
-  ask(api.nvim_get_current_buf())
-end
+function M.ask() ask(api.nvim_get_current_buf()) end
 
 --- Shows another candidate. While one types there is only one, so the first time asks for all.
 ---@param step integer
@@ -179,9 +177,7 @@ end
 --- Whether there is ghost text in a buffer, if the server has any.
 ---@param bufnr? integer
 ---@return boolean
-function M.is_on(bufnr)
-  return vim.lsp.inline_completion.is_enabled({ bufnr = bufnr or 0 })
-end
+function M.is_on(bufnr) return vim.lsp.inline_completion.is_enabled({ bufnr = bufnr or 0 }) end
 
 --- Has ghost text in a buffer of the server, unless it is not wanted: `vim.b.diffgemma_off` says so
 --- for the buffer, else `vim.g.diffgemma_off` for all.
