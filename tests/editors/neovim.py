@@ -24,6 +24,9 @@ PATIENCE_S = 60.0
 
 SERVER = (sys.executable, "-m", "diffgemma_lsp")
 
+FAKE = (sys.executable, str(ROOT / "tests" / "lsp" / "fake_server.py"))
+"""The real server with an engine whose answers are written in the document."""
+
 
 @dataclass(frozen=True)
 class Session:
@@ -39,7 +42,7 @@ class Session:
         self.probe.flush()
         answer = json.loads(self.probe.readline())
         assert "error" not in answer, answer["error"]
-        return answer.get("value")
+        return answer["value"]
 
     def type(self, keys: str) -> None:
         """Sends keys: \\x1b is Escape, \\t is Tab."""
@@ -130,18 +133,19 @@ def _connected(folder: Path) -> Iterator[BinaryIO]:
 
 
 def init_lua(server: tuple[str, ...]) -> str:
-    """The README's configuration, for this checkout and this server."""
+    """The README's configuration and keys, for this checkout and this server."""
     readme = (ROOT / "editors/neovim/README.md").read_text(encoding="utf-8")
-    block = re.search(r"```lua\n(.*?)```", readme, re.DOTALL)
-    assert block, "the README has lost its configuration"
+    blocks = re.findall(r"```lua\n(.*?)```", readme, re.DOTALL)
+    assert blocks, "the README has lost its configuration"
     cmd = ", ".join(f"[[{part}]]" for part in server)
     return "\n".join(
         [
-            block[1].replace("~/src/diffgemma-lsp", str(ROOT)),
+            "vim.g.mapleader = ' '",
+            *blocks,
             f"vim.lsp.config('diffgemma', {{ cmd = {{ {cmd} }} }})",
             # Patience for a machine that is busy with something else.
             "vim.lsp.config('diffgemma', { init_options = { automatic_budget_ms = 8000 } })",
             "vim.o.termguicolors = true",
             f"dofile([[{Path(__file__).with_name('probe.lua')}]])",
         ]
-    )
+    ).replace("~/src/diffgemma-lsp", str(ROOT))

@@ -34,6 +34,39 @@ function M.text() return table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, false
 ---All messages that were shown since Neovim started.
 function M.messages() return vim.api.nvim_exec2('messages', { output = true }).output end
 
+---@return vim.lsp.Client
+local function client()
+  return assert(vim.lsp.get_clients({ name = 'diffgemma' })[1], 'there is no server')
+end
+
+---What the server answers to a request.
+function M.ask(method, params)
+  local answer = assert(client():request_sync(method, params or vim.empty_dict(), 60000))
+  return assert(answer.result, vim.inspect(answer.err))
+end
+
+---@return table
+function M.status()
+  return M.ask('diffgemma/status', { textDocument = vim.lsp.util.make_text_document_params() })
+end
+
+---What the server says of the current buffer.
+function M.document()
+  local document = M.status().document
+  return { off = document.off ~= vim.NIL and document.off or nil, reasons = document.reasons }
+end
+
+---Why the last request of a method came to nothing; empty if it did not.
+function M.reason(method)
+  return M.document().reasons[method] or ''
+end
+
+---Changes the server's settings.
+function M.set(settings)
+  client().settings = { diffgemma = settings }
+  client():notify('workspace/didChangeConfiguration', { settings = client().settings })
+end
+
 ---@param source string
 local function answer(source)
   local chunk, wrong = loadstring('return ' .. source)
@@ -41,7 +74,10 @@ local function answer(source)
     return { error = wrong }
   end
   local ok, value = pcall(chunk)
-  return ok and { value = value } or { error = tostring(value) }
+  if not ok then
+    return { error = tostring(value) }
+  end
+  return { value = vim.F.if_nil(value, vim.NIL) }
 end
 
 local listener = assert(vim.uv.new_pipe())

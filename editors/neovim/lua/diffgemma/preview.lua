@@ -159,24 +159,22 @@ local function start(preview)
   runs = runs + 1
   local token = ('nvim/%d'):format(runs)
   preview.token, preview.order.token, preview.result = token, token, nil
-  local params = { command = 'diffgemma.' .. preview.action, arguments = { preview.order } }
-  local sent, request = preview.client:request(
-    'workspace/executeCommand',
-    params,
-    function(err, result)
-      if preview.token ~= token or shown[preview.bufnr] ~= preview then
-        return
-      end
-      preview.request = nil
-      if err then
-        M.close(preview.bufnr)
-        server.notify(err.message, vim.log.levels.ERROR)
-      else
-        finish(preview, result)
-      end
-    end,
-    preview.bufnr
-  )
+  local function answered(err, result)
+    if preview.token ~= token or shown[preview.bufnr] ~= preview then
+      return
+    end
+    preview.request = nil
+    if err then
+      M.close(preview.bufnr)
+      server.notify(err.message, vim.log.levels.ERROR)
+    else
+      finish(preview, result)
+    end
+  end
+  local command = 'diffgemma.' .. preview.action
+  local params = { command = command, arguments = { preview.order } }
+  local method = 'workspace/executeCommand'
+  local sent, request = preview.client:request(method, params, answered, preview.bufnr)
   preview.request = sent and request or nil
 end
 

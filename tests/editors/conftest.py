@@ -1,0 +1,29 @@
+"""Editors as fixtures. `make test-editors` fetches them; without one its tests are skipped, except
+where CI is set."""
+
+from __future__ import annotations
+
+import os
+
+import install
+import pytest
+from install import CannotInstall, Program
+
+
+def program(name: str) -> Program:
+    """The program, or the test is skipped; where all are wanted, it fails."""
+    wanted = bool(os.environ.get("INSTALL_EDITORS"))
+    try:
+        found = install.install(name) if wanted else install.find(name)
+    except CannotInstall as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"{name} is needed here: {error}")
+        pytest.skip(f"{name}: {error}")
+    if not found:
+        pytest.skip(f"{name} is not here; `make test-editors` fetches it")
+    return found
+
+
+@pytest.fixture(scope="session")
+def nvim() -> Program:
+    return program("neovim")
