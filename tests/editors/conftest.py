@@ -4,6 +4,8 @@ where CI is set."""
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import install
 import pytest
@@ -27,3 +29,11 @@ def program(name: str) -> Program:
 @pytest.fixture(scope="session")
 def nvim() -> Program:
     return program("neovim")
+
+
+@pytest.fixture
+def warm_engine(real_engine: dict[str, str]) -> dict[str, str]:
+    """The real engine, with nano loaded."""
+    fill = [sys.executable, "-m", "diffgemma_lsp", "fill", "-", "--at", "1:1"]
+    subprocess.run(fill, env=real_engine, input=b"\n", stdout=subprocess.DEVNULL, check=True)
+    return real_engine

@@ -37,7 +37,7 @@ class Session:
     probe: BinaryIO
 
     def lua(self, expression: str) -> Any:
-        """The value of a Lua expression, as JSON has it."""
+        """The value of a Lua expression, as JSON has it. Waits while Neovim asks for a key."""
         self.probe.write(expression.replace("\n", " ").encode() + b"\n")
         self.probe.flush()
         answer = json.loads(self.probe.readline())
@@ -124,6 +124,7 @@ def _connected(folder: Path) -> Iterator[BinaryIO]:
         while True:
             try:
                 probe.connect(str(folder / "probe.sock"))
+                probe.settimeout(PATIENCE_S)
                 break
             except OSError:
                 assert time.monotonic() < end, (folder / "nvim.log").read_text()

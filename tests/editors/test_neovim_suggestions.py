@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
 from install import Program
 from neovim import FAKE, ROOT, Session, editing
 
@@ -128,14 +125,6 @@ def test_only_when_asked(nvim: Program, tmp_path: Path) -> None:
         # Only the one that was asked for, and what was thought of ahead.
         budgets = session.lua("probe.ask('test/report').budgets")
         assert max(budgets) <= 5.0, "none of the 8 s that there are while typing"
-
-
-@pytest.fixture
-def warm_engine(real_engine: dict[str, str]) -> dict[str, str]:
-    """The real engine, with nano loaded."""
-    fill = [sys.executable, "-m", "diffgemma_lsp", "fill", "-", "--at", "1:1"]
-    subprocess.run(fill, env=real_engine, input=b"\n", stdout=subprocess.DEVNULL, check=True)
-    return real_engine
 
 
 def test_ghost_text_of_the_real_server(

@@ -57,8 +57,7 @@ function M.check(args)
   end
   local program = M.not_executable()
   if program then
-    local way_out = 'no suggestions: %s is not executable; set its path with '
-      .. 'vim.lsp.config("diffgemma", { cmd = { "..." } }), see :checkhealth diffgemma'
+    local way_out = '%s is not executable; :checkhealth diffgemma says what to do'
     -- Later: what is drawn at start covers a message.
     vim.schedule(function() warn_once(way_out:format(program)) end)
   end
@@ -106,8 +105,7 @@ function M.ended(code, signal, client_id)
       -- Once Neovim has cleared away what was left of it.
       vim.defer_fn(function() vim.lsp.enable(M.NAME) end, 100)
     else
-      local way_out = 'the server ended (exit code %d, signal %d); :checkhealth diffgemma helps to '
-        .. 'find out why, :Diffgemma restart starts it again'
+      local way_out = 'the server ended (code %d, signal %d); see :checkhealth diffgemma'
       M.notify(way_out:format(code, signal), vim.log.levels.ERROR)
     end
   end)
