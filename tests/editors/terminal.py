@@ -24,11 +24,19 @@ from rich.text import Text
 ROWS, COLUMNS = 24, 88
 
 
+class _Screen(pyte.Screen):
+    """Takes the private forms of requests, which pyte reads but does not expect."""
+
+    def report_device_status(self, mode: int, **kwargs: bool) -> None:
+        if not kwargs:
+            super().report_device_status(mode)
+
+
 class Terminal:
     """Runs a command behind a pseudo terminal and keeps what it draws."""
 
     def __init__(self, command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
-        self.screen = pyte.Screen(COLUMNS, ROWS)
+        self.screen = _Screen(COLUMNS, ROWS)
         self._stream = pyte.ByteStream(self.screen)
         self._lock = threading.Lock()
         self._master, slave = pty.openpty()
@@ -41,6 +49,8 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
+            # Some programs open the terminal by its name, so it has to be that of their session.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(slave)
         self._reader = threading.Thread(target=self._read, daemon=True)
