@@ -31,6 +31,23 @@ def nvim() -> Program:
     return program("neovim")
 
 
+@pytest.fixture(scope="session")
+def helix() -> Program:
+    return _on_demand("helix")
+
+
+@pytest.fixture(scope="session")
+def emacs() -> Program:
+    return _on_demand("emacs")
+
+
+def _on_demand(name: str) -> Program:
+    """An editor that not every run of the tests is for."""
+    if not os.environ.get("INSTALL_EDITORS"):
+        pytest.skip(f"`make test-editors` runs {name}")
+    return program(name)
+
+
 @pytest.fixture
 def warm_engine(real_engine: dict[str, str]) -> dict[str, str]:
     """The real engine, with nano loaded."""

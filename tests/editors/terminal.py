@@ -114,6 +114,19 @@ class Terminal:
         wanted = condition if isinstance(condition, str) else "what was waited for"
         raise AssertionError(f"{wanted!r} did not come within {seconds} s:\n{self.text()}")
 
+    def press_until(self, keys: str, text: str, back: str = "\x1b") -> None:
+        """Types keys until the screen holds the text: a server may not be there yet. back: the keys
+        that undo an attempt which came to nothing."""
+        for _ in range(12):
+            self.type(keys)
+            try:
+                self.wait_for(text, 5.0)
+            except AssertionError:
+                self.type(back)
+            else:
+                return
+        raise AssertionError(f"{text!r} did not come:\n{self.text()}")
+
     def _read(self) -> None:
         while True:
             try:
