@@ -1,5 +1,5 @@
-"""Editors as fixtures. `make test-editors` fetches them; without one its tests are skipped, except
-where CI is set."""
+"""Editors as fixtures. `make test-neovim` and `make test-editors` fetch them; without one its tests
+are skipped, except where CI is set."""
 
 from __future__ import annotations
 
@@ -22,13 +22,18 @@ def program(name: str) -> Program:
             pytest.fail(f"{name} is needed here: {error}")
         pytest.skip(f"{name}: {error}")
     if not found:
-        pytest.skip(f"{name} is not here; `make test-editors` fetches it")
+        pytest.skip(f"{name} is not here; `make test-neovim` fetches it")
     return found
 
 
 @pytest.fixture(scope="session")
 def nvim() -> Program:
     return program("neovim")
+
+
+@pytest.fixture(scope="session")
+def luacheck() -> Program:
+    return program("luacheck")
 
 
 @pytest.fixture(scope="session")

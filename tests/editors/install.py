@@ -74,7 +74,10 @@ def _emacs(root: Path) -> Program:
     version = RECIPES["emacs"].series
     shared = root / "usr/share/emacs" / version
     dumps = sorted(root.glob(f"usr/libexec/emacs/{version}/*/emacs-*.pdmp"))
-    lisp = [shared / "lisp", *sorted(path for path in (shared / "lisp").rglob("*") if path.is_dir())]
+    lisp = [
+        shared / "lisp",
+        *sorted(path for path in (shared / "lisp").rglob("*") if path.is_dir()),
+    ]
     lisp += sorted(root.glob("usr/share/emacs/site-lisp/elpa-src/*"))
     env = {
         "EMACSDATA": str(shared / "etc"),

@@ -85,7 +85,10 @@ def editing(
     env: dict[str, str] | None = None,
     config: str = "",
 ) -> Iterator[Session]:
-    """Neovim with the text as `sample.py`, set up as its README says. config: more of `init.lua`."""
+    """Neovim with the text as `sample.py`, set up as its README says.
+
+    config: more of `init.lua`.
+    """
     (folder / "init.lua").write_text(f"{init_lua(server)}\n{config}\n")
     (folder / "sample.py").write_text(text)
     environment = {**os.environ, **nvim.env, "HOME": str(folder), "PYTHONPATH": str(ROOT)}

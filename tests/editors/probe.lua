@@ -57,9 +57,7 @@ function M.document()
 end
 
 ---Why the last request of a method came to nothing; empty if it did not.
-function M.reason(method)
-  return M.document().reasons[method] or ''
-end
+function M.reason(method) return M.document().reasons[method] or '' end
 
 ---Changes the server's settings.
 function M.set(settings)

@@ -12,7 +12,7 @@ TEXT = """\
 def area(width, height):
     base = width + height
     side = ...
-    return 
+    return\x20
 """
 """To be completed at its end, rewritten in its third line, and filled in its fourth."""
 

@@ -41,16 +41,14 @@ class Terminal:
         self._lock = threading.Lock()
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        # What opens a terminal first in a new session has it as its own, as some programs want.
+        opened = f'exec "$0" "$@" <>{os.ttyname(slave)} >&0 2>&0'
         self._process = subprocess.Popen(
-            command,
+            ["sh", "-c", opened, *command],
             cwd=cwd,
             env={**env, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
+            stdin=subprocess.DEVNULL,
             start_new_session=True,
-            # Some programs open the terminal by its name, so it has to be that of their session.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(slave)
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -81,7 +81,7 @@ def test_settings_that_make_no_sense(nvim: Program, tmp_path: Path) -> None:
     with editing(nvim, tmp_path, PLANNED, FAKE, config=config) as session:
         wait_for_message(session, "candidates", "expected a whole number", '"many"')
         wait_for_message(session, "colour: there is no such setting")
-        wait_for_message(session, "automatic: expected a boolean, got \"never\"")
+        wait_for_message(session, 'automatic: expected a boolean, got "never"')
         type_until_suggested(session)  # what is wrong counts as not said
 
 
@@ -97,9 +97,7 @@ def test_the_engine_can_not(nvim: Program, tmp_path: Path, code: str) -> None:
         session.wait_for(lambda: session.lua(STATUSLINE) == "diffgemma: error")
 
 
-def test_the_model_is_not_there(
-    nvim: Program, real_engine: dict[str, str], tmp_path: Path
-) -> None:
+def test_the_model_is_not_there(nvim: Program, real_engine: dict[str, str], tmp_path: Path) -> None:
     config = """
         vim.o.cmdheight = 6
         vim.lsp.config('diffgemma', { init_options = { model = '/no/such/model' } })

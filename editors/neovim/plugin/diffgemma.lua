@@ -1,4 +1,4 @@
---- Ghost text in every buffer of the server, and the command :Diffgemma. All else waits for its use.
+--- Ghost text in the server's buffers, and the command :Diffgemma. All else waits for its use.
 if vim.g.loaded_diffgemma then
   return
 end

@@ -25,7 +25,7 @@ local others = {
   end,
 }
 
----@alias diffgemma.Place [integer, integer] Line from 1, byte from 0: as nvim_win_get_cursor has it.
+---@alias diffgemma.Place [integer, integer] Line from 1 and byte from 0, as of nvim_win_get_cursor.
 
 ---@param client vim.lsp.Client
 ---@param at diffgemma.Place
@@ -39,8 +39,7 @@ local function position(client, at)
   }
 end
 
---- What is selected, or was when the command line was opened; in the latter case whole lines are
---- what `line1` and `line2` say, if that is another range.
+--- From a first to a last character, or the lines that they are in.
 ---@param from diffgemma.Place
 ---@param to diffgemma.Place On the last character.
 ---@param linewise boolean

@@ -12,7 +12,10 @@ local has_worked = {} ---@type table<integer, boolean>
 
 ---@param message string
 ---@param level? integer
-function M.notify(message, level) vim.notify('diffgemma: ' .. message, level or vim.log.levels.INFO) end
+function M.notify(message, level)
+  local text = 'diffgemma: ' .. message
+  vim.notify(text, level or vim.log.levels.INFO)
+end
 
 ---@param message string
 local function warn_once(message)
