@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from install import Program
-from terminal import Terminal
+from terminal import ROWS, Terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
@@ -84,6 +84,7 @@ def editing(
     server: tuple[str, ...] = SERVER,
     env: dict[str, str] | None = None,
     config: str = "",
+    rows: int = ROWS,
 ) -> Iterator[Session]:
     """Neovim with the text as `sample.py`, set up as its README says.
 
@@ -111,7 +112,7 @@ def editing(
             stderr=log,
         )
     try:
-        with _connected(folder) as probe, Terminal(screen, folder, environment) as terminal:
+        with _connected(folder) as probe, Terminal(screen, folder, environment, rows) as terminal:
             terminal.wait_for(text.partition("\n")[0][:40], PATIENCE_S)
             yield Session(folder, terminal, probe)
     finally:

@@ -35,19 +35,23 @@ class _Screen(pyte.Screen):
 class Terminal:
     """Runs a command behind a pseudo terminal and keeps what it draws."""
 
-    def __init__(self, command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
-        self.screen = _Screen(COLUMNS, ROWS)
+    def __init__(
+        self, command: Sequence[str], cwd: Path, env: Mapping[str, str], rows: int = ROWS
+    ) -> None:
+        self.screen = _Screen(COLUMNS, rows)
         self._stream = pyte.ByteStream(self.screen)
         self._lock = threading.Lock()
         self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, COLUMNS, 0, 0))
         # What opens a terminal first in a new session has it as its own, as some programs want.
         opened = f'exec "$0" "$@" <>{os.ttyname(slave)} >&0 2>&0'
         self._process = subprocess.Popen(
             ["sh", "-c", opened, *command],
             cwd=cwd,
             env={**env, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
-            stdin=subprocess.DEVNULL,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
             start_new_session=True,
         )
         os.close(slave)
@@ -85,7 +89,7 @@ class Terminal:
     def picture(self) -> Text:
         """The screen with its colours, on whatever ground the picture has."""
         with self._lock:
-            rows = [[self.screen.buffer[y][x] for x in range(COLUMNS)] for y in range(ROWS)]
+            rows = [[self.screen.buffer[y][x] for x in range(COLUMNS)] for y in range(self.screen.lines)]
         # Cells that were never drawn have no colour; those that were have the program's own.
         drawn = Counter(cell.bg for row in rows for cell in row if cell.bg != "default")
         ground = {"default", *(colour for colour, _ in drawn.most_common(1))}

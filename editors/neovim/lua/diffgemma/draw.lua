@@ -59,14 +59,15 @@ function M.change(bufnr, range, encoding, chunks)
   }
 end
 
---- Changes that share lines, together. They have to be in order.
+--- Changes of the same lines, or of one after the other, together: what was stands before what would
+--- be. They have to be in order.
 ---@param changes diffgemma.Change[]
 ---@return diffgemma.Change[][]
 local function by_lines(changes)
   local groups = {} ---@type diffgemma.Change[][]
   for _, change in ipairs(changes) do
     local group = groups[#groups]
-    if group and change.start[1] <= group[#group].stop[1] then
+    if group and change.start[1] <= group[#group].stop[1] + 1 then
       group[#group + 1] = change
     else
       groups[#groups + 1] = { change }
@@ -123,6 +124,7 @@ end
 ---@param changes diffgemma.Change[]
 ---@param hint string
 ---@param line integer Where the hint goes if there are no changes, from 0.
+---@return integer line Where it went.
 function M.show(bufnr, changes, hint, line)
   M.clear(bufnr)
   table.sort(changes, function(one, other)
@@ -153,8 +155,10 @@ function M.show(bufnr, changes, hint, line)
     api.nvim_buf_set_extmark(bufnr, namespace, last, 0, { virt_lines = after(bufnr, group, last) })
     line = last
   end
+  line = math.min(most, line)
   local below = { { { hint, 'DiffgemmaHint' } } }
-  api.nvim_buf_set_extmark(bufnr, namespace, math.min(most, line), 0, { virt_lines = below })
+  api.nvim_buf_set_extmark(bufnr, namespace, line, 0, { virt_lines = below })
+  return line
 end
 
 return M

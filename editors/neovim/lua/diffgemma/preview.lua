@@ -70,7 +70,14 @@ end
 ---@param changes diffgemma.Change[]
 ---@param hint string
 local function show(preview, changes, hint)
-  draw.show(preview.bufnr, changes, with_keys(hint), preview.order.range['end'].line)
+  hint = with_keys(hint)
+  local line = draw.show(preview.bufnr, changes, hint, preview.order.range['end'].line)
+  if preview.result and api.nvim_get_current_buf() == preview.bufnr then
+    vim.cmd.redraw()
+    if vim.fn.line('w$') <= line + 1 then
+      api.nvim_echo({ { vim.trim(hint), 'DiffgemmaHint' } }, false, {}) -- it may be out of sight
+    end
+  end
 end
 
 ---@param preview diffgemma.Preview
