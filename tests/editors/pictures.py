@@ -147,7 +147,9 @@ def neovim(text: str, env: dict[str, str]) -> Iterator[Session]:
     nvim = install.install("neovim")
     with (
         tempfile.TemporaryDirectory() as folder,
-        editing(nvim, Path(folder), text, env=env, config="vim.o.ruler = false", rows=ROWS) as session,
+        editing(
+            nvim, Path(folder), text, env=env, config="vim.o.hlsearch = false", rows=ROWS
+        ) as session,
     ):
         yield session
 
@@ -181,9 +183,11 @@ def neovim_screens(env: dict[str, str]) -> Iterator[tuple[str, list[RenderableTy
             time.sleep(0.02)
         frames.append(screen(session, lambda _: True))
         yield "neovim-preview", thinned(frames)
-        session.type("\r")
-        session.wait_for(lambda: session.buffer() != text)
-        session.type("/return Rect\rkO\rdef perimeter(self):\rreturn ")
+
+    begun = fixed[0].rpartition("        self.y = ")[0]
+    with neovim(f"{begun}\n{text[text.index('    def __repr__') :]}", env) as session:
+        session.wait_until_attached()
+        session.type("/self.x\roself.w")
         session.wait_for(lambda: session.ghost().strip())
         yield "neovim-ghost", [screen(session, lambda _: True)]
 

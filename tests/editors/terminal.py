@@ -89,7 +89,9 @@ class Terminal:
     def picture(self) -> Text:
         """The screen with its colours, on whatever ground the picture has."""
         with self._lock:
-            rows = [[self.screen.buffer[y][x] for x in range(COLUMNS)] for y in range(self.screen.lines)]
+            rows = [
+                [self.screen.buffer[y][x] for x in range(COLUMNS)] for y in range(self.screen.lines)
+            ]
         # Cells that were never drawn have no colour; those that were have the program's own.
         drawn = Counter(cell.bg for row in rows for cell in row if cell.bg != "default")
         ground = {"default", *(colour for colour, _ in drawn.most_common(1))}
