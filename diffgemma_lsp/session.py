@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
@@ -333,6 +333,22 @@ class Session:
             task.exception()  # whoever waited for it has it; asyncio need not complain
 
     # ---- what is said ----
+
+    @contextlib.contextmanager
+    def account(self, uri: str, method: str, asked: bool, tell: bool = False) -> Generator[None]:
+        """Ends its block where there is nothing to show, and keeps why; what is shown is noted too.
+
+        asked: the user asked for it, so an error is told; tell: any other reason is told as well.
+        """
+        try:
+            yield
+        except Nothing as reason:
+            (self.tell if tell else self.came_to)(uri, method, str(reason))
+        except EngineError as error:
+            self.report(error, asked)
+            self.came_to(uri, method, str(error))
+        else:
+            self.came_to(uri, method, None)
 
     def came_to(self, uri: str, method: str, reason: str | None) -> None:
         """Notes what a request came to: nothing, for this reason, or something to show."""
