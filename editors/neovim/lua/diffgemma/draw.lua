@@ -59,8 +59,7 @@ function M.change(bufnr, range, encoding, chunks)
   }
 end
 
---- Changes of the same lines, or of one after the other, together: what was stands before what would
---- be. They have to be in order.
+--- Changes of the same lines or of adjacent ones, together. They have to be in order.
 ---@param changes diffgemma.Change[]
 ---@return diffgemma.Change[][]
 local function by_lines(changes)
