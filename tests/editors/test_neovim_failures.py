@@ -10,7 +10,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import pytest
 from install import Program
 from neovim import FAKE, Session
 from neovim import editing as editing_with
@@ -85,9 +84,8 @@ def test_settings_that_make_no_sense(nvim: Program, tmp_path: Path) -> None:
         type_until_suggested(session)  # what is wrong counts as not said
 
 
-@pytest.mark.parametrize("code", ["out_of_memory", "engine_unavailable"])
-def test_the_engine_can_not(nvim: Program, tmp_path: Path, code: str) -> None:
-    plan = json.dumps({"error": code})
+def test_there_is_too_little_memory(nvim: Program, tmp_path: Path) -> None:
+    plan = json.dumps({"error": "out_of_memory"})
     text = f"# fake: {plan}\n" + PLANNED.split("\n", 1)[1]
     with editing(nvim, tmp_path, text, FAKE) as session:
         session.wait_until_attached()

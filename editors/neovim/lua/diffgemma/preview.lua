@@ -18,6 +18,7 @@ local STEP = 0.2
 ---@field action string
 ---@field result table? Of the last run, once that is over.
 ---@field drawn boolean Whether there was a frame.
+---@field keys table<diffgemma.PreviewKey, string>
 ---@field saved table[] Mappings that its keys stand before.
 
 local shown = {} ---@type table<integer, diffgemma.Preview>
@@ -30,7 +31,7 @@ local does = {}
 
 ---@param preview diffgemma.Preview
 local function set_keys(preview)
-  for name, key in pairs(require('diffgemma.settings').get().preview_keys) do
+  for name, key in pairs(preview.keys) do
     local before = vim.fn.maparg(key, 'n', false, true)
     if before.buffer == 1 then
       table.insert(preview.saved, before)
@@ -48,7 +49,7 @@ local function restore_keys(preview)
   if not api.nvim_buf_is_valid(preview.bufnr) then
     return
   end
-  for _, key in pairs(require('diffgemma.settings').get().preview_keys) do
+  for _, key in pairs(preview.keys) do
     pcall(vim.keymap.del, 'n', key, { buffer = preview.bufnr })
   end
   api.nvim_buf_call(preview.bufnr, function()
@@ -58,19 +59,11 @@ local function restore_keys(preview)
   end)
 end
 
---- The keys in a text with their names in braces.
----@param text string
----@return string
-local function with_keys(text)
-  local keys = require('diffgemma.settings').get().preview_keys
-  return '  ' .. text:gsub('{(%l+)}', keys)
-end
-
 ---@param preview diffgemma.Preview
 ---@param changes diffgemma.Change[]
----@param hint string
+---@param hint string With the names of keys in braces.
 local function show(preview, changes, hint)
-  hint = with_keys(hint)
+  hint = '  ' .. hint:gsub('{(%l+)}', preview.keys)
   local line = draw.show(preview.bufnr, changes, hint, preview.order.range['end'].line)
   if preview.result and api.nvim_get_current_buf() == preview.bufnr then
     vim.cmd.redraw()
@@ -233,6 +226,7 @@ function M.open(client, action, order)
     order = order,
     token = '',
     drawn = false,
+    keys = require('diffgemma.settings').get().preview_keys,
     saved = {},
   }
   shown[bufnr] = preview
