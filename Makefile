@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint format test-editors pictures clean
+.PHONY: demo test lint format test-neovim test-editors pictures clean
 
 demo: $(READY)  ## watch it fill, rewrite, and fill several holes
 	@$(BIN)/diffgemma-lsp demo
@@ -20,8 +20,12 @@ lint: $(READY)  ## style and types
 format: $(READY)
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+	@$(BIN)/python tests/editors/stylua.py
 
-test-editors: $(READY)  ## a real Neovim, fetched into .cache/editors if there is none
+test-neovim: $(READY)  ## a real Neovim, fetched into .cache/editors if there is none, and its Lua
+	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors/test_lua.py tests/editors/test_neovim*.py $(PYTEST_ARGS)
+
+test-editors: $(READY)  ## every editor: real ones, fetched into .cache/editors
 	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors $(PYTEST_ARGS)
 
 pictures: $(READY)  ## the README's pictures, made anew with a real fill and a real Neovim
