@@ -4,7 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint format test-editors pictures clean
+VSCODE := editors/vscode
+
+.PHONY: demo test lint format test-editors vsix pictures clean
 
 demo: $(READY)  ## watch it fill, rewrite, and fill several holes
 	@$(BIN)/diffgemma-lsp demo
@@ -21,14 +23,21 @@ format: $(READY)
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-test-editors: $(READY)  ## a real Neovim, fetched into .cache/editors if there is none
+test-editors: $(READY)  ## a real Neovim and VS Code, installed in .cache/editors if there are none
 	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors $(PYTEST_ARGS)
+
+vsix: $(VSCODE)/node_modules  ## the extension for VS Code, as editors/vscode/dist/*.vsix
+	@cd $(VSCODE) && npm run --silent check && npm run --silent package
+
+$(VSCODE)/node_modules: $(VSCODE)/package-lock.json
+	@cd $(VSCODE) && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
 
 pictures: $(READY)  ## the README's pictures, made anew with a real fill and a real Neovim
 	@$(BIN)/python tests/editors/pictures.py
 
 clean:
-	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VSCODE)/node_modules $(VSCODE)/dist .venv .cache .pytest_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml .ci/setup.py
 	@$(PYTHON) .ci/setup.py

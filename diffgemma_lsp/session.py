@@ -77,6 +77,8 @@ class Session:
         self.last_error: EngineError | None = None
         self.missed = 0
         """Requests in a row for which the engine, with its model loaded, had nothing in time."""
+        self.can: tuple[str, ...] = ("fill",)
+        """What the model can do, as far as is known: "fill", and "instruct"."""
         self.starting = False
         """Whether the engine is being started ahead of the first request."""
         self.at_change: Callable[[], None] = lambda: None
@@ -84,7 +86,6 @@ class Session:
         self._make_engine = make_engine
         self.client = client
         self._engine: asyncio.Future[Engine] | None = None
-        self._can: tuple[str, ...] = ("fill",)
         self._learning: asyncio.Task[dict[str, Any] | None] | None = None
         self._flights: set[Flight] = set()
         self._answers: set[asyncio.Task[Any]] = set()
@@ -287,6 +288,9 @@ class Session:
             logger.debug("no status of the engine: %s", error)
             return None
         self.neighbours.learn(status)
+        info: dict[str, Any] = (status or {}).get("info") or {}
+        if "can" in info:
+            self.can = tuple(info["can"])
         return status
 
     async def abilities(self) -> tuple[str, ...]:
@@ -295,11 +299,8 @@ class Session:
         Known once it is loaded; before that, no more than every model can.
         """
         # One question for all who ask at the same time: some editors do at every key.
-        status = await asyncio.shield(self._learn()) or {}
-        info: dict[str, Any] = status.get("info") or {}
-        if "can" in info:
-            self._can = tuple(info["can"])
-        return self._can
+        await asyncio.shield(self._learn())
+        return self.can
 
     def _learn(self) -> asyncio.Task[dict[str, Any] | None]:
         """Asks the engine what it is, unless that is under way."""

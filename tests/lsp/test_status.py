@@ -322,3 +322,14 @@ async def test_reasons_go_with_their_document(client: InProcessClient) -> None:
     assert client.server.session.reasons.of(URI) == {}
     client.send(did_open(URI, CODE))
     assert (await asked(client))["document"]["reasons"] == {}
+
+
+async def test_what_the_model_can_is_known_once_it_is_loaded(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    engine.can = ("fill", "instruct")
+    await client.initialize(warm_up=False)
+    assert (await asked(client))["can"] == ["fill"], "what every model can"
+    client.send(did_open(URI, "x = \n"))
+    assert await client.request(*completion(URI, 0, 4)) != []
+    assert (await asked(client))["can"] == ["fill", "instruct"]
