@@ -6,7 +6,7 @@ READY := .venv/.ready
 
 VSCODE := editors/vscode
 
-.PHONY: demo test lint format test-editors vsix pictures clean
+.PHONY: demo test lint format test-editors test-neovim test-vscode vsix pictures clean
 
 demo: $(READY)  ## watch it fill, rewrite, and fill several holes
 	@$(BIN)/diffgemma-lsp demo
@@ -23,8 +23,13 @@ format: $(READY)
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-test-editors: $(READY)  ## a real Neovim and VS Code, installed in .cache/editors if there are none
-	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors $(PYTEST_ARGS)
+test-editors: test-neovim test-vscode  ## real editors, installed in .cache/editors
+
+test-neovim: $(READY)
+	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors --ignore tests/editors/vscode $(PYTEST_ARGS)
+
+test-vscode: $(READY)
+	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors/vscode $(PYTEST_ARGS)
 
 vsix: $(VSCODE)/node_modules  ## the extension for VS Code, as editors/vscode/dist/*.vsix
 	@cd $(VSCODE) && npm run --silent check && npm run --silent package
@@ -33,8 +38,9 @@ $(VSCODE)/node_modules: $(VSCODE)/package-lock.json
 	@cd $(VSCODE) && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-pictures: $(READY)  ## the README's pictures, made anew with a real fill and a real Neovim
+pictures: $(READY)  ## the README's pictures, made anew with a real fill and real editors
 	@$(BIN)/python tests/editors/pictures.py
+	@INSTALL_EDITORS=1 PICTURES=1 $(BIN)/pytest tests/editors/vscode -k nano
 
 clean:
 	rm -rf $(VSCODE)/node_modules $(VSCODE)/dist .venv .cache .pytest_cache .ruff_cache .hypothesis

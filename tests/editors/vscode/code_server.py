@@ -21,12 +21,19 @@ from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[3]
 EXTENSION = ROOT / "editors" / "vscode"
+PICTURES = ROOT / "editors" / "pictures"
 REAL = (sys.executable, "-m", "diffgemma_lsp")
 # The real server with an engine whose answers are written in the document.
 FAKE = (sys.executable, str(ROOT / "tests" / "lsp" / "fake_server.py"))
 
-PATIENCE_S = 90.0
+PATIENCE_S = 60.0
 """For a machine that is busy with something else."""
+
+PROPERTIES: dict[str, Any] = json.loads((EXTENSION / "package.json").read_text())["contributes"][
+    "configuration"
+]["properties"]
+# Where the server runs elsewhere than the window, as here, these are in a file of their own.
+OF_MACHINE = {name for name, known in PROPERTIES.items() if known["scope"] == "machine"}
 
 SIZE = {"width": 1100, "height": 620}
 
@@ -51,15 +58,25 @@ QUIET = {
     "editor.autoIndent": "keep",
     "editor.quickSuggestions": {"other": "off", "comments": "off", "strings": "off"},
     "editor.wordBasedSuggestions": "off",
-    "files.autoSave": "afterDelay",
-    "files.autoSaveDelay": 100,
+    "files.autoSave": "off",
     # Patience for a machine that is busy with something else.
     "diffgemma.automaticBudgetMs": 20_000,
     "diffgemma.invokedBudgetMs": 60_000,
     "diffgemma.actionBudgetMs": 60_000,
 }
 
-GHOST = ".ghost-text-decoration, .ghost-text, .suggest-preview-text .view-line"
+GHOST = """() => {
+    const lines = new Map();
+    for (const part of document.querySelectorAll(
+            '.view-line .ghost-text-decoration, .view-line .ghost-text, .suggest-preview-text')) {
+        const below = part.classList.contains('suggest-preview-text');
+        for (const one of below ? part.querySelectorAll('.view-line') : [part]) {
+            const line = one.closest('.view-line');
+            lines.set(line, (lines.get(line) ?? '') + one.textContent);
+        }
+    }
+    return [...lines.values()].join('\\n');
+}"""
 
 
 @dataclass(frozen=True)
@@ -70,10 +87,9 @@ class Editor:
     home: Path
     browser: Browser
 
-    @property
-    def settings_file(self) -> Path:
-        """The user's settings, which all windows share."""
-        return self.home / "data" / "User" / "settings.json"
+    def settings_file(self, name: str) -> Path:
+        """The "User" settings, or those of the "Machine"; all windows share them."""
+        return self.home / "data" / name / "settings.json"
 
     def program(self, name: str, command: tuple[str, ...]) -> Path:
         """A program that does what the command does, as a path is what the extension takes."""
@@ -96,19 +112,27 @@ class Editor:
         """
         own = {"diffgemma.server.path": str(self.program("server", server)), **(settings or {})}
         chosen = {name: value for name, value in (QUIET | own).items() if value is not None}
-        self.settings_file.parent.mkdir(parents=True, exist_ok=True)
-        self.settings_file.write_text(json.dumps(chosen))
+        settings_files = {name: self.settings_file(name) for name in ("User", "Machine")}
+        for name, file in settings_files.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = {
+                key: it for key, it in chosen.items() if (key in OF_MACHINE) == (name == "Machine")
+            }
+            file.write_text(json.dumps(part))
         if text is not None:
             (folder / "sample.py").write_text(text)
         page = self.browser.new_page(viewport=SIZE)
         page.set_default_timeout(PATIENCE_S * 1000)
         try:
             page.goto(f"{self.address}/?folder={folder}")
-            window = Window(page, folder, self.settings_file)
+            window = Window(page, folder, settings_files)
             window.status.wait_for()
             if text is not None:
                 window.open("sample.py")
             yield window
+        except BaseException:
+            page.screenshot(path=folder / "failed.png")
+            raise
         finally:
             page.close()
 
@@ -119,7 +143,7 @@ class Window:
 
     page: Page
     folder: Path
-    settings_file: Path
+    settings_files: dict[str, Path]
 
     # ---- what is there ----
 
@@ -134,14 +158,17 @@ class Window:
         label = self.status.locator("[aria-label]").first.get_attribute("aria-label") or ""
         return " ".join(label.split())
 
-    def text(self, name: str = "sample.py") -> str:
-        """The file as it was saved, which is soon after each change."""
-        return (self.folder / name).read_text(encoding="utf-8")
+    def text(self) -> str:
+        """The text of `sample.py`, which is saved if it is to be seen."""
+        unsaved = self.page.locator(".tab.active.dirty")
+        if unsaved.count():
+            self.page.keyboard.press("Control+s")
+            unsaved.wait_for(state="detached")
+        return (self.folder / "sample.py").read_text(encoding="utf-8")
 
     def ghost(self) -> str:
         """The ghost text that is shown; empty if there is none."""
-        parts = self.page.locator(GHOST).all_text_contents()
-        return "\n".join(part.replace("\xa0", " ") for part in parts)
+        return str(self.page.evaluate(GHOST)).replace("\xa0", " ")
 
     def notifications(self) -> str:
         """The messages that are shown, one a line."""
@@ -169,7 +196,9 @@ class Window:
         """Puts the cursor there, counted from 1."""
         self.page.keyboard.press("Control+g")
         self.page.locator(".quick-input-widget input").wait_for()
-        self.page.keyboard.type(f":{line}:{column}" if not self._prefilled() else f"{line}:{column}")
+        self.page.keyboard.type(
+            f":{line}:{column}" if not self._prefilled() else f"{line}:{column}"
+        )
         self.page.keyboard.press("Enter")
         self.page.locator(".quick-input-widget").wait_for(state="hidden")
 
@@ -197,16 +226,19 @@ class Window:
 
     def lens(self, title: str) -> Locator:
         """What can be clicked above a line of a preview."""
-        return self.page.locator(".codelens-decoration a, .codelens-decoration span", has_text=title)
+        return self.page.locator(
+            ".codelens-decoration a, .codelens-decoration span", has_text=title
+        )
 
     def set(self, **settings: Any) -> None:
-        """Changes the user's settings, as another editor of the file would."""
-        found = json.loads(self.settings_file.read_text())
+        """Changes settings of the machine, as another editor of the file would."""
+        file = self.settings_files["Machine"]
+        found = json.loads(file.read_text())
         found |= {f"diffgemma.{name}": value for name, value in settings.items()}
         # Another file in its place: half of one must not be read.
-        written = self.settings_file.with_suffix(".new")
+        written = file.with_suffix(".new")
         written.write_text(json.dumps(found))
-        written.replace(self.settings_file)
+        written.replace(file)
 
     # ---- what is waited for ----
 
@@ -237,12 +269,10 @@ class Window:
         self.wait_for(lambda: all(word in self.notifications() for word in words))
         return self.notifications()
 
-    def picture(self, path: Path, **clip: float) -> None:
-        """A picture of the window, or of a part of it."""
-        if clip:
-            self.page.screenshot(path=path, clip=clip)  # pyright: ignore[reportArgumentType]
-        else:
-            self.page.screenshot(path=path)
+    def picture(self, name: str) -> None:
+        """A picture of the window for the README, where PICTURES is set."""
+        if os.environ.get("PICTURES"):
+            self.page.screenshot(path=PICTURES / f"vscode-{name}.png")
 
 
 @contextmanager

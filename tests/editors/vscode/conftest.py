@@ -1,6 +1,6 @@
-"""One VS Code for all tests of this folder; without one they are skipped.
+"""One VS Code for all tests of this folder, which take minutes: `make test-vscode` runs them.
 
-`make test-editors` installs it. INSTALL_EDITORS=1 does so in any run of pytest.
+They are skipped where INSTALL_EDITORS is not set, so that no other run waits for them.
 """
 
 from __future__ import annotations
@@ -31,14 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def vscode() -> VSCode:
     """A VS Code that is installed."""
-    required = bool(os.environ.get("INSTALL_EDITORS"))
+    if not os.environ.get("INSTALL_EDITORS"):
+        pytest.skip("VS Code: `make test-vscode` runs these tests, and installs it")
     try:
-        found = install_vscode.install() if required else install_vscode.find()
-        if found:
-            return found
-        raise CannotInstall("not here; `make test-editors` installs it")
+        return install_vscode.install()
     except CannotInstall as error:
-        if required and os.environ.get("CI"):
+        if os.environ.get("CI"):
             pytest.fail(f"VS Code {install_vscode.VERSION} is needed here: {error}")
         pytest.skip(f"VS Code {install_vscode.VERSION}: {error}")
 

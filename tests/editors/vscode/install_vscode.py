@@ -32,8 +32,12 @@ FONTS_CONF = """\
 <fontconfig>
 <dir>{modules}/dejavu-fonts-ttf/ttf</dir>
 <cachedir>{home}/fontconfig</cachedir>
+<selectfont><rejectfont>
+<pattern><patelt name="family"><string>DejaVu Serif</string></patelt></pattern>
+</rejectfont></selectfont>
 <alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
 <alias><family>sans-serif</family><prefer><family>DejaVu Sans</family></prefer></alias>
+<alias><family>system-ui</family><prefer><family>DejaVu Sans</family></prefer></alias>
 </fontconfig>
 """
 
