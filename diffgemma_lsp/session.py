@@ -29,7 +29,7 @@ from diffgemma_lsp.scopes import Scopes
 from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
 from diffgemma_lsp.suggestions import Suggestions
-from engine.errors import Cancelled, DeadlineExceeded, EngineError
+from engine.errors import Cancelled, DeadlineExceeded, EngineError, ModelError
 from engine.types import Frame, Infill, InfillRequest, Snippet
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,10 @@ logger = logging.getLogger(__name__)
 RETURN_S = 0.04
 # Kept back when the server stops waiting for an engine that is late.
 LATE_S = 0.01
+# How often it is looked whether the model is loaded. Importing torch can keep the engine from
+# answering for seconds; after so many looks in a row without an answer, it is gone.
+LOOK_S = 0.5
+PATIENCE = 20
 # How long the end of a session may wait for others.
 CLOSE_S = 0.5
 
@@ -271,11 +275,27 @@ class Session:
             await (await self.engine()).warm_up()
         except EngineError as error:
             self.report(error)
+            return
         except Exception as error:
             self.report(_unexpected(error))
+            return
         finally:
             self.starting = False
             self.at_change()
+        await self._report_loading()
+
+    async def _report_loading(self) -> None:
+        """Waits for the end of the loading that was begun, and tells the user if it failed."""
+        silent = 0
+        while silent < PATIENCE:
+            status = await self.engine_status()
+            if status and status["state"] != "loading":
+                failure = status.get("last_error")
+                if status["state"] == "unloaded" and failure and self.last_error is None:
+                    self.report(ModelError(failure))
+                return
+            silent = 0 if status else silent + 1
+            await asyncio.sleep(LOOK_S)
 
     async def engine_status(self) -> dict[str, Any] | None:
         """What the engine says of itself, if it is there and says it soon. Starts nothing."""

@@ -17,6 +17,9 @@ from engine.errors import EngineError, ModelError, OutOfMemory
 
 log = logging.getLogger(__name__)
 
+# What the dynamic loader and torch's allocator say; they have no kind of exception for it.
+_NO_MEMORY = ("failed to map segment", "annot allocate memory", "can't allocate memory")
+
 _HINT = "close other programs that use the device, or choose a smaller model"
 
 
@@ -38,6 +41,9 @@ def of_loading(error: Exception) -> ModelError:
     if _is_out_of_memory(error):
         return OutOfMemory(f"the model doesn't fit into memory: {_HINT}")
     lines = str(error).strip().splitlines()
+    if isinstance(error, ImportError):
+        cause = lines[0] if lines else "ImportError"
+        return ModelError(f"the engine can't be imported ({cause}): install the package again")
     cause = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return ModelError(f"the model can't be loaded ({cause}): `diffgemma-lsp doctor` looks into it")
 
@@ -75,7 +81,11 @@ def release_memory() -> None:
 
 def _is_out_of_memory(error: Exception) -> bool:
     # torch.OutOfMemoryError by its name, since torch must not be imported here.
-    return any(cls.__name__ in ("MemoryError", "OutOfMemoryError") for cls in type(error).__mro__)
+    kinds = {cls.__name__ for cls in type(error).__mro__}
+    text = str(error)
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or any(
+        words in text for words in _NO_MEMORY
+    )
 
 
 def _frames(error: Exception) -> str:

@@ -14,48 +14,34 @@ import {
 } from "vscode";
 import { ExecuteCommandRequest, type LanguageClient } from "vscode-languageclient/node";
 
-import { type Draft, draftOf, draw, type DrawnHunk, editedText } from "./drawing";
+import { draftOf, draw, editedText } from "./drawing";
 import { editOf, type Hunk, hunksBetween, splitLines } from "./hunks";
 import type { Frame, Result } from "./protocol";
+import { type Order, sceneOf, type Shown } from "./scene";
 import type { Server } from "./server";
 import { rewriteStrength, seed } from "./settings";
-import { type Lens, type Scene, View } from "./view";
+import { View } from "./view";
 
 const STEP = 0.2;
 const LEAST = 0.1;
 
-/** What is asked of the server. `strength`: whether it starts from a draft that may change. */
-export interface Order {
-  title: string;
-  command: string;
-  range: Range;
-  instruction?: string;
-  strength: boolean;
-}
-
 /** One rewrite of one version of a document, from its first run to its end. */
-interface Rewrite {
-  order: Order;
+interface Rewrite extends Shown {
   client: LanguageClient;
   document: TextDocument;
   editor: TextEditor;
-  text: string;
   version: number;
-  strength: number;
   seed: number;
   /** What the current run goes by; another one means that it is over. */
   token: string;
   cancel: CancellationTokenSource;
-  running: boolean;
-  /** What it is doing, or why there is nothing new. */
-  note: string;
-  draft: Draft;
-  left: Set<number>;
 }
 
 export class Previews implements Disposable {
   private current: Rewrite | undefined;
   private runs = 0;
+  /** Called when the preview can be seen, or will not be. */
+  private atSight: () => void = () => undefined;
   private readonly view = new View();
   private readonly disposables: Disposable[];
 
@@ -183,6 +169,7 @@ export class Previews implements Disposable {
     this.current?.cancel.cancel();
     this.current?.cancel.dispose();
     this.current = undefined;
+    this.atSight();
     void commands.executeCommand("setContext", "diffgemma.preview", false);
   }
 
@@ -263,28 +250,27 @@ export class Previews implements Disposable {
         }
         return undefined;
       });
-    const location = this.view.isOpen ? ProgressLocation.Window : ProgressLocation.Notification;
-    void window.withProgress(
-      { location, cancellable: true, title: `Diffgemma: ${order.title}` },
-      async (_progress, stop) => {
-        stop.onCancellationRequested(() => {
-          cancel.cancel();
-        });
-        await Promise.race([answer, this.viewOpens(cancel)]);
-      },
-    );
+    if (!this.view.isOpen) {
+      this.waitWith(order.title, answer, cancel);
+    }
     return answer;
   }
 
-  /** Resolves when there is something to see, or no need to wait for it any more. */
-  private async viewOpens(cancel: CancellationTokenSource): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const timer = setInterval(() => {
-        if (this.view.isOpen || cancel.token.isCancellationRequested) {
-          clearInterval(timer);
-          resolve();
-        }
-      }, 100);
+  /** Shows that something is under way until there is something to see; a click there ends it. */
+  private waitWith(title: string, answer: Promise<unknown>, cancel: CancellationTokenSource): void {
+    const seen = new Promise<void>((resolve) => {
+      this.atSight = resolve;
+    });
+    const options = {
+      location: ProgressLocation.Notification,
+      cancellable: true,
+      title: `Diffgemma: ${title}`,
+    };
+    void window.withProgress(options, async (_progress, stop) => {
+      stop.onCancellationRequested(() => {
+        cancel.cancel();
+      });
+      await Promise.race([answer, seen]);
     });
   }
 
@@ -308,6 +294,7 @@ export class Previews implements Disposable {
   private async open(rewrite: Rewrite): Promise<void> {
     void commands.executeCommand("setContext", "diffgemma.preview", true);
     await this.view.open(rewrite.document, rewrite.editor.viewColumn, sceneOf(rewrite));
+    this.atSight();
     if (this.current === rewrite) {
       this.view.update(sceneOf(rewrite)); // more may have come meanwhile
     }
@@ -329,49 +316,4 @@ function addTo(edit: WorkspaceEdit, document: TextDocument, hunk: Hunk, old: str
   const { start, end, text } = editOf(hunk, old);
   const range = new Range(start.line, start.character, end.line, end.character);
   edit.replace(document.uri, range, text);
-}
-
-function sceneOf(rewrite: Rewrite): Scene {
-  const drawing = draw(rewrite.text, rewrite.draft, rewrite.left);
-  const top = drawing.hunks[0]?.old ?? rewrite.order.range.start.line;
-  const lenses = lensesAt(top, rewrite);
-  // Hunks are chosen among when they hold still.
-  if (!rewrite.running && drawing.hunks.length > 1) {
-    lenses.push(...drawing.hunks.flatMap(lensesOfHunk));
-  }
-  return { drawing, lenses };
-}
-
-function lensesAt(line: number, rewrite: Rewrite): Lens[] {
-  const lens = (title: string, command = ""): Lens => ({ line, command: { title, command } });
-  const { order, running, note } = rewrite;
-  if (running) {
-    return [lens(`$(loading~spin) ${note}`), lens("Discard", "diffgemma.preview.discard")];
-  }
-  const percent = Math.round(100 * rewrite.strength);
-  return [
-    ...(note === "" ? [lens("$(check) Accept", "diffgemma.preview.accept")] : [lens(note)]),
-    lens("$(refresh) Again", "diffgemma.preview.again"),
-    ...(order.strength
-      ? [
-          lens("More change", "diffgemma.preview.more"),
-          lens("Less change", "diffgemma.preview.less"),
-          lens(`(${percent}% may change)`),
-        ]
-      : []),
-    lens("$(close) Discard", "diffgemma.preview.discard"),
-  ];
-}
-
-function lensesOfHunk(drawn: DrawnHunk, number: number): Lens[] {
-  const lens = (title: string, command: string): Lens => ({
-    line: drawn.old,
-    command: { title, command, arguments: [number] },
-  });
-  return drawn.left
-    ? [lens("Left out: take it in again", "diffgemma.preview.toggle")]
-    : [
-        lens("Accept only this", "diffgemma.preview.acceptOne"),
-        lens("Leave this out", "diffgemma.preview.toggle"),
-      ];
 }

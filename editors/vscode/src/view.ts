@@ -106,6 +106,10 @@ export class View implements TextDocumentContentProvider, CodeLensProvider, Disp
       ...(column === undefined ? {} : { viewColumn: column }),
       preview: false,
     });
+    if (this.uri !== uri) {
+      await closeTabs(uri); // it was discarded meanwhile
+      return;
+    }
     const line = scene.drawing.hunks[0]?.old ?? scene.lenses[0]?.line ?? 0;
     const first = new Range(line, 0, line, 0);
     editor.selection = new Selection(first.start, first.start);
@@ -126,8 +130,9 @@ export class View implements TextDocumentContentProvider, CodeLensProvider, Disp
     const uri = this.uri;
     this.uri = undefined;
     this.scene = undefined;
-    const tabs = window.tabGroups.all.flatMap((group) => group.tabs);
-    await window.tabGroups.close(tabs.filter((tab) => isOf(tab.input, uri)));
+    if (uri !== undefined) {
+      await closeTabs(uri);
+    }
   }
 
   /** The line of the cursor in it. */
@@ -197,6 +202,11 @@ function lineDecoration(colour: string): ReturnType<typeof window.createTextEdit
 /** One range for the lines from `start` to `end`, none if there are none. */
 function lines(start: number, end: number): Range[] {
   return start < end ? [new Range(start, 0, end - 1, Number.MAX_SAFE_INTEGER)] : [];
+}
+
+async function closeTabs(uri: Uri): Promise<void> {
+  const tabs = window.tabGroups.all.flatMap((group) => group.tabs);
+  await window.tabGroups.close(tabs.filter((tab) => isOf(tab.input, uri)));
 }
 
 function isOf(input: unknown, uri: Uri | undefined): boolean {

@@ -130,9 +130,6 @@ class Editor:
             if text is not None:
                 window.open("sample.py")
             yield window
-        except BaseException:
-            page.screenshot(path=folder / "failed.png")
-            raise
         finally:
             page.close()
 
@@ -171,8 +168,11 @@ class Window:
         return str(self.page.evaluate(GHOST)).replace("\xa0", " ")
 
     def notifications(self) -> str:
-        """The messages that are shown, one a line."""
-        shown = self.page.locator(".notification-toast .notification-list-item-message")
+        """The messages that are shown, one a line; those that went by are listed first."""
+        listed = self.page.locator(".notifications-center.visible")
+        shown = self.page.locator(".notification-list-item-message")
+        if not listed.count() and not shown.count():
+            self.page.locator("[id='status.notifications']").click()
         return "\n".join(shown.all_text_contents())
 
     def lines(self) -> list[str]:
@@ -247,6 +247,7 @@ class Window:
         end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:
+                self.page.screenshot(path=self.folder / "failed.png")
                 seen = "\n".join([*self.lines(), self.state, self.notifications()])
                 raise AssertionError(f"what was waited for did not come:\n{seen}")
             self.page.wait_for_timeout(50)
