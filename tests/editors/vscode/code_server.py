@@ -41,6 +41,7 @@ QUIET = {
     "workbench.startupEditor": "none",
     "workbench.secondarySideBar.defaultVisibility": "hidden",
     "workbench.colorTheme": "Default Dark Modern",
+    "workbench.reduceMotion": "on",
     "workbench.tips.enabled": False,
     "workbench.layoutControl.enabled": False,
     "window.commandCenter": False,
@@ -168,11 +169,8 @@ class Window:
         return str(self.page.evaluate(GHOST)).replace("\xa0", " ")
 
     def notifications(self) -> str:
-        """The messages that are shown, one a line; those that went by are listed first."""
-        listed = self.page.locator(".notifications-center.visible")
+        """The messages that are shown, one a line."""
         shown = self.page.locator(".notification-list-item-message")
-        if not listed.count() and not shown.count():
-            self.page.locator("[id='status.notifications']").click()
         return "\n".join(shown.all_text_contents())
 
     def lines(self) -> list[str]:
@@ -204,6 +202,11 @@ class Window:
 
     def _prefilled(self) -> bool:
         return self.page.locator(".quick-input-widget input").first.input_value().startswith(":")
+
+    def list_messages(self) -> None:
+        """Shows the messages that went by, and all that come."""
+        self.page.locator("[id='status.notifications']").click()
+        self.page.locator(".notifications-center.visible").wait_for()
 
     def press(self, *keys: str) -> None:
         """Presses keys, one after the other."""

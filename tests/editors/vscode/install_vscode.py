@@ -32,12 +32,13 @@ FONTS_CONF = """\
 <fontconfig>
 <dir>{modules}/dejavu-fonts-ttf/ttf</dir>
 <cachedir>{home}/fontconfig</cachedir>
-<selectfont><rejectfont>
-<pattern><patelt name="family"><string>DejaVu Serif</string></patelt></pattern>
-</rejectfont></selectfont>
-<alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
-<alias><family>sans-serif</family><prefer><family>DejaVu Sans</family></prefer></alias>
-<alias><family>system-ui</family><prefer><family>DejaVu Sans</family></prefer></alias>
+<selectfont>
+<acceptfont><glob>*/DejaVuSans*</glob></acceptfont><rejectfont><glob>*</glob></rejectfont>
+</selectfont>
+<match><test name="family"><string>monospace</string></test>
+<edit name="family" mode="assign" binding="strong"><string>DejaVu Sans Mono</string></edit></match>
+<match><test name="family" compare="not_contains"><string>Mono</string></test>
+<edit name="family" mode="assign" binding="strong"><string>DejaVu Sans</string></edit></match>
 </fontconfig>
 """
 

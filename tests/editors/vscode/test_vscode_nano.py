@@ -12,7 +12,14 @@ from scenes import over, previewed
 # Where to look for a suggestion in a file of this repository: the text from here to the end of its
 # line is taken away and begun again. nano may have nothing to say at some of them.
 REAL_FILE = ROOT / "diffgemma_lsp" / "commands" / "source.py"
-PLACES = ("self.line", "Position(len", "starts[at", "length + 1:", "_LINE_END.search")
+PLACES = (
+    "e last position there",
+    "self.line",
+    "Position(len",
+    "starts[at",
+    "length + 1:",
+    "_LINE_END.search",
+)
 
 
 def appears(window: Window, place: str) -> bool:
@@ -61,9 +68,7 @@ def again(window: Window) -> bool:
 
 def test_nano_rewrites_with_a_preview(editor: Editor, tmp_path: Path) -> None:
     text = REAL_FILE.read_text(encoding="utf-8")
-    # As much as there is may change, or nano might leave it as it is.
-    settings = {"diffgemma.rewriteStrength": 1.0}
-    with editor.window(tmp_path, text, REAL, settings) as window:
+    with editor.window(tmp_path, text, REAL) as window:
         window.wait_for(lambda: "ready" in window.state)
         line = text[: text.index("def position")].count("\n") + 1
         window.go(line + 2, 5)

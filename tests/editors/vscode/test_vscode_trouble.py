@@ -49,6 +49,7 @@ def test_an_engine_that_does_not_start_says_why(
     env = ("env", f"DIFFGEMMA_LSP_RUNTIME_DIR={tmp_path / 'run'}")
     server = ("sh", "-c", f'{limit}exec "$@"', "sh", *env, *REAL)
     with editor.window(tmp_path, ADD, server, settings) as window:
+        window.list_messages()
         window.wait_for_message("diffgemma-lsp: ", *words)
         window.wait_for(lambda: all(word in window.state for word in words))
 
@@ -56,6 +57,7 @@ def test_an_engine_that_does_not_start_says_why(
 def test_a_broken_setting_is_named_and_the_rest_works(editor: Editor, tmp_path: Path) -> None:
     settings = {"diffgemma.maxTokens": "many"}
     with editor.window(tmp_path, ADD, settings=settings) as window:
+        window.list_messages()
         window.wait_for_message("max_tokens", "many", "using 32")
         window.wait_until_ready()
         window.go(3, 12)
