@@ -1,5 +1,8 @@
 // The server behind the extension: its start and its end, and what is said when it fails.
 
+import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
+
 import {
   commands,
   type Disposable,
@@ -180,6 +183,7 @@ export class Server implements Disposable {
           return { action: CloseAction.DoNotRestart, handled: true };
         },
       },
+      stdioOptions: { stdout: logLines, stderr: logLines },
       middleware: {
         workspace: {
           configuration: ({ items }) =>
@@ -269,6 +273,15 @@ export class Server implements Disposable {
     const readme = this.context.asAbsolutePath("README.md");
     await commands.executeCommand("markdown.showPreview", Uri.file(readme));
   }
+}
+
+/** Logs what the server prints, but for its log lines: those come as messages as well. */
+function logLines(input: Readable, output: LogOutputChannel): void {
+  createInterface({ input }).on("line", (line) => {
+    if (!/^\d{4}-\d\d-\d\d [\d:,]+ (DEBUG|INFO|WARNING|ERROR) /.test(line)) {
+      output.error(line);
+    }
+  });
 }
 
 function selector(): { scheme: string; language?: string }[] {

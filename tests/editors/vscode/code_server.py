@@ -66,6 +66,9 @@ QUIET = {
     "diffgemma.actionBudgetMs": 60_000,
 }
 
+TINTED = """() => [...document.querySelectorAll('.editor-instance .view-overlays .cdr')]
+    .filter(one => getComputedStyle(one).backgroundColor.startsWith('rgba(217, 119, 6')).length"""
+
 GHOST = """() => {
     const lines = new Map();
     for (const part of document.querySelectorAll(
@@ -180,6 +183,10 @@ class Window:
             .sort((a, b) => a[0] - b[0]).map(([_, text]) => text)"""
         return [line.replace("\xa0", " ").rstrip() for line in self.page.evaluate(script)]
 
+    def tinted(self) -> int:
+        """How many parts of a preview have the ground of what the model is not sure of."""
+        return int(self.page.evaluate(TINTED))
+
     # ---- what is done ----
 
     def open(self, name: str) -> None:
@@ -277,6 +284,15 @@ class Window:
         """A picture of the window for the README, where PICTURES is set."""
         if os.environ.get("PICTURES"):
             self.page.screenshot(path=PICTURES / f"vscode-{name}.png")
+
+    def picture_while_it_settles(self, name: str) -> None:
+        """A picture of a preview, where PICTURES is set: the one with the most that is unsure."""
+        most = -1
+        while os.environ.get("PICTURES") and not self.lens("Again").count():
+            shown, tinted = self.page.screenshot(), self.tinted()
+            if tinted > most:
+                (PICTURES / f"vscode-{name}.png").write_bytes(shown)
+                most = tinted
 
 
 @contextmanager

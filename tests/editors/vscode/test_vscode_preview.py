@@ -102,6 +102,7 @@ def test_a_rewrite_is_shown_as_it_settles(editor: Editor, tmp_path: Path) -> Non
         window.press("Enter")
         window.lens("pass 1 of 8").wait_for()
         assert "base = unsure" in window.lines()
+        window.wait_for(window.tinted)
         window.press("Escape")
         over(window)
         assert window.text() == planned("base = 0\n", text="base = 1", **plan)
