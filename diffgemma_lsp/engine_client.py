@@ -317,7 +317,7 @@ class _Child:
                 stdout=output,
                 stderr=output,
                 cwd="/",
-                env=_environment(),
+                env=environment(),
                 start_new_session=True,
             )
         except OSError as error:
@@ -357,7 +357,7 @@ def _note_outcome(task: asyncio.Task[None]) -> None:
         task.exception()
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, with a path on which the service finds the same `engine` as we have."""
     root = Path(engine.__file__ or ".").resolve().parent.parent
     own = [] if root.name in ("site-packages", "dist-packages") else [str(root)]

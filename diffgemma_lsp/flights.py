@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from typing import Literal, NamedTuple
 
@@ -70,8 +69,4 @@ def gives_way(older: Kind, newer: Kind) -> bool:
 
 def from_frame(frame: Frame) -> Answer:
     """The best that there was by the deadline."""
-    pieces = [piece for hole in frame.holes for piece in hole if piece.text]
-    # The geometric mean, as Infill has it; a certainty of 0 must not end in log(0).
-    logs = [math.log(max(piece.certainty, 1e-9)) for piece in pieces]
-    confidence = math.exp(sum(logs) / len(logs)) if logs else 0.0
-    return Answer(frame.texts, confidence, finished=False)
+    return Answer(frame.texts, frame.confidence, finished=False)

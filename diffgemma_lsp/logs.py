@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
 
 _LEVELS = ((logging.ERROR, 1), (logging.WARNING, 2), (logging.INFO, 3), (logging.DEBUG, 4))
 
@@ -52,3 +56,22 @@ def describe(error: BaseException) -> str:
         return type(error).__name__
     file = Path(trace.tb_frame.f_code.co_filename).name
     return f"{type(error).__name__} at {file}:{trace.tb_lineno}"
+
+
+def unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An error that nobody took, as one line: asyncio's own would have the callback's arguments,
+    and with them messages. For `set_exception_handler`."""
+    error: BaseException | None = context.get("exception")
+    if isinstance(error, asyncio.InvalidStateError) and _raised_by_the_loop(error):
+        # anyio, below the HTTP client, has the loop set a future when its socket can be read, even
+        # one that was cancelled a moment before. Nobody waits for it any more.
+        return
+    message: str = context["message"]
+    what = "nothing more is known" if error is None else describe(error)
+    logger.error("unhandled: %s: %s", message.partition("(")[0], what)
+
+
+def _raised_by_the_loop(error: BaseException) -> bool:
+    """Whether the loop's own call failed, and not something within it."""
+    trace = error.__traceback__
+    return trace is not None and trace.tb_next is None

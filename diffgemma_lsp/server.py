@@ -244,7 +244,9 @@ def serve(server: Server) -> int:
 
 
 async def _serve(server: Server) -> int:
-    stdio = Stdio(asyncio.get_running_loop(), at_end=server.stopped.set)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(logs.unhandled)
+    stdio = Stdio(loop, at_end=server.stopped.set)
     server.rpc.set_writer(stdio)
     stdio.read(server.rpc.receive)
     await server.stopped.wait()

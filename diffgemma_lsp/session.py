@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from lsprotocol.types import MessageType
 
+from diffgemma_lsp import loading
 from diffgemma_lsp.client import Client
 from diffgemma_lsp.documents import Document, Documents, Point
 from diffgemma_lsp.flights import Answer, Flight, Kind, Nothing, from_frame, gives_way
@@ -38,10 +39,6 @@ logger = logging.getLogger(__name__)
 RETURN_S = 0.04
 # Kept back when the server stops waiting for an engine that is late.
 LATE_S = 0.01
-# How often it is looked whether the model is loaded. Importing torch can keep the engine from
-# answering for seconds; after so many looks in a row without an answer, it is gone.
-LOOK_S = 0.5
-PATIENCE = 20
 # How long the end of a session may wait for others.
 CLOSE_S = 0.5
 
@@ -282,20 +279,9 @@ class Session:
         finally:
             self.starting = False
             self.at_change()
-        await self._report_loading()
-
-    async def _report_loading(self) -> None:
-        """Waits for the end of the loading that was begun, and tells the user if it failed."""
-        silent = 0
-        while silent < PATIENCE:
-            status = await self.engine_status()
-            if status and status["state"] != "loading":
-                failure = status.get("last_error")
-                if status["state"] == "unloaded" and failure and self.last_error is None:
-                    self.report(ModelError(failure))
-                return
-            silent = 0 if status else silent + 1
-            await asyncio.sleep(LOOK_S)
+        failure = await loading.failure(self.engine_status)
+        if failure is not None and self.last_error is None:
+            self.report(ModelError(failure))
 
     async def engine_status(self) -> dict[str, Any] | None:
         """What the engine says of itself, if it is there and says it soon. Starts nothing."""
@@ -354,6 +340,22 @@ class Session:
             task.exception()  # whoever waited for it has it; asyncio need not complain
 
     # ---- what is said ----
+
+    @contextlib.contextmanager
+    def account(self, uri: str, method: str, asked: bool, tell: bool = False) -> Generator[None]:
+        """Ends its block where there is nothing to show, and keeps why; what is shown is noted too.
+
+        asked: the user asked for it, so an error is told; tell: any other reason is told as well.
+        """
+        try:
+            yield
+        except Nothing as reason:
+            (self.tell if tell else self.came_to)(uri, method, str(reason))
+        except EngineError as error:
+            self.report(error, asked)
+            self.came_to(uri, method, str(error))
+        else:
+            self.came_to(uri, method, None)
 
     def came_to(self, uri: str, method: str, reason: str | None) -> None:
         """Notes what a request came to: nothing, for this reason, or something to show."""

@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from diffgemma_lsp.session import PATIENCE, Session
+from diffgemma_lsp.loading import PATIENCE
+from diffgemma_lsp.session import Session
 
 State = Literal["off", "loading", "error", "slow", "filling", "ready", "idle"]
 

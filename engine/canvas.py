@@ -177,20 +177,21 @@ class Sheet:
             ids = self._text_ids(slots)
             full = len(ids) == width
             rest = item.rest(width) if full else []
+            open_ended = self.slack is not None or item.hole.fixed_length
             if last:
                 ids = self._text_ids(ids + rest)
-            elif full and len(item.done) + width < item.cap and (rest or self.slack is not None):
+            elif full and len(item.done) + width < item.cap and (rest or open_ended):
                 half = max(1, width // 2)
                 item.settle(ids[:half], sure)
                 item.draft = ids[half:] + rest
-                item.slots = max(width if self.slack is not None else 0, len(item.draft))
+                item.slots = max(width if open_ended else 0, len(item.draft))
                 item.strength = min(item.strength, SLIDE_STRENGTH)
                 self.work = self.work[index:]
                 return joined + ids[:half]
             item.settle(ids, sure)
             item.ended = None if full else sure[len(ids)]
             item.draft = None
-            item.capped = full and self.slack is not None
+            item.capped = full and self.slack is not None and not item.hole.fixed_length
             joined += ids
         self.work = self.work[layout.items :]
         return joined
@@ -215,6 +216,10 @@ class Sheet:
             for text, one in zip(texts, sure, strict=False)
             if text
         )
+
+    def certainties(self, gap: Gap, ids: list[int], certainty: list[float]) -> list[float]:
+        """The certainty of a gap's settled tokens and of the current guess `ids` behind them."""
+        return gap.certainty + certainty[: len(self._text_ids(ids))]
 
     def texts(self) -> tuple[str, ...]:
         """What each hole of the template holds."""
@@ -264,7 +269,8 @@ class Sheet:
     def _gap(self, hole: Hole, typed: bytes) -> Gap:
         if hole.draft is None:
             cap = hole.max_tokens or self.profile.longest
-            return Gap(hole, typed, cap, None, 1.0, min(cap, self.profile.hole))
+            slots = cap if hole.fixed_length else min(cap, self.profile.hole)
+            return Gap(hole, typed, cap, None, 1.0, slots)
         draft = self._encode_draft(hole.draft, typed)
         cap = hole.max_tokens or max(self.profile.longest, 2 * len(draft))
         if self.slack is not None:
@@ -303,7 +309,8 @@ class Sheet:
                 first[span.start] = torch.tensor(allowed, device=device)
         ids = torch.tensor(rows, device=device)
         holes = [span for _, span in spans]
-        return Canvas(ids, free, holes, held, strength, banned, self.slack, first)
+        fixed = [span for gap, span in spans if gap.hole.fixed_length]
+        return Canvas(ids, free, holes, held, strength, banned, self.slack, first, fixed)
 
     def _text_ids(self, ids: list[int]) -> list[int]:
         """The ids in front of the first slack."""

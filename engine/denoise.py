@@ -51,6 +51,7 @@ class Canvas:
     survived so far. strength: float32 [T], how likely a draft's token is noised at the start.
     banned: float32 [V], -inf for what no free slot may hold.
     first: for a slot, the only tokens that it may hold (a word that was typed in part).
+    fixed: holes of fixed length, whose slots may not hold slack.
     """
 
     ids: Tensor
@@ -61,6 +62,7 @@ class Canvas:
     banned: Tensor
     slack: int | None = None
     first: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+    fixed: list[slice] = field(default_factory=list[slice])
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +127,18 @@ def denoise(
         if sampling.causal_share:
             raw = _heard_causally(raw, model, canvas, slots, noisy, sampling.causal_share, bias)
         heat = temperature(step, planned, t_max, sampling.t_min)
-        log_probs = (raw / heat).log_softmax(-1)
-        entropy = entropies(log_probs)
-        tokens = sample(log_probs, draws.uniform(counter, slots, Draws.TOKEN))
+        probs = (raw / heat).softmax(-1)
+        entropy = entropies(probs)
+        tokens = sample(probs, draws.uniform(counter, slots, Draws.TOKEN))
         agreed = torch.zeros_like(noisy)
         if sampling.accepted_as_tokens:
-            agreed = _agreed(canvas, slots, local, log_probs, noisy)
+            agreed = _agreed(canvas, slots, local, probs, noisy)
         tokens = torch.where(agreed, canvas.ids[slots], tokens)
+        # What the model believes, however coolly it is drawn from.
+        beliefs = raw.softmax(-1)
         if sampling.from_left:
-            # What the model believes, and not how coolly that is drawn from, says what can be
-            # decided blindly side by side.
-            doubt = entropies(raw.log_softmax(-1)).masked_fill(agreed, 0.0)
+            # This, and not the cooled entropy, says what can be decided blindly side by side.
+            doubt = entropies(beliefs).masked_fill(agreed, 0.0)
             accepted, tokens = accept_from_left(
                 doubt, tokens, canvas.slack, local, sampling.entropy_bound, agreed
             )
@@ -144,10 +147,10 @@ def denoise(
             accepted, tokens = accept(cost, tokens, canvas.slack, local, sampling.entropy_bound)
         accepted |= agreed
 
-        best = _best(canvas, slots, log_probs, accepted)
+        best = _best(canvas, slots, probs, accepted)
         if sampling.accepted_as_tokens:
             best = torch.where(accepted, tokens, best)
-        certainty = raw.log_softmax(-1).gather(1, best.unsqueeze(1)).squeeze(1).exp()
+        certainty = beliefs.gather(1, best.unsqueeze(1)).squeeze(1)
         mean_entropy = float(entropy.mean())
         stable = sampling.stability == 0 or (
             len(history) >= sampling.stability
@@ -163,15 +166,15 @@ def denoise(
             return
         history = [*history, best][-max(1, sampling.stability) :]
         share = schedule.strength * (planned - step - 1) / planned
-        noisy = _advance(canvas, slots, tokens, accepted, log_probs, share, draws, counter)
+        noisy = _advance(canvas, slots, tokens, accepted, probs, share, draws, counter)
         believed = noisy if sampling.accepted_as_tokens else torch.ones_like(noisy)
         open_slots = canvas.free.clone()
         open_slots[slots] = believed
-        soft = model.condition(canvas.ids, log_probs[believed].exp(), open_slots)
+        soft = model.condition(canvas.ids, probs[believed], open_slots)
 
 
 def _agreed(
-    canvas: Canvas, slots: Tensor, local: list[slice], log_probs: Tensor, noisy: Tensor
+    canvas: Canvas, slots: Tensor, local: list[slice], probs: Tensor, noisy: Tensor
 ) -> Tensor:
     """Which free slots [n] hold a token that was decided and that the model would choose again.
 
@@ -179,7 +182,7 @@ def _agreed(
     these are decided already. A small model is never so sure of them that it would not matter.
     """
     current = canvas.ids[slots]
-    agreed = ~noisy & (log_probs.argmax(-1) == current)
+    agreed = ~noisy & (probs.argmax(-1) == current)
     for hole in local:
         # A hole's end is one decision: the slack behind the first one stands and falls with it.
         slack = (~noisy[hole] & (current[hole] == canvas.slack)).nonzero()
@@ -189,10 +192,10 @@ def _agreed(
     return agreed
 
 
-def _best(canvas: Canvas, slots: Tensor, log_probs: Tensor, accepted: Tensor) -> Tensor:
+def _best(canvas: Canvas, slots: Tensor, probs: Tensor, accepted: Tensor) -> Tensor:
     """The most probable tokens, but a draft's where it has not been given up."""
     stays = canvas.held[slots] & ~accepted
-    return torch.where(stays, canvas.ids[slots], log_probs.argmax(-1))
+    return torch.where(stays, canvas.ids[slots], probs.argmax(-1))
 
 
 def _advance(
@@ -200,7 +203,7 @@ def _advance(
     slots: Tensor,
     tokens: Tensor,
     accepted: Tensor,
-    log_probs: Tensor,
+    probs: Tensor,
     share: float,
     draws: Draws,
     counter: int,
@@ -214,9 +217,9 @@ def _advance(
     # Of the draft, only the least likely tokens are given up: a share that falls to nothing.
     let_go = int(share * int(held.sum()))
     if let_go:
-        belief = log_probs.gather(1, current.unsqueeze(1)).squeeze(1).masked_fill(~held, 1.0)
+        belief = probs.gather(1, current.unsqueeze(1)).squeeze(1).masked_fill(~held, 2.0)
         held[belief.argsort()[:let_go]] = False
-    fresh = draws.tokens(counter, slots, log_probs.shape[-1])
+    fresh = draws.tokens(counter, slots, probs.shape[-1])
     canvas.ids[slots] = torch.where(accepted, tokens, torch.where(held, current, fresh))
     canvas.held[slots] = held
     return ~(accepted | held)
@@ -297,4 +300,10 @@ def _bias(canvas: Canvas, slots: Tensor) -> Tensor:
         only = torch.full_like(bias[row], float("-inf"))
         only[allowed] = 0.0
         bias[row] = only
+    if canvas.slack is not None and canvas.fixed:
+        full = torch.zeros_like(canvas.free)
+        for hole in canvas.fixed:
+            full[hole] = True
+        bias = bias.clone()
+        bias[full[slots], canvas.slack] = float("-inf")
     return bias

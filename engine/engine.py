@@ -25,7 +25,7 @@ from engine.model import DiffusionGemma
 from engine.models.chat import Chat
 from engine.models.locate import locate
 from engine.models.profile import Profile, load_profile
-from engine.prefix_cache import PrefixCache
+from engine.prefix_cache import PrefixCache, Reading
 from engine.prompt import prompt_ids
 from engine.sampler import Draws
 from engine.tokenizer import TextTokenizer
@@ -59,6 +59,7 @@ class BoundModel:
     def __init__(self, model: DiffusionGemma, cache: PrefixCache) -> None:
         self.model, self.cache = model, cache
         self.vocab_size = model.config.vocab_size
+        self._reading: Reading | None = None
 
     def logits(self, ids: Tensor, soft: Tensor | None, free: Tensor) -> Tensor:
         """One decoder pass; the head runs on free rows only."""
@@ -66,8 +67,11 @@ class BoundModel:
 
     def expected(self, ids: Tensor) -> Tensor | None:
         """What the encoder expects at ids [T] and behind them, each from what is left of it."""
-        rows = self.cache.following(ids.tolist())
-        return None if rows is None else self.model.logits(rows)
+        if self._reading is None:
+            if self.cache.last is None:
+                return None
+            self._reading = Reading(self.cache, self.model.config.canvas_length)
+        return self.model.logits(self._reading.rows(ids.tolist()))
 
     def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
         """A clamp conditions as itself: the embedding of its token."""
@@ -334,6 +338,7 @@ class _Run:
         entropy: float,
     ) -> Frame:
         holes: list[tuple[Piece, ...]] = []
+        certainties: list[float] = []
         for gap in self.sheet.gaps:
             if id(gap) in guess:
                 ids, certainty = guess[id(gap)]
@@ -341,11 +346,12 @@ class _Run:
             else:  # finished, or not reached yet
                 ids, certainty = [] if gap.done else gap.draft or [], []
             holes.append(self.sheet.pieces(gap, ids, certainty))
-        return Frame(step, planned, tuple(holes), entropy)
+            certainties += self.sheet.certainties(gap, ids, certainty)
+        confidence = self._confidence(certainties) if certainties else 0.0
+        return Frame(step, planned, tuple(holes), entropy, confidence)
 
     def _result(self, reason: StopReason) -> Infill:
         certainties = [c for gap in self.sheet.gaps for c in gap.certainties]
-        mean = sum(log(max(c, 1e-9)) for c in certainties) / max(1, len(certainties))
         total = time.monotonic() - self.began
         return Infill(
             text=self.sheet.assembled(),
@@ -353,10 +359,17 @@ class _Run:
             steps=self.steps,
             forward_passes=self.forward_passes,
             stop_reason=reason,
-            confidence=exp(mean),
+            confidence=self._confidence(certainties) if certainties else 1.0,
             timings={
                 "prefill": self.timings.prefill * 1000,
                 "denoise": self.timings.denoise * 1000,
                 "total": total * 1000,
             },
         )
+
+    def _confidence(self, certainties: list[float]) -> float:
+        """The geometric mean of certainties, and what the profile makes of it."""
+        logs = [log(max(certainty, 1e-9)) for certainty in certainties]
+        mean = exp(sum(logs) / len(logs))
+        calibration = self.engine.profile.calibration
+        return mean if calibration is None else calibration(mean)

@@ -8,10 +8,13 @@ place are told and logged; of a model that can't be loaded the text is told, sin
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
+import os
 import sys
 import traceback
+from typing import Any
 
 from engine.errors import EngineError, ModelError, OutOfMemory
 
@@ -19,6 +22,8 @@ log = logging.getLogger(__name__)
 
 # What the dynamic loader and torch's allocator say; they have no kind of exception for it.
 _NO_MEMORY = ("failed to map segment", "annot allocate memory", "can't allocate memory")
+# Made beforehand: there may be no memory to make it with.
+_LAST_WORDS = b"there is no memory left to go on with: the service ends\n"
 
 _HINT = "close other programs that use the device, or choose a smaller model"
 
@@ -46,6 +51,22 @@ def of_loading(error: Exception) -> ModelError:
         return ModelError(f"the engine can't be imported ({cause}): install the package again")
     cause = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return ModelError(f"the model can't be loaded ({cause}): `diffgemma-lsp doctor` looks into it")
+
+
+def of_the_loop(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An error in the service's event loop that nobody took. For `set_exception_handler`.
+
+    Without memory for its own wake-up call a loop turns as fast as it can and does nothing else, so
+    the process ends; whoever needs it next starts another one.
+    """
+    error = context.get("exception")
+    if isinstance(error, MemoryError):
+        os.write(2, _LAST_WORDS)
+        os._exit(1)
+    message: str = context["message"]
+    # Without the callback's arguments, which might quote a document.
+    what = where(error) if isinstance(error, Exception) else "nothing more is known"
+    log.error("unhandled: %s: %s", message.partition("(")[0], what)
 
 
 def where(error: Exception) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from engine.errors import EngineUnavailable
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Goes up when a client of the old wire format could misunderstand a service of the new one."""
 
 VERSION_HEADER = "x-engine-version"

@@ -77,20 +77,21 @@ class PrefixCache:
         self._last = (len(self.ids), hidden[0, -1:])
         return hidden[0]
 
-    def following(self, ids: Sequence[int]) -> Tensor | None:
-        """What the encoder expects at each of `ids` behind the prefix and at the slot after them:
-        hidden rows [len(ids) + 1, d]. None if there is no prefix. The prefix stays as it is.
-        """
-        count = len(self.ids)
-        if self._last is None or self._last[0] != count:
-            return None
-        last = self._last
-        rows = [last[1]]
-        if ids:
-            rows.append(self.extend(ids))
-            del self.ids[count:]
-            self._last = last
-        return torch.cat(rows)
+    @property
+    def last(self) -> Tensor | None:
+        """The hidden row [1, d] of the last id; None if there is none, or it is not known."""
+        known = self._last is not None and self._last[0] == len(self.ids)
+        return self._last[1] if known and self._last is not None else None
+
+    def copy(self, room: int) -> PrefixCache:
+        """The same once more, in buffers of its own with room for so many further tokens."""
+        twin = PrefixCache(self.model)
+        twin._reserve(len(self.ids) + room)
+        for mine, others in ((twin._keys, self._keys), (twin._values, self._values)):
+            for buffer, other in zip(mine, others, strict=True):
+                buffer[:, : len(self.ids)] = other[:, : len(self.ids)]
+        twin.ids, twin._last = list(self.ids), self._last
+        return twin
 
     def canvas(self, canvas: Tensor, soft: Tensor | None = None) -> Tensor:
         """Runs the decoder on a canvas [T] behind the prefix; returns hidden rows [T, d].
@@ -141,3 +142,28 @@ class PrefixCache:
                     buffer[:, : len(self.ids)] = old[index][:, : len(self.ids)]
                 new.append(buffer)
         self._capacity = capacity
+
+
+class Reading:
+    """A causal reading of what stands behind a prefix, which changes from pass to pass.
+
+    Only what is new since the last time is encoded. In a copy of the prefix, since behind the
+    prefix itself lie the canvas' own keys and values. The prefix must have a last row.
+    """
+
+    def __init__(self, prefix: PrefixCache, room: int) -> None:
+        assert prefix.last is not None
+        self._start = len(prefix.ids)
+        self._cache = prefix.copy(room)
+        self._rows = prefix.last
+
+    def rows(self, ids: Sequence[int]) -> Tensor:
+        """What is expected at each of `ids` and behind them: hidden rows [len(ids) + 1, d]."""
+        known = self._cache.ids[self._start :]
+        pairs = enumerate(zip(known, ids, strict=False))
+        shared = next((i for i, (a, b) in pairs if a != b), min(len(known), len(ids)))
+        if shared < len(ids):
+            del self._cache.ids[self._start + shared :]
+            fresh = self._cache.extend(ids[shared:])
+            self._rows = torch.cat((self._rows[: shared + 1], fresh))
+        return self._rows[: len(ids) + 1]

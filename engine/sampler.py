@@ -21,9 +21,9 @@ def temperature(step: int, planned: int, t_max: float, t_min: float) -> float:
     return t_min + (t_max - t_min) * (planned - step) / planned
 
 
-def entropies(log_probs: Tensor) -> Tensor:
-    """Entropy in nats of each row of log-probabilities [n, V] -> [n]. Banned tokens count as 0."""
-    return torch.special.entr(log_probs.exp()).sum(-1)
+def entropies(probs: Tensor) -> Tensor:
+    """Entropy in nats of each row of probabilities [n, V] -> [n]. Banned tokens count as 0."""
+    return torch.special.entr(probs).sum(-1)
 
 
 def within_budget(entropy: Tensor, bound: float) -> Tensor:
@@ -97,12 +97,12 @@ def accept_from_left(
     return accepted, tokens
 
 
-def sample(log_probs: Tensor, uniform: Tensor) -> Tensor:
-    """Draws a token from each row of log-probabilities [n, V] with one uniform number each [n].
+def sample(probs: Tensor, uniform: Tensor) -> Tensor:
+    """Draws a token from each row of probabilities [n, V] with one uniform number each [n].
 
     The inverse of the cumulative distribution, so that the draw depends on its own number alone.
     """
-    cumulative = log_probs.exp().cumsum(-1)
+    cumulative = probs.cumsum(-1)
     total = cumulative[:, -1:]
     # Rounding must not lift the target to the total: behind that there may be banned tokens only.
     below = torch.nextafter(total, torch.zeros_like(total))

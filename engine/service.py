@@ -33,6 +33,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.errors import BadRequest, EngineError, EngineUnavailable
+from engine.failures import of_the_loop
 from engine.lifecycle import Listener, memory_bytes, shorten_log, take_lock, watch_idleness
 from engine.paths import PROTOCOL, VERSION_HEADER, EnginePaths, identity, package_version
 from engine.scheduler import Engine, Event, Job, Load, Progress, Scheduler
@@ -111,6 +112,7 @@ async def _serve(options: ServiceOptions, listener: Listener, scheduler: Schedul
         )
     )
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(of_the_loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     idleness = asyncio.create_task(

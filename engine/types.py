@@ -30,11 +30,14 @@ class Hole:
     draft: text to start from (a selection, an earlier suggestion); None starts from noise.
     strength: how much of the draft may change, from 0 (keep it) to 1 (start from noise).
     max_tokens: the most tokens that the filling may have; None leaves it to the model.
+    fixed_length: the filling has exactly max_tokens tokens; no slack may end it before. With a word
+        that was typed in part, the token that goes on with it is the first of them.
     """
 
     draft: str | None = None
     strength: float = 1.0
     max_tokens: int | None = None
+    fixed_length: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.strength <= 1.0:
@@ -43,6 +46,8 @@ class Hole:
             raise BadRequest("a strength below 1 needs a draft to start from")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise BadRequest(f"max_tokens must be at least 1, not {self.max_tokens}")
+        if self.fixed_length and (self.max_tokens is None or self.draft is not None):
+            raise BadRequest("a hole of fixed length needs max_tokens, and no draft")
 
 
 Segment = Fixed | Hole
@@ -145,12 +150,14 @@ class Frame:
     step: passes finished so far, from 1 (0 for the draft, before the first pass).
     planned: passes that this run will take at most.
     entropy: mean over the free positions, in nats.
+    confidence: what `Infill.confidence` would be were this the last pass; 0 while there is nothing.
     """
 
     step: int
     planned: int
     holes: tuple[tuple[Piece, ...], ...]
     entropy: float
+    confidence: float
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -165,7 +172,9 @@ class Infill:
     text: what stands from the start of the first hole to the end of the last one.
     holes: what each hole holds.
     steps: denoising passes; forward_passes: all forward passes, those of the prefix included.
-    confidence: geometric mean of the certainty of the returned tokens, from 0 to 1.
+    confidence: how likely the holes hold exactly what belongs there, from 0 to 1. That is the
+        geometric mean of the certainty of the returned tokens, as the model's profile maps it; the
+        mean itself where the profile has no calibration.
     timings: milliseconds by phase: "prefill", "denoise", "total" and so on.
     """
 

@@ -70,6 +70,7 @@ def frame_to_json(frame: Frame) -> Json:
             "planned": frame.planned,
             "holes": [[[p.text, round(p.certainty, 4)] for p in hole] for hole in frame.holes],
             "entropy": frame.entropy,
+            "confidence": frame.confidence,
         }
     }
 
@@ -93,7 +94,7 @@ def event_from_json(data: Json) -> Frame | Infill:
         return Infill(**fields)
     fields = data["frame"]
     holes = tuple(tuple(Piece(text, certainty) for text, certainty in h) for h in fields["holes"])
-    return Frame(fields["step"], fields["planned"], holes, fields["entropy"])
+    return Frame(fields["step"], fields["planned"], holes, fields["entropy"], fields["confidence"])
 
 
 def info_to_json(info: EngineInfo) -> Json:

@@ -20,7 +20,6 @@ from diffgemma_lsp.orders import KINDS as ORDERS
 from diffgemma_lsp.perform import Work, carry_out
 from diffgemma_lsp.session import Session
 from diffgemma_lsp.snapshot import DocumentSnapshot
-from engine.errors import EngineError
 
 Actions = list[types.CodeAction]
 
@@ -139,15 +138,7 @@ async def _unchanged(action: types.CodeAction) -> types.CodeAction:
 
 
 async def _resolved(work: Work, action: types.CodeAction) -> types.CodeAction:
-    session, uri = work.session, work.order.uri
-    try:
+    with work.session.account(work.order.uri, types.CODE_ACTION_RESOLVE, asked=True, tell=True):
         await carry_out(work)
         action.edit = work.edit()
-    except Nothing as reason:
-        session.tell(uri, types.CODE_ACTION_RESOLVE, str(reason))
-    except EngineError as error:
-        session.report(error, invoked=True)
-        session.came_to(uri, types.CODE_ACTION_RESOLVE, str(error))
-    else:
-        session.came_to(uri, types.CODE_ACTION_RESOLVE, None)
     return action

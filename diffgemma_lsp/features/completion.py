@@ -19,7 +19,6 @@ from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
 from diffgemma_lsp.suggesting import suggest
 from diffgemma_lsp.words import word_before
-from engine.errors import EngineError
 
 METHOD = types.TEXT_DOCUMENT_COMPLETION
 
@@ -61,19 +60,12 @@ async def _answer(
     settings: Settings,
     invoked: bool,
 ) -> types.CompletionList:
-    try:
+    items: list[types.CompletionItem] = []
+    with session.account(flight.uri, METHOD, invoked):
         if snapshot is None:
             raise Nothing("the document is not open")
         found = await suggest(session, flight, snapshot, settings)
-    except Nothing as reason:
-        session.came_to(flight.uri, METHOD, str(reason))
-        return types.CompletionList(is_incomplete=True, items=[])
-    except EngineError as error:
-        session.report(error, invoked)
-        session.came_to(flight.uri, METHOD, str(error))
-        return types.CompletionList(is_incomplete=True, items=[])
-    session.came_to(flight.uri, METHOD, None)
-    items = [_item(session, snapshot, one.text) for one in found]
+        items = [_item(session, snapshot, one.text) for one in found]
     return types.CompletionList(is_incomplete=True, items=items)
 
 

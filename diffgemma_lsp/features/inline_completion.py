@@ -21,7 +21,6 @@ from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
 from diffgemma_lsp.suggesting import suggest
 from diffgemma_lsp.words import word_before
-from engine.errors import EngineError
 
 METHOD = types.TEXT_DOCUMENT_INLINE_COMPLETION
 
@@ -55,23 +54,16 @@ async def _answer(
     selected: types.SelectedCompletionInfo | None,
     settings: Settings,
 ) -> Items:
-    try:
+    items: Items = []
+    with session.account(flight.uri, METHOD, flight.invoked):
         if snapshot is None:
             raise Nothing("the document is not open")
         place = _place(snapshot, selected, flight.invoked, session.encoding)
-        found = await suggest(session, flight, place.snapshot, settings)
-    except Nothing as reason:
-        session.came_to(flight.uri, METHOD, str(reason))
-        return []
-    except EngineError as error:
-        session.report(error, flight.invoked)
-        session.came_to(flight.uri, METHOD, str(error))
-        return []
-    session.came_to(flight.uri, METHOD, None)
-    return [
-        types.InlineCompletionItem(insert_text=place.lead + one.text, range=place.range)
-        for one in found
-    ]
+        items = [
+            types.InlineCompletionItem(insert_text=place.lead + one.text, range=place.range)
+            for one in await suggest(session, flight, place.snapshot, settings)
+        ]
+    return items
 
 
 class _Place(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -12,14 +12,16 @@ from torch import Tensor
 from engine.engine import InfillEngine
 from engine.prefix_cache import PrefixCache
 from engine.prompt import prefix_ids
-from engine.types import InfillRequest, SamplingParams, Snippet, fill_in_the_middle
+from engine.tokenizer import TextTokenizer
+from engine.types import Fixed, Hole, InfillRequest, SamplingParams, Snippet
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One filling. passes: of the denoiser, or tokens decoded; forward_passes: all of them.
 
-    confidence: from 0 to 1, None if there is none. ms: milliseconds for all of it.
+    confidence: from 0 to 1, None if there is none. ms: milliseconds for all of it; denoise_ms: of
+    them those of denoising, None where nothing is denoised.
     """
 
     text: str
@@ -28,13 +30,17 @@ class Answer:
     ms: float = 0.0
     stop_reason: str = ""
     confidence: float | None = None
+    denoise_ms: float | None = None
 
 
 class Answerer(Protocol):
     """Fills a hole."""
 
-    def __call__(self, prefix: str, suffix: str) -> Answer:
-        """What belongs between the two."""
+    def __call__(self, prefix: str, suffix: str, reference: str = "") -> Answer:
+        """What belongs between the two.
+
+        reference: what was there; only for baselines that are told something of it.
+        """
         ...
 
 
@@ -44,8 +50,14 @@ class Denoised:
     def __init__(self, engine: InfillEngine, params: SamplingParams, seed: int) -> None:
         self.engine, self.params, self.seed = engine, params, seed
 
-    def __call__(self, prefix: str, suffix: str, context: tuple[Snippet, ...] = ()) -> Answer:
-        template = fill_in_the_middle(prefix, suffix)
+    def hole(self, prefix: str, reference: str) -> Hole:
+        """What the engine is told of the hole: nothing. Baselines differ here."""
+        return Hole()
+
+    def __call__(
+        self, prefix: str, suffix: str, reference: str = "", context: tuple[Snippet, ...] = ()
+    ) -> Answer:
+        template = (Fixed(prefix), self.hole(prefix, reference), Fixed(suffix))
         request = InfillRequest(template, self.params, seed=self.seed, context=context)
         infill = self.engine.fill(request)
         return Answer(
@@ -55,7 +67,47 @@ class Denoised:
             infill.timings["total"],
             infill.stop_reason,
             infill.confidence,
+            infill.timings["denoise"],
         )
+
+
+class FewPasses(Denoised):
+    """The denoiser with `passes` passes and no more: it gets one canvas, and does not slide on."""
+
+    def __init__(
+        self, engine: InfillEngine, params: SamplingParams, seed: int, passes: int = 1
+    ) -> None:
+        super().__init__(engine, replace(params, max_steps=passes), seed)
+
+    def hole(self, prefix: str, reference: str) -> Hole:
+        return Hole(max_tokens=self.engine.profile.hole)
+
+
+class FixedLength(Denoised):
+    """The denoiser where every hole has `length` tokens: it may not end one with slack."""
+
+    def __init__(
+        self, engine: InfillEngine, params: SamplingParams, seed: int, length: int
+    ) -> None:
+        super().__init__(engine, params, seed)
+        self.length = length
+
+    def hole(self, prefix: str, reference: str) -> Hole:
+        return Hole(max_tokens=self.length, fixed_length=True)
+
+
+class TrueLength(Denoised):
+    """The denoiser that is told how many tokens were there, and may not use fewer."""
+
+    def hole(self, prefix: str, reference: str) -> Hole:
+        length = true_length(self.engine.tokenizer, prefix, reference)
+        return Hole(max_tokens=length, fixed_length=True)
+
+
+def true_length(tokenizer: TextTokenizer, prefix: str, reference: str) -> int:
+    """How many slots the reference takes behind a prefix whose last word may be half typed."""
+    _, typed = tokenizer.heal(prefix)
+    return max(1, len(tokenizer.encode(typed.decode() + reference)))
 
 
 class Causal:
@@ -82,7 +134,7 @@ class Causal:
         self._blank[[i for i in blank if b"\n" in self._bytes(i) or i == self._end]] = -torch.inf
 
     @torch.inference_mode()
-    def __call__(self, prefix: str, suffix: str) -> Answer:
+    def __call__(self, prefix: str, suffix: str, reference: str = "") -> Answer:
         began = time.monotonic()
         before, typed = self.tokenizer.heal(prefix)
         hidden, forward_passes = self._prefill(before)
@@ -136,5 +188,12 @@ class Constant:
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def __call__(self, prefix: str, suffix: str) -> Answer:
+    def __call__(self, prefix: str, suffix: str, reference: str = "") -> Answer:
         return Answer(self.text)
+
+
+class Reference:
+    """What was there: tests of the judge, and the benchmarks' own solutions."""
+
+    def __call__(self, prefix: str, suffix: str, reference: str = "") -> Answer:
+        return Answer(reference)

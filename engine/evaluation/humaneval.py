@@ -1,12 +1,15 @@
 """HumanEval-Infilling, single-line and random spans: does the filled program pass its tests?
 
-python -m engine.evaluation.humaneval HumanEval-SingleLineInfilling.jsonl.gz --run-code \\
-    --out results/humaneval.json
+diffgemma-lsp eval humaneval HumanEval-SingleLineInfilling.jsonl.gz --run-code \\
+    --methods denoiser,causal --out results/humaneval.json
 
-The benchmark (github.com/openai/human-eval-infilling) is a file that the user brings. Without
---run-code nothing that the model wrote is run, and only text is compared. With it each program runs
-in a child process behind the fences of engine.evaluation.sandbox; the result says which. An
-interrupted run goes on where it was: its log lies beside the result (.jsonl).
+engine.evaluation.methods describes the methods; "reference" are the benchmark's own solutions,
+which all have to pass where the tests are run properly. The benchmark
+(github.com/openai/human-eval-infilling) is a file that the user brings.
+
+Without --run-code nothing that the model wrote is run, and only text is compared. With it each
+program runs in a child process behind the fences of engine.evaluation.sandbox; the result says
+which. An interrupted run goes on where it was: its log lies beside the result (.jsonl).
 """
 
 from __future__ import annotations
@@ -24,10 +27,20 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from engine.engine import InfillEngine
 from engine.errors import BadRequest
-from engine.evaluation.answers import Answer, Answerer, Causal, Constant, Denoised
+from engine.evaluation.answers import Answer, Answerer
 from engine.evaluation.journal import Journal, Record
+from engine.evaluation.methods import (
+    CAUSAL,
+    CONSTANT,
+    FIXED,
+    METHODS,
+    OURS,
+    TRUE,
+    Methods,
+    common_length,
+    journal_name,
+)
 from engine.evaluation.metrics import (
     Estimate,
     edit_similarity,
@@ -36,23 +49,26 @@ from engine.evaluation.metrics import (
     paired_difference,
     percentile,
     proportion,
+    share_of_gap,
 )
 from engine.evaluation.sandbox import Sandbox
 from engine.evaluation.setup import (
+    Parser,
     add_flags,
     command,
     describe_machine,
     describe_model,
     load_engine,
     names,
+    open_journal,
+    parser_of,
     progress_bar,
-    sampling_of,
+    result_path,
+    share_of,
     write_json,
 )
 
-METHODS = ("denoiser", "causal", "reference")
-"""Who fills: the model as served, the same weights causally, or the benchmark's own solutions,
-which all have to pass where the tests are run properly."""
+CHOICES = tuple(method for method in METHODS if method != CONSTANT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +81,11 @@ class Problem:
     canonical_solution: str
     test: str
     entry_point: str
+
+    @property
+    def whole_line(self) -> bool:
+        """Whether the hole is a whole line with its end, as the benchmark's name says."""
+        return self.task_id.startswith("SingleLine")
 
     def program(self, completion: str) -> str:
         """The filled program with its tests."""
@@ -91,8 +112,8 @@ class WholeLine:
     def __init__(self, answerer: Answerer) -> None:
         self.answerer = answerer
 
-    def __call__(self, prefix: str, suffix: str) -> Answer:
-        answer = self.answerer(prefix, "\n" + suffix)
+    def __call__(self, prefix: str, suffix: str, reference: str = "") -> Answer:
+        answer = self.answerer(prefix, "\n" + suffix, reference.removesuffix("\n"))
         return replace(answer, text=answer.text + "\n")
 
 
@@ -141,21 +162,19 @@ def table(result: dict[str, Any]) -> Table:
 def answer_all(
     problems: Sequence[Problem],
     method: str,
-    answerer: Answerer | None,
+    answerer: Answerer,
     sandbox: Sandbox | None,
     journal: Journal,
     console: Console,
 ) -> list[Record]:
-    """Answers and judges what the journal does not know yet. No answerer: the solutions."""
+    """Answers and judges what the journal does not know yet."""
     records: list[Record] = []
     with progress_bar(console) as progress:
         task = progress.add_task(method, total=len(problems), note="")
         for problem in problems:
             key = f"{method} {problem.task_id}"
             if key not in journal.records:
-                answer = (answerer or Constant(problem.canonical_solution))(
-                    problem.prompt, problem.suffix
-                )
+                answer = answerer(problem.prompt, problem.suffix, problem.canonical_solution)
                 journal.add(key, judge(problem, answer, sandbox))
             records.append(journal.records[key])
             passed = sum(record["outcome"] == "passed" for record in records)
@@ -163,22 +182,39 @@ def answer_all(
     return records
 
 
-def answerers(engine: InfillEngine, options: argparse.Namespace) -> dict[str, Answerer | None]:
-    """The methods that were asked for."""
-    # Causal decoding ends at the end of the line and leaves it out: it is always asked by line.
-    ours: Answerer = Denoised(engine, sampling_of(options), options.seed)
-    known: dict[str, Answerer | None] = {
-        "denoiser": WholeLine(ours) if options.whole_lines else ours,
-        "causal": WholeLine(Causal(engine)),
-        "reference": None,
+def ask_by_line(
+    methods: dict[str, Answerer], problems: Sequence[Problem], whole_lines: bool
+) -> dict[str, Answerer]:
+    """The methods as they are asked: by line those that were told so, and causal decoding, which
+    ends at a line's end and leaves it out."""
+    if not all(problem.whole_line for problem in problems):
+        return methods
+    return {
+        name: WholeLine(answerer) if whole_lines or name == CAUSAL else answerer
+        for name, answerer in methods.items()
     }
-    return {method: known[method] for method in options.methods}
+
+
+def compare(records: dict[str, list[Record]]) -> dict[str, Any]:
+    """How far the denoiser's programs are ahead of each other method's, on the same problems."""
+    passed = {
+        name: [float(record["outcome"] == "passed") for record in found]
+        for name, found in records.items()
+    }
+    ours = passed.pop(OURS, None)
+    if ours is None:
+        return {}
+    found = {f"{OURS} - {n}": asdict(paired_difference(ours, p)) for n, p in passed.items()}
+    if {FIXED, TRUE} <= passed.keys():
+        found["gap_closed_by_slack"] = asdict(share_of_gap(ours, passed[FIXED], passed[TRUE]))
+    return found
 
 
 def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Evaluates all methods that were asked for; writes and returns the result."""
-    problems = read_problems(options.problems)[: options.limit]
-    sandbox = Sandbox(options.timeout) if options.run_code else None
+    every = read_problems(options.problems)
+    problems = share_of(every[: options.limit], options)
+    sandbox = Sandbox(options.timeout, options.memory) if options.run_code else None
     engine = load_engine(options)
     settings = {
         "benchmark": options.problems.name,
@@ -187,41 +223,47 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "whole_lines": options.whole_lines,
         "isolation": sandbox.isolation if sandbox else "nothing was run",
         "timeout_s": options.timeout,
+        "memory_mib": options.memory,
     }
     console.print(f"Programs: {settings['isolation']}", highlight=False)
-    with Journal(options.out.with_suffix(".jsonl"), settings) as journal:
+    end = "\n" if options.whole_lines else ""
+    length = common_length(
+        engine, [(p.prompt, p.canonical_solution.removesuffix(end)) for p in every]
+    )
+    methods = Methods(engine, options).chosen(options.methods, length)
+    with open_journal(options, settings) as journal:
         records = {
-            method: answer_all(problems, method, answerer, sandbox, journal, console)
-            for method, answerer in answerers(engine, options).items()
+            name: answer_all(
+                problems, journal_name(name, length), answerer, sandbox, journal, console
+            )
+            for name, answerer in ask_by_line(methods, problems, options.whole_lines).items()
         }
     result: dict[str, Any] = {
         "settings": settings,
         "problems": len(problems),
+        "fixed_length": length,
         "methods": {method: summarize(found) for method, found in records.items()},
         "machine": describe_machine(),
     }
-    if sandbox and {"denoiser", "causal"} <= records.keys():
-        ours, theirs = (
-            [float(record["outcome"] == "passed") for record in records[name]]
-            for name in ("denoiser", "causal")
-        )
-        result["denoiser - causal"] = asdict(paired_difference(ours, theirs))
+    if sandbox:
+        result["pass_at_1"] = compare(records)
     console.print(table(result))
-    write_json(options.out, result)
+    write_json(result_path(options), result)
     return result
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """All flags."""
-    parser = argparse.ArgumentParser(prog="engine.evaluation.humaneval", description=__doc__)
+    parser = parser_of("humaneval", __doc__)
     add = parser.add_argument
     add("problems", type=Path, metavar="FILE.jsonl.gz", help="the benchmark")
     add("--run-code", action="store_true", help="run what the model wrote, to test it")
     add("--limit", type=int, metavar="N", help="the first N problems only")
-    methods: Callable[[str], tuple[str, ...]] = partial(names, allowed=METHODS)
-    add("--methods", type=methods, default=("denoiser",), help=f"of {','.join(METHODS)}")
+    methods: Callable[[str], tuple[str, ...]] = partial(names, allowed=CHOICES)
+    add("--methods", type=methods, default=(OURS,), help=f"of {','.join(CHOICES)}")
     add("--whole-lines", action="store_true", help="give the line's end to the suffix")
     add("--timeout", type=float, default=10.0, metavar="S", help="for each program (default: 10)")
+    add("--memory", type=int, default=1024, metavar="MIB", help="for each (default: 1024)")
     add_flags(parser)
     return parser
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,15 +20,21 @@ Record = dict[str, Any]
 class Journal:
     """Records by key, appended to a file as they come; what an earlier run left is in `records`.
 
-    Raises BadRequest if the file is another evaluation's: its settings are not these.
+    others: logs of other parts of the same evaluation. What they have is in `records`, too; nothing
+    is written to them, since their own runs may still be at work.
+    Raises BadRequest if a file is another evaluation's: its settings are not these.
     """
 
-    def __init__(self, path: Path, settings: Record) -> None:
+    def __init__(self, path: Path, settings: Record, others: Sequence[Path] = ()) -> None:
         self.records: dict[str, Record] = {}
+        settings = json.loads(json.dumps(settings))
+        for other in others:
+            data = other.read_bytes()
+            self.records |= _read(other, data[: data.rfind(b"\n") + 1], settings)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
         try:
-            self._resume(path, json.loads(json.dumps(settings)))
+            self._resume(path, settings)
         except BaseException:
             self._file.close()
             raise
@@ -57,20 +64,25 @@ class Journal:
         data = self._file.read()
         whole = data[: data.rfind(b"\n") + 1]
         self._file.truncate(len(whole))
-        lines = [json.loads(line) for line in whole.splitlines()]
-        if not lines:
+        if not whole:
             self._write({"settings": settings})
-            return
-        before = lines[0].get("settings", {})
-        if before != settings:
-            names = {**before, **settings}
-            other = [name for name in names if before.get(name) != settings.get(name)]
-            raise BadRequest(
-                f"{path} was begun with another {', '.join(other)}: remove it, or write elsewhere"
-            )
-        self.records = {line.pop("key"): line for line in lines[1:]}
+        self.records |= _read(path, whole, settings)
 
     def _write(self, value: Record) -> None:
         self._file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+def _read(path: Path, data: bytes, settings: Record) -> dict[str, Record]:
+    """The records of a log's whole lines. Raises BadRequest if its settings are not these."""
+    # Not splitlines(): it would part a line at some characters of a text in it.
+    lines = [json.loads(line) for line in data.split(b"\n") if line]
+    before = lines[0].get("settings", {}) if lines else settings
+    if before != settings:
+        names = {**before, **settings}
+        other = [name for name in names if before.get(name) != settings.get(name)]
+        raise BadRequest(
+            f"{path} was begun with another {', '.join(other)}: remove it, or write elsewhere"
+        )
+    return {line.pop("key"): line for line in lines[1:]}

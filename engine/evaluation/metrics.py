@@ -116,6 +116,45 @@ def paired_difference(a: Sequence[float], b: Sequence[float], seed: int = 0) -> 
     return Estimate(float(differences.mean()), float(means.std()), low, high, n)
 
 
+def ratio(tops: Sequence[float], bottoms: Sequence[float]) -> Estimate:
+    """Sum of the tops / sum of the bottoms, with the error of pairs (delta method).
+
+    NaN where the bottoms add up to nothing.
+    """
+    n, total = len(tops), float(sum(bottoms))
+    if total == 0:
+        return _nothing()
+    value = sum(tops) / total
+    off = np.subtract(tops, np.multiply(value, bottoms), dtype=float)
+    error = math.sqrt(n * float(off.var(ddof=1))) / total if n > 1 else math.nan
+    return Estimate(value, error, value - _Z95 * error, value + _Z95 * error, n)
+
+
+def share_of_gap(
+    ours: Sequence[float], low: Sequence[float], high: Sequence[float], seed: int = 0
+) -> Estimate:
+    """(ours - low) / (high - low) of the means: 1 if ours is as good as high, above 1 if better.
+
+    The interval is a bootstrap's over the holes; the error is taken from its width, since the draws
+    with the smallest gaps would rule their spread. Where high is not ahead of low the value says
+    nothing, and the interval shows it. NaN where there is no gap. Raises ValueError if the sides
+    differ in length.
+    """
+    n = len(ours)
+    if not n == len(low) == len(high):
+        raise ValueError("all sides need the same holes")
+    if sum(high) == sum(low):
+        return _nothing()
+    data = np.array([ours, low, high], float)
+    rng = np.random.default_rng(seed)
+    drawn = [data[:, rng.integers(0, n, n)].mean(1) for _ in range(_RESAMPLES)]
+    means = np.array([row for row in drawn if row[2] != row[1]])
+    shares = (means[:, 0] - means[:, 1]) / (means[:, 2] - means[:, 1])
+    lowest, highest = np.quantile(shares, [0.025, 0.975]).tolist()
+    value = float((data[0] - data[1]).sum() / (data[2] - data[1]).sum())
+    return Estimate(value, (highest - lowest) / (2 * _Z95), lowest, highest, n)
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The value below which `share` (0 to 1) of the values lie. NaN without values."""
     return float(np.quantile(values, share)) if values else math.nan

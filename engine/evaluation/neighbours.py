@@ -1,6 +1,6 @@
 """Is a model's answer better when it may read the right piece of another file?
 
-python -m engine.evaluation.neighbours --source PACKAGE --count 60 --out results/neighbours.json
+diffgemma-lsp eval neighbours --source PACKAGE --count 60 --out results/neighbours.json
 
 The holes are lines of code that need a name which the file's own text in front of the hole does
 not have, and which a file of the same package that this one imports defines. Each is answered
@@ -38,14 +38,19 @@ from engine.evaluation.metrics import (
     token_accuracy,
 )
 from engine.evaluation.setup import (
+    Parser,
     add_flags,
     add_source,
     command,
     describe_machine,
     describe_model,
     load_engine,
+    open_journal,
+    parser_of,
     progress_bar,
+    result_path,
     sampling_of,
+    share_of,
     write_json,
 )
 from engine.models.profile import Profile
@@ -171,7 +176,7 @@ def evaluate(
                 record: Record = {"reference": cut.reference, "prefix_tokens": tokens}
                 for arm in ARMS:
                     engine.profile = arm_profile(own, arm)
-                    answer = answerer(cut.prefix, cut.suffix, need.context)
+                    answer = answerer(cut.prefix, cut.suffix, context=need.context)
                     record[arm] = judge(answer, need, engine)
                 engine.profile = own
                 journal.add(cut.key, record)
@@ -193,8 +198,9 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "sources": sorted(folder.name for folder in folders),
         "files": len(sources),
     }
-    with Journal(options.out.with_suffix(".jsonl"), settings) as journal:
-        answers = evaluate(engine, every[: options.count], journal, options, console)
+    with open_journal(options, settings) as journal:
+        mine = share_of(every[: options.count], options)
+        answers = evaluate(engine, mine, journal, options, console)
     half = engine.profile.context // 2
     parts = {
         "all": answers,
@@ -210,7 +216,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "prefixes": results,
         "machine": describe_machine(),
     }
-    write_json(options.out, result)
+    write_json(result_path(options), result)
     return result
 
 
@@ -220,9 +226,9 @@ def _difference(records: Sequence[Record], others: Sequence[Record], score: str)
     return {**asdict(difference), "ahead": difference.low > 0}
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """All flags."""
-    parser = argparse.ArgumentParser(prog="engine.evaluation.neighbours", description=__doc__)
+    parser = parser_of("neighbours", __doc__)
     add = parser.add_argument
     add("--count", type=int, default=200, metavar="N", help="holes (default: 200)")
     add_source(parser, "the folder of a held-out package")

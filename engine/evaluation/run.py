@@ -1,17 +1,19 @@
-"""One-line holes in held-out Python: the denoiser against baselines, with error bars.
+"""Holes in held-out Python: the denoiser against baselines, with error bars.
 
-python -m engine.evaluation.run --count 400 --out results/holes.json
+diffgemma-lsp eval holes --count 400 --kinds line,block --out results/holes.json
 
-Three answer each hole: the denoiser as it is served; the same weights causally, from the prefix
-alone; and the most frequent line of the very holes that are tested, the best that any constant
-answer can do. An interrupted run goes on where it was: its log lies beside the result (.jsonl).
+Each hole is answered by the denoiser as it is served and by baselines on the same weights, which
+engine.evaluation.methods describes; "constant" is the most frequent of the very holes that are
+drawn from, the best that any constant answer can do. Where "fixed" and "true" are among them, the
+result says how much of the gap between the two slack closes. An interrupted run goes on where it
+was: its log lies beside the result (.jsonl).
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,8 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from engine.engine import InfillEngine
-from engine.evaluation.answers import Answer, Answerer, Causal, Constant, Denoised
+from engine.evaluation.answers import Answer, Answerer
 from engine.evaluation.holes import (
     KINDS,
     Cut,
@@ -32,6 +33,17 @@ from engine.evaluation.holes import (
     read_sources,
 )
 from engine.evaluation.journal import Journal, Record
+from engine.evaluation.methods import (
+    CAUSAL,
+    CONSTANT,
+    FIXED,
+    METHODS,
+    OURS,
+    TRUE,
+    Methods,
+    common_length,
+    journal_name,
+)
 from engine.evaluation.metrics import (
     Estimate,
     compiles,
@@ -41,9 +53,12 @@ from engine.evaluation.metrics import (
     paired_difference,
     percentile,
     proportion,
+    ratio,
+    share_of_gap,
     token_accuracy,
 )
 from engine.evaluation.setup import (
+    Parser,
     add_flags,
     add_source,
     command,
@@ -51,14 +66,15 @@ from engine.evaluation.setup import (
     describe_model,
     load_engine,
     names,
+    open_journal,
+    parser_of,
     progress_bar,
-    sampling_of,
+    result_path,
+    share_of,
     write_json,
 )
 
 SCORES = ("exact", "token_accuracy", "edit_similarity")
-OURS, CAUSAL, CONSTANT = "denoiser", "causal", "constant"
-ANSWERERS = (OURS, CAUSAL, CONSTANT)
 
 Encode = Callable[[str], list[int]]
 
@@ -77,6 +93,7 @@ def judge(answer: Answer, cut: Cut, encode: Encode) -> Record:
         "edit_similarity": edit_similarity(text, reference),
         "empty": not text.strip(),
         "parses": parses,
+        "tokens": len(encode(answer.text)),
     }
 
 
@@ -91,6 +108,9 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
         "parses": asdict(proportion([r["parses"] for r in records if r["parses"] is not None])),
         "passes": asdict(mean([record["passes"] for record in records])),
         "forward_passes": asdict(mean([record["forward_passes"] for record in records])),
+        "tokens_per_pass": asdict(
+            ratio([r["tokens"] for r in records], [r["passes"] for r in records])
+        ),
         "ms_p50": percentile(times, 0.5),
         "ms_p95": percentile(times, 0.95),
     }
@@ -110,15 +130,34 @@ def compare(records: Sequence[Record], others: Sequence[Record]) -> dict[str, An
     return result
 
 
-def report(answers: Sequence[dict[str, Record]]) -> dict[str, Any]:
-    """The result for one kind of hole. answers: for each hole, a record by answerer."""
-    by_name = {name: [one[name] for one in answers] for name in ANSWERERS}
+def gap_closed(by_name: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
+    """How much of what knowing the length is worth slack brings, by score: 1 is all of it.
+
+    Nothing if the baselines of a fixed and of the true length are not there.
+    """
+    if not {OURS, FIXED, TRUE} <= by_name.keys():
+        return {}
+
+    def values(name: str, score: str) -> list[float]:
+        return [float(record[score]) for record in by_name[name]]
+
     return {
-        "holes": len(answers),
-        "answerers": {name: summarize(records) for name, records in by_name.items()},
+        score: asdict(share_of_gap(values(OURS, score), values(FIXED, score), values(TRUE, score)))
+        for score in SCORES
+    }
+
+
+def report(by_name: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
+    """The result for one kind of hole. by_name: for each method, its records of the same holes."""
+    ours = by_name.get(OURS)
+    others = {} if ours is None else {n: r for n, r in by_name.items() if n != OURS}
+    return {
+        "holes": len(next(iter(by_name.values()))),
+        "methods": {name: summarize(records) for name, records in by_name.items()},
         "differences": {
-            f"{OURS} - {name}": compare(by_name[OURS], by_name[name]) for name in (CAUSAL, CONSTANT)
+            f"{OURS} - {name}": compare(ours or (), records) for name, records in others.items()
         },
+        "gap_closed_by_slack": gap_closed(by_name),
     }
 
 
@@ -126,44 +165,47 @@ def table(kind: str, result: dict[str, Any]) -> Table:
     """The result for one kind of hole, for people."""
     shown = Table(title=f"{result['holes']} holes, kind: {kind}")
     columns = ("exact", "token_accuracy", "edit_similarity", "empty", "parses", "passes")
+    columns += ("tokens_per_pass",)
     for column in ("", *columns, "ms p50 / p95"):
         shown.add_column(column.replace("_", " "))
-    for name, summary in result["answerers"].items():
+    for name, summary in result["methods"].items():
         times = f"{summary['ms_p50']:.0f} / {summary['ms_p95']:.0f}"
         shown.add_row(name, *(str(Estimate(**summary[c])) for c in columns), times)
     for name, differences in result["differences"].items():
         cells = [differences[score] for score in SCORES]
         shown.add_row(name, *(f"{c['low']:+.3f} … {c['high']:+.3f}" for c in cells))
+    if result["gap_closed_by_slack"]:
+        cells = [result["gap_closed_by_slack"][score] for score in SCORES]
+        shown.add_row("slack closes", *(f"{c['low']:.2f} … {c['high']:.2f}" for c in cells))
     return shown
 
 
 def evaluate(
-    engine: InfillEngine,
     cuts: Sequence[Cut],
-    constant: str,
+    methods: Mapping[str, Answerer],
+    keys: Mapping[str, str],
+    encode: Encode,
     journal: Journal,
-    options: argparse.Namespace,
     console: Console,
-) -> list[dict[str, Record]]:
-    """Has every hole answered that the journal does not know yet."""
-    answerers: dict[str, Answerer] = {
-        OURS: Denoised(engine, sampling_of(options), options.seed),
-        CAUSAL: Causal(engine),
-        CONSTANT: Constant(constant),
-    }
-    hits = 0
+) -> dict[str, list[Record]]:
+    """Has every hole answered in every way that the journal does not know yet.
+
+    keys: what each method is called in the journal.
+    """
+    found: dict[str, list[Record]] = {name: [] for name in methods}
     with progress_bar(console) as progress:
         task = progress.add_task("holes", total=len(cuts), note="")
         for number, cut in enumerate(cuts, start=1):
-            if cut.key not in journal.records:
-                record = {
-                    name: judge(answerer(cut.prefix, cut.suffix), cut, engine.tokenizer.encode)
-                    for name, answerer in answerers.items()
-                }
-                journal.add(cut.key, {"reference": cut.reference, **record})
-            hits += journal.records[cut.key][OURS]["exact"]
-            progress.update(task, advance=1, note=f"exact {hits / number:.3f}")
-    return [journal.records[cut.key] for cut in cuts]
+            for name, answerer in methods.items():
+                key = f"{keys[name]} {cut.key}"
+                if key not in journal.records:
+                    answer = answerer(cut.prefix, cut.suffix, cut.reference)
+                    record = judge(answer, cut, encode)
+                    journal.add(key, {"reference": cut.reference, **record})
+                found[name].append(journal.records[key])
+            rates = [f"{n} {sum(r['exact'] for r in found[n]) / number:.2f}" for n in found]
+            progress.update(task, advance=1, note="exact: " + ", ".join(rates))
+    return found
 
 
 def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -178,28 +220,37 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "files": len(sources),
     }
     result: dict[str, Any] = {"settings": {**settings, "count": options.count}, "kinds": {}}
-    with Journal(options.out.with_suffix(".jsonl"), settings) as journal:
+    methods = Methods(engine, options)
+    with open_journal(options, settings) as journal:
         for kind in options.kinds:
             holes = population(sources, kind, options.seed)
             constant = most_frequent(holes)
-            cuts = holes[: options.count]
-            answers = evaluate(engine, cuts, constant, journal, options, console)
-            result["kinds"][kind] = {"constant": constant, **report(answers)}
+            length = common_length(engine, [(cut.prefix, cut.reference) for cut in holes])
+            chosen = methods.chosen(options.methods, length, constant)
+            keys = {name: journal_name(name, length) for name in chosen}
+            cuts = share_of(holes[: options.count], options)
+            encode = engine.tokenizer.encode
+            found = evaluate(cuts, chosen, keys, encode, journal, console)
+            own = {"constant": constant, "fixed_length": length}
+            result["kinds"][kind] = {**own, **report(found)}
             console.print(table(kind, result["kinds"][kind]))
     result["machine"] = describe_machine()
-    write_json(options.out, result)
+    write_json(result_path(options), result)
     return result
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """All flags."""
-    parser = argparse.ArgumentParser(prog="engine.evaluation.run", description=__doc__)
+    parser = parser_of("holes", __doc__)
     add = parser.add_argument
     add("--count", type=int, default=200, metavar="N", help="holes of each kind (default: 200)")
     add_source(parser, "a folder of held-out files")
     kinds: Callable[[str], tuple[str, ...]] = partial(names, allowed=KINDS)
     default: tuple[Kind, ...] = ("line",)
     add("--kinds", type=kinds, default=default, help=f"of {','.join(KINDS)} (default: line)")
+    methods: Callable[[str], tuple[str, ...]] = partial(names, allowed=METHODS)
+    usual = (OURS, CAUSAL, CONSTANT)
+    add("--methods", type=methods, default=usual, help=f"of {','.join(METHODS)} (default: {usual})")
     add_flags(parser)
     return parser
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import hashlib
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from rich.console import Console
@@ -19,12 +21,34 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from engine.engine import InfillEngine
 from engine.errors import EngineError
+from engine.evaluation.journal import Journal, Record
 from engine.models.locate import locate
 from engine.paths import package_version
 from engine.types import SamplingParams
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
+
+_T = TypeVar("_T")
+
 _HASHED_BYTES = 64 * 2**20
 """So much of each weight file is hashed: all of a small model, the beginning of a large one."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports what is wrong in one line; the usage is for --help."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def parser_of(name: str, docstring: str | None) -> Parser:
+    """The parser of an evaluation, which users know as a subcommand."""
+    return Parser(
+        prog=f"diffgemma-lsp eval {name}",
+        description=docstring,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +59,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--device", help="cuda, mps or cpu (default: the best there is)")
     add("--threads", type=int, metavar="N", help="threads of torch (default: the engine's choice)")
     add("--seed", type=int, default=0, metavar="N", help="of holes and draws (default: 0)")
+    add(
+        "--part",
+        type=_part,
+        metavar="K/N",
+        help="do the Kth of N parts, so that several processes can share the work; when all are "
+        "done, the same command without --part puts their logs together",
+    )
     add("--steps", type=int, dest="max_steps", metavar="N", help="the most passes per canvas")
     add("--entropy-bound", type=float, metavar="NATS", help="accepted in one pass")
     add("--t-max", type=float, metavar="T", help="temperature of the first pass")
@@ -61,12 +92,40 @@ def command(
     argv: Sequence[str] | None,
 ) -> int:
     """Runs an evaluation; the exit code, 2 where it can't be done."""
+    options = parser.parse_args(argv)
     try:
-        run(parser.parse_args(argv), screen())
+        run(options, screen())
     except (EngineError, OSError, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
     return 0
+
+
+def share_of(items: Sequence[_T], options: argparse.Namespace) -> Sequence[_T]:
+    """What of the work is this process' own: all of it, or every Nth."""
+    if options.part is None:
+        return items
+    number, parts = options.part
+    return items[number - 1 :: parts]
+
+
+def result_path(options: argparse.Namespace) -> Path:
+    """Where the result goes; a part's has a name of its own."""
+    out: Path = options.out
+    if options.part is None:
+        return out
+    number, parts = options.part
+    return out.with_stem(f"{out.stem}.{number}-of-{parts}")
+
+
+def open_journal(options: argparse.Namespace, settings: Record) -> Journal:
+    """The log beside the result, knowing what the logs of other parts have."""
+    path = result_path(options).with_suffix(".jsonl")
+    others = sorted(options.out.parent.glob(f"{glob.escape(options.out.stem)}.*-of-*.jsonl"))
+    return Journal(path, settings, [other for other in others if other != path])
 
 
 def sampling_of(options: argparse.Namespace) -> SamplingParams:
@@ -139,6 +198,14 @@ def names(text: str, allowed: Sequence[str]) -> tuple[str, ...]:
     if unknown:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(allowed)}")
     return given
+
+
+def _part(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)
+    number, parts = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= parts:
+        raise argparse.ArgumentTypeError(f"expected K/N such as 1/2, not {text!r}")
+    return number, parts
 
 
 def _fingerprint(folder: Path) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields, replace
+from math import exp, isfinite, log
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from engine.types import SamplingParams
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "weights" / "nano"
 """The folder of nano, the model that ships with the package."""
+
+CERTAIN = 1e-6
+"""A certainty this close to 0 or 1 counts as no closer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,27 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """From how sure a model is to how often it is right: a sigmoid of the log odds (Platt, 1999).
+
+    Fitted by engine.evaluation.calibration on code that the model has not seen, where right means
+    that the hole holds exactly what was there. scale: above 0, so that the order stays.
+    """
+
+    scale: float
+    shift: float
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.scale) and isfinite(self.shift) and self.scale > 0):
+            raise ValueError(f"scale must be above 0 and shift finite, not {self}")
+
+    def __call__(self, certainty: float) -> float:
+        """The share of holes that are right among those of this certainty; both from 0 to 1."""
+        inside = min(max(certainty, CERTAIN), 1 - CERTAIN)
+        return 1 / (1 + exp(-self.scale * log(inside / (1 - inside)) - self.shift))
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """How to use one checkpoint. Sizes are in tokens.
 
@@ -60,6 +85,7 @@ class Profile:
     neighbours: whether pieces of other files in front of the prefix make its answers better.
     separator: the special token between documents in training; with None, or a token that the
         tokenizer does not know, a comment with the path stands above each piece.
+    calibration: what makes its certainty the confidence that is reported; None leaves it as it is.
     """
 
     name: str
@@ -75,6 +101,7 @@ class Profile:
     separator: str | None = None
     can: tuple[str, ...] = ("fill",)
     sampling: Sampling = Sampling()
+    calibration: Calibration | None = None
 
 
 DIFFUSION_GEMMA = Profile(
@@ -101,7 +128,9 @@ def load_profile(folder: Path, config: ModelConfig) -> Profile:
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         sampling = Sampling(**data.pop("sampling", {}))
+        fitted = data.pop("calibration", None)
+        calibration = None if fitted is None else Calibration(**fitted)
         data["can"] = tuple(data.get("can", ("fill",)))
-        return Profile(**data, sampling=sampling)
+        return Profile(**data, sampling=sampling, calibration=calibration)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} is broken: {error}") from error

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from diffgemma_lsp import cli
-from diffgemma_lsp.commands import demo, doctor, streaming
+from diffgemma_lsp.commands import demo, doctor, evaluate, streaming
 from diffgemma_lsp.commands.view import FillView
 from engine.errors import OutOfMemory
 from engine.types import Fixed, Frame, Hole, Infill, InfillRequest, Piece, SamplingParams
@@ -66,7 +66,7 @@ class FakeEngine:
             raise self.error
         count = sum(isinstance(part, Hole) for part in request.template)
         holes = tuple((self.fills * count)[:count])
-        yield Frame(1, 8, tuple((Piece(text, 0.3),) for text in holes), 1.5)
+        yield Frame(1, 8, tuple((Piece(text, 0.3),) for text in holes), 1.5, 0.3)
         yield Infill("".join(holes), holes, 3, 5, "settled", 0.87654, {"total": 123.456})
 
     async def status(self) -> dict[str, Any] | None:
@@ -358,7 +358,7 @@ def test_the_view_numbers_lines_leaves_out_far_ones_and_shows_no_control_charact
     console = Console(width=80, file=io.StringIO(), record=True)
     view = FillView(template, "a.py")
     console.print(view.draw(None))
-    console.print(view.draw(Frame(2, 9, ((Piece("f(", 0.2), Piece("y)\n", 0.95)), ()), 0.5)))
+    console.print(view.draw(Frame(2, 9, ((Piece("f(", 0.2), Piece("y)\n", 0.95)), ()), 0.5, 0.4)))
     shown = console.export_text()
     assert "\x1b" not in shown
     assert "101  x = f(y)" in shown
@@ -368,3 +368,47 @@ def test_the_view_numbers_lines_leaves_out_far_ones_and_shows_no_control_charact
     assert "      middle·[31m 39" in shown
     assert "draft" in shown
     assert "pass 2 of 9 · 1 of 2 tokens settled" in shown
+
+
+# ---- eval ----
+
+
+def evaluated(*flags: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "diffgemma_lsp", "eval", *map(str, flags)]
+    root = str(Path(cli.__file__).resolve().parents[1])
+    environment = {**os.environ, "PYTHONPATH": root}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_evaluations_are_listed_and_have_their_own_flags(tmp_path: Path) -> None:
+    listed = evaluated("--help", cwd=tmp_path)
+    assert listed.returncode == 0
+    assert [name for name in evaluate.EVALUATIONS if name not in listed.stdout] == []
+    helped = evaluated("humaneval", "--help", cwd=tmp_path)
+    assert helped.returncode == 0
+    assert "usage: diffgemma-lsp eval humaneval" in helped.stdout
+    assert "--run-code" in helped.stdout
+
+
+def test_an_evaluation_runs_where_the_user_is_and_its_exit_code_comes_back(tmp_path: Path) -> None:
+    (tmp_path / "engine").mkdir()  # the user's own, which must not be run in ours' stead
+    (tmp_path / "engine" / "__init__.py").write_text("raise SystemExit(7)")
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "cake.py").write_text("def f():\n    x = 1\n    return x\n")
+    flags = ["--source", "src", "--count", 2, "--methods", "reference", "--device", "cpu"]
+    done = evaluated("holes", *flags, "--out", "out/result.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
+    assert found["kinds"]["line"]["methods"]["reference"]["exact"]["value"] == 1
+    for wrong in (["--kinds", "circle"], ["--source", "nowhere"]):
+        failed = evaluated("holes", *wrong, "--out", "out/other.json", cwd=tmp_path)
+        assert failed.returncode == 2
+        assert failed.stderr.count("\n") == 1
+        assert failed.stderr.startswith("diffgemma-lsp eval holes: ")
+
+
+def test_what_can_not_be_evaluated(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("eval", "taste") == 2
+    assert "invalid choice: 'taste'" in complaint(capfd)

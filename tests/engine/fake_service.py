@@ -46,7 +46,7 @@ class FakeEngine:
                     raise ValueError(f"a secret of the document: {first.text}")
                 if script.get("die") == str(step):
                     os.kill(os.getpid(), 9)
-                yield Frame(step, passes, ((Piece("x" * size, 0.5),),), 0.1)
+                yield Frame(step, passes, ((Piece("x" * size, 0.5),),), 0.1, 0.5)
                 if time.monotonic() > deadline:
                     break
             reason = "settled" if step == passes else "deadline"

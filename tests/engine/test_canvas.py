@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.canvas import Gap, Sheet
+from engine.errors import BadRequest
 from engine.types import Fixed, Hole, Template
 from tests.engine.tiny import EOS, SLACK, cases, tiny_profile, tiny_tokenizer
 
@@ -25,6 +26,7 @@ texts = st.one_of(
 )
 holes = st.one_of(
     st.builds(Hole, max_tokens=st.one_of(st.none(), st.integers(1, 40))),
+    st.builds(Hole, max_tokens=st.integers(1, 40), fixed_length=st.just(True)),
     st.builds(
         Hole,
         draft=texts,
@@ -259,3 +261,26 @@ def test_the_last_canvas_takes_over_all_it_has() -> None:
     it.commit(layout, TOKENIZER.encode("y") * slots, [0.5] * slots, last=True)
     assert it.texts() == ("y" * slots,)
     assert not it.pending
+
+
+@pytest.mark.parametrize("length", [1, 5, 14, 29])
+@pytest.mark.parametrize("slack", ["<slack>", None])
+def test_a_hole_of_fixed_length_has_that_many_tokens(length: int, slack: str | None) -> None:
+    hole = Hole(max_tokens=length, fixed_length=True)
+    it = sheet((Fixed("x = "), hole, Fixed("\n"), hole, Fixed(")")), slack=slack, hole=4)
+    run(it, [5], most=12)  # canvases too short for the longer ones
+    assert [gap.done for gap in it.gaps] == [[5] * length] * 2
+    assert not any(gap.capped for gap in it.gaps)
+
+
+def test_only_holes_of_fixed_length_are_closed_to_slack() -> None:
+    it = sheet((Hole(max_tokens=3, fixed_length=True), Fixed(")"), Hole(max_tokens=4)))
+    it.leading()
+    canvas = it.lay_out(24, BANNED).canvas
+    assert (canvas.fixed, canvas.holes) == ([slice(0, 3)], [slice(0, 3), slice(4, 8)])
+
+
+def test_a_fixed_length_has_to_be_said_and_takes_no_draft() -> None:
+    for hole in ({"max_tokens": None}, {"max_tokens": 3, "draft": "x"}):
+        with pytest.raises(BadRequest, match="fixed length"):
+            Hole(fixed_length=True, **hole)

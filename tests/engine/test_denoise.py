@@ -164,8 +164,8 @@ def test_a_step_without_clamps_is_that_of_the_reference(
     reference = InjectedSampler(config, length, VOCAB, 2)
     reference.noise = draws.tokens(1, slots, VOCAB)
     logits = script(1, model.ids[0], slots) / sampling.t_max
-    guess = sample(logits.log_softmax(-1), draws.uniform(1, slots, Draws.TOKEN))
-    entropy = entropies(logits.log_softmax(-1))
+    guess = sample(logits.softmax(-1), draws.uniform(1, slots, Draws.TOKEN))
+    entropy = entropies(logits.softmax(-1))
     spent = entropy.sort().values.cumsum(0) - entropy.sort().values
     if bool(((spent - sampling.entropy_bound).abs() < 1e-5).any()):
         return  # on the bound but for rounding

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
+from engine.config import parse_config
 from engine.engine import CACHES, InfillEngine
-from engine.errors import BadRequest, Cancelled, DeadlineExceeded
+from engine.errors import BadRequest, Cancelled, DeadlineExceeded, ModelError
 from engine.model import DiffusionGemma
-from engine.models.profile import EMBEDDED, Sampling
+from engine.models.profile import EMBEDDED, Calibration, Sampling, load_profile
 from engine.tokenizer import TextTokenizer
 from engine.types import (
     Fixed,
@@ -37,6 +41,7 @@ from tests.engine.tiny import (
     cases,
     fake_engine,
     random_script,
+    tiny_config,
     tiny_engine,
     tiny_tokenizer,
 )
@@ -49,6 +54,7 @@ snippets = [*SPECIAL, "pri", "x = ", "\n", "\r\n", "\r\u2028\f", "🙂", "e\u030
 texts = st.one_of(st.text(max_size=8), st.lists(st.sampled_from(snippets), max_size=3).map("".join))
 holes = st.one_of(
     st.builds(Hole, max_tokens=st.one_of(st.none(), st.integers(1, 12))),
+    st.builds(Hole, max_tokens=st.integers(1, 12), fixed_length=st.just(True)),
     st.builds(
         Hole,
         draft=texts,
@@ -519,3 +525,80 @@ def test_what_makes_no_sense_is_a_bad_request(make: Any) -> None:
     with pytest.raises(BadRequest) as error:
         make()
     assert len(str(error.value).splitlines()) == 1
+
+
+# ---- fixed lengths, and how sure it is ----
+
+
+@pytest.mark.parametrize("sampling", [Sampling(max_steps=3), Sampling(3, from_left=True)])
+@pytest.mark.parametrize("length", [1, 7, 25])
+def test_a_hole_of_fixed_length_is_full_however_much_the_model_wants_slack(
+    sampling: Sampling, length: int
+) -> None:
+    word = TINY.encode("print")[0]
+
+    def script(call: int, ids: Tensor, slots: Tensor) -> Tensor:
+        logits = torch.full((len(slots), len(TINY)), -20.0)
+        logits[:, SLACK], logits[:, word] = 20.0, 10.0
+        return logits
+
+    engine, _ = fake_engine(script, sampling=sampling)
+    fixed = Hole(max_tokens=length, fixed_length=True)
+    result = engine.fill(InfillRequest((Fixed("("), fixed, Fixed(")"), Hole(), Fixed(")"))))
+    assert result.holes == ("print" * length, "")
+    assert result.stop_reason in ("settled", "steps")
+
+
+def test_a_calibration_maps_what_results_and_frames_report_and_nothing_else() -> None:
+    calibration = Calibration(scale=0.5, shift=-1.0)
+    request = InfillRequest(fill_in_the_middle("x = ", "\n"))
+    plain, mapped = (
+        fake_engine(random_script(len(TINY), 5), **profile)[0].stream(request)
+        for profile in ({}, {"calibration": calibration})
+    )
+    frames, result = drain(plain)
+    mapped_frames, mapped_result = drain(mapped)
+    assert mapped_result.text == result.text
+    assert mapped_result.confidence == pytest.approx(calibration(result.confidence))
+    assert mapped_result.confidence != pytest.approx(result.confidence, abs=1e-3)
+    for frame, other in zip(frames, mapped_frames, strict=True):
+        assert other.holes == frame.holes
+        assert other.confidence == (frame.confidence and calibration(frame.confidence))
+
+
+def test_the_last_frame_is_as_sure_as_the_result() -> None:
+    word = TINY.encode("x")[0]
+    ends = dict.fromkeys(range(5, 99), SLACK)
+
+    def script(call: int, ids: Tensor, slots: Tensor) -> Tensor:
+        logits = torch.zeros(len(slots), len(TINY))
+        for row, slot in enumerate(slots.tolist()):
+            logits[row, ends.get(slot, word)] = 6.0 + call
+        return logits
+
+    engine, _ = fake_engine(script)
+    # The space before the cursor belongs to the first token, and counts on both sides.
+    frames, result = drain(engine.stream(InfillRequest(fill_in_the_middle("x = ", "\n"))))
+    assert frames[-1].confidence == pytest.approx(result.confidence)
+    assert result.confidence < 0.9
+
+
+def test_a_calibration_is_monotone_and_stays_between_0_and_1() -> None:
+    calibration = Calibration(scale=1.5, shift=-0.7)
+    values = [calibration(share / 100) for share in range(101)]
+    assert values == sorted(values)
+    assert 0 <= values[0] < values[-1] <= 1
+    assert Calibration(1.0, 0.0)(0.3) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("broken", [{"scale": 0, "shift": 0}, {"scale": 1}, 3, {"shift": "x"}])
+def test_a_broken_calibration_is_named(tmp_path: Path, broken: object) -> None:
+    profile = {"name": "m", "calibration": broken}
+    (tmp_path / "infill.json").write_text(json.dumps(profile))
+    with pytest.raises(ModelError, match=r"infill\.json is broken"):
+        load_profile(tmp_path, parse_config(tiny_config()))
+    (tmp_path / "infill.json").write_text(
+        json.dumps({"name": "m", "calibration": {"scale": 2.0, "shift": -1.0}})
+    )
+    loaded = load_profile(tmp_path, parse_config(tiny_config()))
+    assert loaded.calibration == Calibration(2.0, -1.0)

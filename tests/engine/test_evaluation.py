@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from engine.engine import InfillEngine
 from engine.errors import BadRequest
-from engine.evaluation import humaneval, run
-from engine.evaluation.answers import Answer, Causal
+from engine.evaluation import humaneval, methods, run
+from engine.evaluation.answers import Answer, Causal, Reference
 from engine.evaluation.holes import (
+    LONGEST_SPAN,
     PER_FILE,
     Cut,
     Source,
@@ -69,6 +70,31 @@ class Cake:
 \treturn_it = total
         return f"{total} °C"
 '''.replace("\treturn_it", "        return_it")
+
+
+BLOCKS = """def bake(oven):
+    "Bakes."
+    total = 0
+    if oven:
+        total += 1
+        oven.open()
+
+
+def shelf(oven):
+    @cached
+    def inner():
+        pass
+
+
+try: oven(1, [2, 3])
+except OSError: pass
+if a:
+    total = {1: 2}
+elif b:
+        total = 2
+        total = 3
+else: total = 4
+"""
 
 
 @pytest.fixture(scope="module")
@@ -347,19 +373,49 @@ def test_a_judge_knows_the_right_answer(engine: InfillEngine) -> None:
 def test_a_report_says_who_is_ahead(engine: InfillEngine) -> None:
     cuts = population([Source("cake.py", MODULE)], "line", 0)
     encode = engine.tokenizer.encode
-    answers = [
-        {
-            run.OURS: run.judge(Answer(cut.reference), cut, encode),
-            run.CAUSAL: run.judge(Answer("#"), cut, encode),
-            run.CONSTANT: run.judge(Answer(cut.reference), cut, encode),
-        }
-        for cut in cuts
-    ]
-    found = run.report(answers)
-    assert found["answerers"]["denoiser"]["exact"]["value"] == 1
+    by_name = {
+        methods.OURS: [run.judge(Answer(cut.reference), cut, encode) for cut in cuts],
+        methods.CAUSAL: [run.judge(Answer("#"), cut, encode) for cut in cuts],
+        methods.CONSTANT: [run.judge(Answer(cut.reference), cut, encode) for cut in cuts],
+    }
+    found = run.report(by_name)
+    assert found["methods"]["denoiser"]["exact"]["value"] == 1
     assert found["differences"]["denoiser - causal"]["exact"]["ahead"] is True
     assert found["differences"]["denoiser - constant"]["exact"]["ahead"] is False
+    assert found["gap_closed_by_slack"] == {}
     assert run.table("line", found).row_count == 5
+
+
+def test_a_report_says_how_much_of_the_gap_slack_closes(engine: InfillEngine) -> None:
+    cuts = population([Source("cake.py", MODULE)], "line", 0)
+    right = [run.judge(Answer(cut.reference), cut, engine.tokenizer.encode) for cut in cuts]
+    wrong = [run.judge(Answer("#"), cut, engine.tokenizer.encode) for cut in cuts]
+    half = [*right[: len(cuts) // 2], *wrong[len(cuts) // 2 :]]
+    found = run.report({methods.FIXED: wrong, methods.OURS: half, methods.TRUE: right})
+    gap = found["gap_closed_by_slack"]["exact"]
+    assert gap["value"] == pytest.approx(0.5)
+    assert gap["low"] < 0.5 < gap["high"]
+    assert run.table("line", found).row_count == 6
+    assert run.report({methods.CAUSAL: wrong})["differences"] == {}
+
+
+def test_blocks_spans_and_insides_of_brackets() -> None:
+    source = Source("cake.py", BLOCKS)
+    blocks = {cut.reference for cut in population([source], "block", 0)}
+    assert blocks == {
+        "total = 0\n    if oven:\n        total += 1\n        oven.open()",
+        "total += 1\n        oven.open()",
+        "@cached\n    def inner():\n        pass",
+        "total = 2\n        total = 3",
+    }
+    for kind in ("block", "span", "bracket"):
+        for cut in population([source], kind, 0):
+            assert cut.prefix + cut.reference + cut.suffix == BLOCKS
+            assert cut.reference.strip()
+            assert (kind == "block") <= cut.suffix.startswith("\n")
+            assert (kind == "span") <= (len(cut.reference) <= LONGEST_SPAN)
+            if kind == "bracket":
+                assert cut.prefix[-1] + cut.suffix[0] in ("()", "[]", "{}")
 
 
 def test_an_evaluation_from_end_to_end_and_again(
@@ -372,12 +428,81 @@ def test_an_evaluation_from_end_to_end_and_again(
     assert run.main(flags) == 0
     first = json.loads(out.read_text(encoding="utf-8"))
     assert first["kinds"]["line"]["holes"] == 2
+    assert set(first["kinds"]["line"]["methods"]) == {"denoiser", "causal", "constant"}
     assert first["settings"]["model"]["sampling"]["max_steps"] == 2
     assert first["machine"]["cores"]
     assert run.main(flags) == 0  # all of it from the log, times included
     assert json.loads(out.read_text(encoding="utf-8"))["kinds"] == first["kinds"]
     assert run.main([*flags, "--steps", "3"]) == 2
     assert "another model" in capsys.readouterr().err
+    # A further method: what is known stays, and only that one is asked.
+    log = (tmp_path / "result.jsonl").read_bytes()
+    assert run.main([*flags, "--methods", "denoiser,fixed,one-pass"]) == 0
+    again = (tmp_path / "result.jsonl").read_bytes()
+    assert again.startswith(log)
+    added = [json.loads(line)["key"] for line in again[len(log) :].splitlines()]
+    assert len(added) == 4
+    assert all(key.startswith(("fixed=", "one-pass ")) for key in added)
+    report = json.loads(out.read_text(encoding="utf-8"))["kinds"]["line"]
+    assert list(report["differences"]) == ["denoiser - fixed", "denoiser - one-pass"]
+
+
+def test_parts_share_the_work_and_come_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "cake.py").write_text(MODULE, encoding="utf-8")
+    out = tmp_path / "result.json"
+    flags = ["--source", str(tmp_path / "src"), "--count", "5", "--methods", "reference"]
+    flags += ["--out", str(out)]
+    for part in ("1/2", "2/2"):
+        assert run.main([*flags, "--part", part]) == 0
+    parts = [tmp_path / f"result.{n}-of-2.json" for n in (1, 2)]
+    holes = [json.loads(p.read_text())["kinds"]["line"]["holes"] for p in parts]
+    assert holes == [3, 2]
+    assert not out.exists()
+    assert run.main(flags) == 0
+    assert json.loads(out.read_text())["kinds"]["line"]["holes"] == 5
+    assert len(out.with_suffix(".jsonl").read_text().splitlines()) == 1  # nothing left to do
+    for wrong in ("3/2", "0/2", "x"):
+        with pytest.raises(SystemExit):
+            run.main([*flags, "--part", wrong])
+    assert capsys.readouterr().err.count("expected K/N") == 3
+
+
+def test_a_part_that_still_writes_is_read_up_to_its_last_whole_line(tmp_path: Path) -> None:
+    other = tmp_path / "log.1-of-2.jsonl"
+    other.write_bytes(b'{"settings": {"seed": 1}}\n{"key": "a", "x": 1}\n{"key": "b", "x')
+    before = other.read_bytes()
+    with Journal(tmp_path / "log.jsonl", {"seed": 1}, [other]) as journal:
+        assert journal.records == {"a": {"x": 1}}
+    assert other.read_bytes() == before
+    with pytest.raises(BadRequest, match="1-of-2"):
+        Journal(tmp_path / "new.jsonl", {"seed": 2}, [other])
+
+
+def test_a_run_that_is_interrupted_loses_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "cake.py").write_text(MODULE, encoding="utf-8")
+    out = tmp_path / "result.json"
+    flags = ["--source", str(tmp_path / "src"), "--count", "4", "--methods", "reference"]
+    asked: list[str] = []
+
+    def answer(self: Reference, prefix: str, suffix: str, reference: str = "") -> Answer:
+        asked.append(reference)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return Answer(reference)
+
+    monkeypatch.setattr(Reference, "__call__", answer)
+    assert run.main([*flags, "--out", str(out)]) == 130
+    assert "goes on from here" in capsys.readouterr().err
+    assert not out.exists()
+    assert run.main([*flags, "--out", str(out)]) == 0
+    assert len(asked) == 5  # the third one was asked twice
+    assert json.loads(out.read_text())["kinds"]["line"]["methods"]["reference"]["exact"]["n"] == 4
 
 
 def test_names_are_checked() -> None:
@@ -439,7 +564,7 @@ def test_the_benchmarks_own_solutions_pass_and_baselines_are_compared(
     assert humaneval.main([str(problems), "--run-code", "--out", str(out), *methods]) == 0
     found = json.loads(out.read_text(encoding="utf-8"))
     assert found["methods"]["reference"]["pass_at_1"]["value"] == 1
-    assert "denoiser - causal" in found
+    assert "denoiser - causal" in found["pass_at_1"]
     assert "audit hook" in found["settings"]["isolation"]
 
 

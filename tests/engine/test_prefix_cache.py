@@ -10,7 +10,7 @@ from torch import Tensor
 
 from engine.config import parse_config
 from engine.model import DiffusionGemma
-from engine.prefix_cache import GROWTH, PrefixCache
+from engine.prefix_cache import GROWTH, PrefixCache, Reading
 from engine.prompt import prefix_ids
 from tests.engine.tiny import cases, random_model, tiny_config, tiny_tokenizer
 
@@ -120,22 +120,39 @@ def test_only_what_is_shared_up_to_a_multiple_is_kept(model: DiffusionGemma) -> 
 
 
 @torch.inference_mode()
-def test_what_follows_is_what_extending_gives_and_leaves_the_prefix_alone(
-    model: DiffusionGemma,
+@cases(60)
+@given(
+    texts=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), min_size=1, max_size=6),
+    length=st.integers(1, 40),
+)
+def test_a_reading_gives_what_encoding_it_all_gives_and_leaves_the_prefix_alone(
+    model: DiffusionGemma, texts: list[tuple[int, int]], length: int
 ) -> None:
-    ids = random_ids(40, seed=5)
-    cache, plain = PrefixCache(model), PrefixCache(model)
-    assert cache.following([]) is None
-    hidden = plain.extend(ids)
-    cache.extend(ids[:30])
+    prefix = random_ids(length, seed=5)
+    cache = PrefixCache(model)
+    cache.extend(prefix)
     before = canvas_of(cache)
-    for count in (0, 10, 3, 10):
-        rows = cache.following(ids[30 : 30 + count])
-        assert rows is not None
-        assert rows.shape == (count + 1, hidden.shape[1])
-        assert float((rows - hidden[29 : 30 + count]).abs().max()) < 1e-4
-    assert cache.ids == ids[:30]
-    assert torch.equal(canvas_of(cache), before)
+    reading = Reading(cache, 12)
+    for count, seed in texts:
+        # The same numbers for a seed, so that texts share beginnings.
+        ids = random_ids(4, seed=6)[: min(count, 4)] + random_ids(12, seed)[4:count]
+        rows = reading.rows(ids)
+        whole = PrefixCache(model).extend([*prefix, *ids])
+        assert rows.shape == (len(ids) + 1, whole.shape[1])
+        assert float((rows - whole[length - 1 :]).abs().max()) < 1e-4
+        assert torch.equal(canvas_of(cache), before)
+    assert cache.ids == prefix
+
+
+@torch.inference_mode()
+def test_the_last_row_is_known_where_it_was_computed(model: DiffusionGemma) -> None:
+    cache = PrefixCache(model)
+    assert cache.last is None
+    hidden = cache.extend(random_ids(10, seed=5))
+    assert cache.last is not None
+    assert torch.equal(cache.last, hidden[-1:])
+    del cache.ids[4:]
+    assert cache.last is None
 
 
 @cases(150)

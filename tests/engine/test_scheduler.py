@@ -27,7 +27,7 @@ from engine.scheduler import Event, Job, Progress, Scheduler
 from engine.types import EngineInfo, Fixed, Frame, Hole, Infill, InfillRequest, Piece
 
 INFO = EngineInfo("fake", "cpu", "float32", 1, 16, 128, ("fill",))
-FRAME = Frame(1, 1, ((Piece("x", 1.0),),), 0.0)
+FRAME = Frame(1, 1, ((Piece("x", 1.0),),), 0.0, 1.0)
 INFILL = Infill("x", ("x",), 1, 1, "settled", 1.0, {})
 
 

@@ -10,12 +10,31 @@ from hypothesis import strategies as st
 from tiny import cases
 
 from engine.errors import BadRequest
-from engine.types import EngineInfo, InfillRequest, SamplingParams, Snippet, fill_in_the_middle
-from engine.wire import info_from_json, info_to_json, request_from_json, request_to_json
+from engine.types import (
+    EngineInfo,
+    Frame,
+    Hole,
+    InfillRequest,
+    Piece,
+    SamplingParams,
+    Snippet,
+    fill_in_the_middle,
+)
+from engine.wire import (
+    event_from_json,
+    frame_to_json,
+    info_from_json,
+    info_to_json,
+    request_from_json,
+    request_to_json,
+)
 
 requests = st.builds(
     InfillRequest,
-    st.builds(fill_in_the_middle, st.text(), st.text(), st.none() | st.integers(1, 99)),
+    st.builds(fill_in_the_middle, st.text(), st.text(), st.none() | st.integers(1, 99))
+    | st.builds(Hole, max_tokens=st.integers(1, 99), fixed_length=st.booleans()).map(
+        lambda h: (h,)
+    ),
     st.builds(SamplingParams, max_steps=st.none() | st.integers(1, 99)),
     st.none() | st.floats(0, 99),
     st.integers(0, 2**63 - 1),
@@ -48,3 +67,8 @@ def test_a_context_that_is_none(context: object) -> None:
 def test_a_description_survives_the_way(neighbours: bool) -> None:
     info = EngineInfo("m", "cpu", "float32", 1, 2, 3, ("fill",), neighbours)
     assert info_from_json(json.loads(json.dumps(info_to_json(info)))) == info
+
+
+def test_a_frame_survives_the_way() -> None:
+    frame = Frame(3, 8, ((Piece("a", 0.5), Piece("b", 0.25)), ()), 1.5, 0.375)
+    assert event_from_json(json.loads(json.dumps(frame_to_json(frame)))) == frame

@@ -99,6 +99,7 @@ class LspClient:
         assert unanswered == [], f"never answered: {unanswered}; stderr:\n{stderr}"
         assert CANARY not in stderr + "".join(self.logged), "a document's text is in the log"
         assert "Traceback" not in stderr, stderr
+        assert "unhandled" not in stderr, stderr
         return code
 
     # ---- saying ----

@@ -43,7 +43,7 @@ class Scripted(FakeEngine):
         if self.runs == 1:
             (frame,) = told("diffgemma/frame")
             pieces = tuple(Piece(*piece) for piece in frame["holes"][0]["pieces"])
-            yield Frame(frame["step"], frame["planned"], (pieces,), frame["entropy"])
+            yield Frame(frame["step"], frame["planned"], (pieces,), frame["entropy"], 0.5)
         text = "width * height"
         yield Infill(text, (text,), 8, 9, "settled", 0.93, {})
 
