@@ -22,13 +22,15 @@ lint: $(READY)  ## style and types
 format: $(READY)
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+	@$(BIN)/python tests/editors/stylua.py
 
-test-editors: test-neovim test-vscode  ## real editors, installed in .cache/editors
+test-neovim: $(READY)  ## a real Neovim, fetched into .cache/editors if there is none, and its Lua
+	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors/test_lua.py tests/editors/test_neovim*.py $(PYTEST_ARGS)
 
-test-neovim: $(READY)
-	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors --ignore tests/editors/vscode $(PYTEST_ARGS)
+test-editors: $(READY)  ## every editor: real ones, installed in .cache/editors
+	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors $(PYTEST_ARGS)
 
-test-vscode: $(READY)
+test-vscode: $(READY)  ## a real VS Code in a browser
 	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors/vscode $(PYTEST_ARGS)
 
 vsix: $(VSCODE)/node_modules  ## the extension for VS Code, as editors/vscode/dist/*.vsix

@@ -32,6 +32,9 @@ _SECRET_FOLDERS = frozenset(
     (".ssh", ".gnupg", ".aws", ".azure", ".gcloud", ".kube", ".docker", ".git", ".password-store")
 )
 
+_FOREIGN_FOLDERS = frozenset(("__pycache__", "node_modules", "site-packages"))
+"""Where what others wrote lies, whether git ignores it or not."""
+
 
 class Stamp(NamedTuple):
     """What changes when a file does: its modification time in nanoseconds, size and number."""
@@ -93,6 +96,18 @@ class Files:
         except UnicodeDecodeError:
             return None
 
+    def walk(self, suffixes: tuple[str, ...]) -> Iterator[Path]:
+        """The files with these suffixes below the folders that may be read, in a fixed order.
+
+        What is ignored, hidden or installed by others is not entered.
+        """
+        for folder in self.folders:
+            for top, below, names in os.walk(folder):
+                here = Path(top)
+                below[:] = sorted(name for name in below if self._may_enter(here / name))
+                files = (here / name for name in sorted(names) if name.endswith(suffixes))
+                yield from (file for file in files if self.may_read(file))
+
     def shown_name(self, path: Path) -> str:
         """A file as people call it: its path in the workspace folder, else its name alone."""
         folder = self.folder_of(path)
@@ -103,15 +118,22 @@ class Files:
         inside = [folder for folder in self.folders if path.is_relative_to(folder)]
         return max(inside, key=lambda folder: len(folder.parts), default=None)
 
-    def _ignored(self, path: Path) -> bool:
-        """Whether git would leave the file out: it, or a folder that it is in."""
+    def _may_enter(self, folder: Path) -> bool:
+        """Whether a folder below a workspace folder can have files of the user's own."""
+        foreign = folder.name.startswith(".") or folder.name in _FOREIGN_FOLDERS
+        if foreign or (folder / "pyvenv.cfg").exists():
+            return False
+        return not self._ignored(folder, is_folder=True)
+
+    def _ignored(self, path: Path, is_folder: bool = False) -> bool:
+        """Whether git would leave the file or folder out: it, or a folder that it is in."""
         folder = self.folder_of(path)
         if folder is None:
             return False
         top = next((p for p in (folder, *folder.parents) if os.path.exists(p / ".git")), folder)
         way = [top, *_steps(top, path)]
         return any(
-            self._ruled_out(way[at], way[:at], is_folder=at < len(way) - 1)
+            self._ruled_out(way[at], way[:at], is_folder=is_folder or at < len(way) - 1)
             for at in range(1, len(way))
         )
 

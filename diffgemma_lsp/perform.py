@@ -31,13 +31,15 @@ FRAME_S = 0.05
 class Outcome:
     """What the model made of an order. fillings: what it put into each blank.
 
-    seed: with which it came about; another one gives another answer. finished: False if the time
-    was up first.
+    seed: with which it came about; another one gives another answer. strength: how much of what was
+    selected could change, from 0 to 1; None for what is no rewrite. finished: False if the time was
+    up first.
     """
 
     fillings: tuple[str, ...]
     confidence: float
     seed: int
+    strength: float | None
     finished: bool
 
 
@@ -86,7 +88,9 @@ class Work:
             for blank, filling in zip(found.blanks, answer.holes, strict=True)
             if (new := blank.text(filling)) is not None
         ]
-        return Outcome(answer.holes, answer.confidence, self.seed, answer.finished)
+        strengths = (blank.strength for blank in found.blanks if blank.draft is not None)
+        strength = next(strengths, None)
+        return Outcome(answer.holes, answer.confidence, self.seed, strength, answer.finished)
 
     def edit(self) -> types.WorkspaceEdit:
         """The outcome as an edit of the document as it is now: only what differs, one undo step.

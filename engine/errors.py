@@ -4,6 +4,7 @@ EngineError
 ├── BadRequest          what was asked for makes no sense (an empty template, a strength of 3)
 ├── ModelError          the model can't be found, read or run
 │   └── OutOfMemory     it doesn't fit on the device
+├── TrainingError       a training run can't begin or go on (a wrong config, a full disk)
 ├── Cancelled           the caller withdrew, or a newer request took its place
 ├── DeadlineExceeded    time ran out before there was anything to show
 └── EngineUnavailable   the service can't be started or reached, or died in the middle
@@ -37,6 +38,12 @@ class OutOfMemory(ModelError):
     """The model or the request doesn't fit into the device's memory."""
 
     code = "out_of_memory"
+
+
+class TrainingError(EngineError):
+    """A training run can't begin, or can't go on. What was saved stays as it is."""
+
+    code = "training_error"
 
 
 class Cancelled(EngineError):

@@ -111,7 +111,7 @@ def _read(
         with safe_open(file, framework="pt", device="cpu") as tensors:  # pyright: ignore[reportGeneralTypeIssues]
             names: list[str] = list(tensors.keys())
             for count, name in enumerate(names):
-                for own in _own_names(name):
+                for own in own_names(name):
                     # Encoder and decoder share their weights; the decoder's copy is the one kept.
                     # Biases transformers does not tie, so that they could differ.
                     known, bias = own in state, own.endswith(".bias")
@@ -143,7 +143,7 @@ def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         return {k: tuple(v.shape) for k, v in DiffusionGemma(config).state_dict().items()}
 
 
-def _own_names(name: str) -> Iterator[str]:
+def own_names(name: str) -> Iterator[str]:
     """What a tensor of transformers' state dict is called here."""
     if name.startswith(_DECODER):
         yield name.removeprefix(_DECODER)

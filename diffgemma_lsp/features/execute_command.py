@@ -1,8 +1,8 @@
 """workspace/executeCommand: the orders of code actions with arguments, and the engine's memory.
 
 A command's argument is an order (orders.py). Its result says what came of it: {applied, message,
-edit, fillings, confidence, seed, finished}; with `apply: false` the edit is only handed back, for
-an editor that shows it first.
+edit, fillings, confidence, seed, strength, finished}; with `apply: false` the edit is only handed
+back, for an editor that shows it first.
 """
 
 from __future__ import annotations

@@ -27,9 +27,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from engine.charts import Chart, Line, Point
 from engine.errors import BadRequest
 from engine.evaluation.answers import Denoised
-from engine.evaluation.charts import Chart, Line, Point
 from engine.evaluation.fit import BINS, bins, calibration_error, fit, gate
 from engine.evaluation.holes import KINDS, Cut, Kind, drawn, held_out_folders, read_sources
 from engine.evaluation.journal import Record

@@ -38,6 +38,7 @@ from engine.evaluation.methods import (
     OURS,
     TRUE,
     Methods,
+    add_fixed_length,
     common_length,
     journal_name,
 )
@@ -227,7 +228,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     }
     console.print(f"Programs: {settings['isolation']}", highlight=False)
     end = "\n" if options.whole_lines else ""
-    length = common_length(
+    length = options.fixed_length or common_length(
         engine, [(p.prompt, p.canonical_solution.removesuffix(end)) for p in every]
     )
     methods = Methods(engine, options).chosen(options.methods, length)
@@ -264,6 +265,7 @@ def build_parser() -> Parser:
     add("--whole-lines", action="store_true", help="give the line's end to the suffix")
     add("--timeout", type=float, default=10.0, metavar="S", help="for each program (default: 10)")
     add("--memory", type=int, default=1024, metavar="MIB", help="for each (default: 1024)")
+    add_fixed_length(parser)
     add_flags(parser)
     return parser
 

@@ -56,6 +56,17 @@ def common_length(engine: InfillEngine, holes: Sequence[tuple[str, str]]) -> int
     return median_low(true_length(engine.tokenizer, *hole) for hole in holes)
 
 
+def add_fixed_length(parser: argparse.ArgumentParser) -> None:
+    """The flag for the length of "fixed"."""
+    parser.add_argument(
+        "--fixed-length",
+        type=int,
+        metavar="N",
+        help='tokens of a hole for the method "fixed" (default: the median of all holes, which '
+        "nobody could know; the slots that the engine gives a hole say what slack alone is worth)",
+    )
+
+
 class Methods:
     """Makes answerers for one engine. What takes long to load is loaded once, when it is needed."""
 

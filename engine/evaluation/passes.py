@@ -24,9 +24,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from engine.charts import Chart, Line, Point
 from engine.engine import InfillEngine
 from engine.evaluation.answers import Answerer, Denoised, FewPasses
-from engine.evaluation.charts import Chart, Line, Point
 from engine.evaluation.holes import (
     KINDS,
     Kind,

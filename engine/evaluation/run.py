@@ -41,6 +41,7 @@ from engine.evaluation.methods import (
     OURS,
     TRUE,
     Methods,
+    add_fixed_length,
     common_length,
     journal_name,
 )
@@ -225,7 +226,9 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         for kind in options.kinds:
             holes = population(sources, kind, options.seed)
             constant = most_frequent(holes)
-            length = common_length(engine, [(cut.prefix, cut.reference) for cut in holes])
+            length = options.fixed_length or common_length(
+                engine, [(cut.prefix, cut.reference) for cut in holes]
+            )
             chosen = methods.chosen(options.methods, length, constant)
             keys = {name: journal_name(name, length) for name in chosen}
             cuts = share_of(holes[: options.count], options)
@@ -251,6 +254,7 @@ def build_parser() -> Parser:
     methods: Callable[[str], tuple[str, ...]] = partial(names, allowed=METHODS)
     usual = (OURS, CAUSAL, CONSTANT)
     add("--methods", type=methods, default=usual, help=f"of {','.join(METHODS)} (default: {usual})")
+    add_fixed_length(parser)
     add_flags(parser)
     return parser
 

@@ -192,16 +192,20 @@ def read_store(store: Path) -> Iterator[tuple[str, str]]:
 
 
 class TokenFile:
-    """Appends documents to ``NAME.bin``; ``close`` writes ``NAME.idx.npy``."""
+    """Appends documents to ``NAME.bin``; ``close`` writes ``NAME.idx.npy``.
 
-    def __init__(self, out: Path, name: str) -> None:
+    ``wide``: for vocabularies of more than 65,536 tokens, which take uint32.
+    """
+
+    def __init__(self, out: Path, name: str, wide: bool = False) -> None:
+        self._type = np.uint32 if wide else np.uint16
         self._index = out / f"{name}.idx.npy"
         self._file = (out / f"{name}.bin").open("wb")
         self._starts = [0]
 
     def add(self, ids: list[int]) -> None:
         """Append one document's token ids."""
-        np.array(ids, np.uint16).tofile(self._file)
+        np.array(ids, self._type).tofile(self._file)
         self._starts.append(self._starts[-1] + len(ids))
 
     def close(self) -> int:

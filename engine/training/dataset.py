@@ -6,41 +6,70 @@ python -m engine.training.dataset --data DIR --tokenizer engine/weights/nano --s
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from engine.training.holes import CanvasSample, HoleMaker
+from engine.errors import TrainingError
+from engine.models.profile import EMBEDDED
+from engine.training.data import Batch, Opened
+from engine.training.holes import SHARES, CanvasSample, HoleMaker, check_shares
+from engine.training.nano import NANO
+from engine.training.recipe import Recipe
 from engine.training.vocab import BoolArray, IntArray, Vocabulary, read_vocabulary
 from engine.training.windows import Segment, Window, build_window
 
 DOCUMENT_START_SHARE = 0.35
 
 
-@dataclass(frozen=True)
-class Batch:
-    """B windows of N prefix tokens, each with K canvases of C clean tokens.
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The kind "code": `folder` is a corpus that engine.training.corpus has encoded.
 
-    ``prefix`` int64 [B, N]: ``<bos>`` and document tokens; where a document ends, another
-    ``<bos>`` and document follow. ``start`` int64 [B, K], 1 to N, ascending: a canvas sees
-    ``prefix[:start]``, and its document text truly follows there. ``canvas`` int64 [B, K, C].
-    ``free`` bool [B, K, C]: the slots of holes; all others are clamped. ``weight`` float32
-    [B, K, C]: 1 for content and the first slack token of a hole, 0.08 for other slack, 0 for
-    clamped slots.
+    shares: how often each kind of hole is tried, where that differs from holes.SHARES. What the
+    run is measured on has the shares of holes.SHARES always.
     """
 
-    prefix: IntArray
-    canvas: IntArray
-    start: IntArray
-    free: BoolArray
-    weight: npt.NDArray[np.float32]
+    folder: Path
+    shares: dict[str, float] = field(default_factory=dict[str, float])
+
+    def __post_init__(self) -> None:
+        check_shares(self.shares)
+
+    def prepare(self, recipe: Recipe) -> None:
+        """Nothing: the corpus is there. Raises TrainingError if it is not."""
+        for name in ("train.bin", "train.idx.npy", "valid.bin", "valid.idx.npy"):
+            if not (self.folder / name).is_file():
+                raise TrainingError(
+                    f"{self.folder / name} is missing; make it with python -m "
+                    "engine.training.corpus, or name another folder"
+                )
+
+    def open(self, recipe: Recipe) -> Opened:
+        """Batches of the shape that the recipe asks for."""
+        companions = recipe.model.tokenizer or recipe.model.start_from or EMBEDDED
+        tokenizer = Tokenizer.from_file(str(companions / "tokenizer.json"))
+        step = recipe.step
+        vocabulary = read_vocabulary(tokenizer)
+        training = CodeBatches(
+            self.folder,
+            vocabulary,
+            recipe.run.seed,
+            windows=step.windows,
+            prefix=step.context,
+            canvases=step.canvases,
+            canvas=step.canvas,
+            shares=self.shares,
+        )
+        validation = CodeBatches(self.folder, vocabulary, 0, split="valid", windows=4)
+        return Opened(training, validation, NANO, companions)
 
 
-class Batches:
+class CodeBatches:
     """Draws batches from ``NAME.bin`` and ``NAME.idx.npy`` in a corpus folder.
 
     A batch depends on nothing but the data, the tokenizer, the sizes and (seed, step).
@@ -53,7 +82,7 @@ class Batches:
     def __init__(
         self,
         data: Path,
-        tokenizer: Tokenizer,
+        vocabulary: Vocabulary,
         seed: int,
         *,
         split: str = "train",
@@ -61,13 +90,15 @@ class Batches:
         prefix: int = 1024,
         canvases: int = 16,
         canvas: int = 64,
+        shares: Mapping[str, float] | None = None,
     ) -> None:
         self._starts: IntArray = np.load(data / f"{split}.idx.npy")
         if self._starts[-1] == 0:
             raise ValueError(f"{data / split}.bin holds no tokens")
-        self._tokens = np.memmap(data / f"{split}.bin", np.uint16, "r")
-        self.vocabulary = read_vocabulary(tokenizer)
-        self._maker = HoleMaker(self.vocabulary, canvas)
+        size = (data / f"{split}.bin").stat().st_size // int(self._starts[-1])
+        self._tokens = np.memmap(data / f"{split}.bin", np.uint16 if size == 2 else np.uint32, "r")
+        self.vocabulary = vocabulary
+        self._maker = HoleMaker(self.vocabulary, canvas, {**SHARES, **(shares or {})})
         self._seed = seed
         self._windows, self._prefix = windows, prefix
         self._canvases, self._canvas = canvases, canvas
@@ -77,9 +108,9 @@ class Batches:
         """The number of tokens in the split."""
         return int(self._starts[-1])
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, index: int) -> Batch:
         """The batch of a step, 0 and up."""
-        drawn = [self.draw(step, row) for row in range(self._windows)]
+        drawn = [self.draw(index, row) for row in range(self._windows)]
         samples = [canvases for _, canvases in drawn]
         return Batch(
             prefix=np.stack([window.ids[: self._prefix] for window, _ in drawn]),
@@ -157,7 +188,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     tokenizer = Tokenizer.from_file(str(options.tokenizer / "tokenizer.json"))
-    batches = Batches(options.data, tokenizer, options.seed, windows=2)
+    batches = CodeBatches(options.data, read_vocabulary(tokenizer), options.seed, windows=2)
     print(describe(batches.batch(options.step), batches.vocabulary))
 
 

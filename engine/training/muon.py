@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+_NOT_MATRICES = ("embed", "router", "parametrizations")
+"""What goes to AdamW in spite of its shape; the last are low-rank adapters, half of them zero."""
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
@@ -114,7 +117,7 @@ class MixedOptimizer:
 
 
 def _is_matrix(name: str, tensor: Tensor) -> bool:
-    return tensor.ndim >= 2 and "embed" not in name and "router" not in name
+    return tensor.ndim >= 2 and not any(part in name for part in _NOT_MATRICES)
 
 
 def _norm(tensors: Iterable[Tensor]) -> Tensor:

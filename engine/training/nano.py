@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from engine.config import ModelConfig, parse_config
-from engine.loader import to_reference_state
+from engine.loader import checkpoint_files, own_names, to_reference_state
 from engine.model import Attention, DiffusionGemma, Layer
 
 BOS, EOS, PAD, SLACK = 2, 1, 0, 3
-CONTEXT = 1024
 
 NANO: dict[str, Any] = {
     "architectures": ["DiffusionGemmaForBlockDiffusion"],
@@ -73,11 +73,6 @@ NANO: dict[str, Any] = {
 }
 
 
-def nano_config() -> ModelConfig:
-    """The shape of nano as the forward pass wants it."""
-    return parse_config(NANO)
-
-
 @torch.no_grad()
 def new_model(config: ModelConfig, seed: int) -> DiffusionGemma:
     """A model with fresh float32 weights.
@@ -107,34 +102,37 @@ def _weight(module: nn.Module) -> Tensor:
     return module.get_parameter("weight")
 
 
-def export(weights: dict[str, Tensor], tokenizer: Path, out: Path) -> None:
-    """Writes a checkpoint folder from own weights by name: config, bfloat16 weights, tokenizer.
+def write_like(base: Path, changed: Callable[[str, Tensor], Tensor], out: Path) -> None:
+    """Writes the checkpoint `base` with what `changed` makes of each weight and its own name.
+
+    All else, such as a vision tower or a chat template, is as it was. Shard by shard, so that a
+    large checkpoint need not fit into memory a second time.
+    """
+    for file in sorted(base.iterdir()):
+        if file.suffix in (".json", ".jinja"):
+            shutil.copyfile(file, out / file.name)
+    for shard in checkpoint_files(base):
+        tensors = load_file(shard)
+        for name, tensor in tensors.items():
+            for own in own_names(name):
+                tensors[name] = changed(own, tensor).to(tensor.dtype)
+        save_file(tensors, out / shard.name, {"format": "pt"})
+
+
+def write_new(weights: dict[str, Tensor], config: dict[str, Any], out: Path) -> None:
+    """Writes config.json and bfloat16 weights by their own names into a folder.
 
     It goes through transformers' own class, so that what is written is what that class reads.
     """
     from transformers import DiffusionGemmaConfig, DiffusionGemmaForBlockDiffusion
+    from transformers.utils import logging
 
-    own = DiffusionGemma(nano_config())
+    logging.disable_progress_bar()  # a run draws its own
+    own = DiffusionGemma(parse_config(config))
     own.load_state_dict(weights, strict=False)
-    reference = DiffusionGemmaForBlockDiffusion(DiffusionGemmaConfig(**NANO))
+    reference = DiffusionGemmaForBlockDiffusion(DiffusionGemmaConfig(**config))
     result = reference.load_state_dict(to_reference_state(own), strict=False)
     if result.unexpected_keys:
         raise ValueError(f"transformers does not know {result.unexpected_keys[:3]}")
     reference.tie_weights()
     reference.bfloat16().save_pretrained(out)
-    if tokenizer.resolve() != out.resolve():
-        for name in ("tokenizer.json", "tokenizer_config.json", "infill.json"):
-            if (tokenizer / name).is_file():
-                shutil.copyfile(tokenizer / name, out / name)
-
-
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Writes safetensors beside `path`, then moves them there: no kill leaves half a file."""
-    part = path.with_suffix(".part")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
-    part.replace(path)
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """What `save_tensors` wrote."""
-    return load_file(path)

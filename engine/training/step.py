@@ -22,9 +22,10 @@ from torch import Tensor
 
 from engine.config import ModelConfig
 from engine.model import Attend, DiffusionGemma
-
-ORDERED_SHARE = 0.75
-"""Of the canvases in the middle of a fill, those that are settled from the left."""
+from engine.training.data import LATER_SLACK
+from engine.training.middle import EVEN, Canvases, after_a_pass, after_own_passes, evened
+from engine.training.noise import hits, noise, rank_in_hole
+from engine.training.recipe import PLAIN, Objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,15 @@ def losses(
     model: DiffusionGemma,
     batch: TensorBatch,
     generator: torch.Generator,
-    bos_id: int,
+    bos_id: int | None,
+    objective: Objective = PLAIN,
+    own_passes: int = 0,
 ) -> Losses:
-    """Forward pass and losses of one batch; call `.total.backward()` on the result."""
+    """Forward pass and losses of one batch; call `.total.backward()` on the result.
+
+    own_passes: 0 makes the canvases in the middle of a fill from clean text; else so many passes of
+    the model do.
+    """
     config = model.config
     b, k, c = batch.canvas.shape
     device = batch.prefix.device
@@ -73,36 +80,43 @@ def losses(
     conditioned = conditioned.flatten(0, 1)
     weight = batch.weight.flatten(0, 1)
     hit = hits(free, weight, conditioned, generator)
-    noised = _noise(clean, hit, config.vocab_size, generator)
+    noised = noise(clean, hit, config.vocab_size, generator)
     positions = start.unsqueeze(1) + torch.arange(c, device=device)
 
     rows = conditioned.flatten().nonzero().squeeze(-1).to(device)
     soft = torch.zeros(b * k, c, config.hidden_size, dtype=model.dtype, device=device)
-    with torch.no_grad():
-        # The earlier pass saw the same canvas, or one that was still all noise.
-        coin = torch.rand(len(rows), 1, generator=generator).to(device) < 0.5
-        blank = _noise(clean[rows], free[rows], config.vocab_size, generator)
+    if len(rows):
         attend = read_prefix(batch.start[:, half.to(device)], c)
-        first = model.decode(torch.where(coin, blank, noised[rows]), positions[rows], attend)
-        temperature = float(0.4 + 0.6 * torch.rand((), generator=generator))
-        believed = (model.logits(first[free[rows]]) / temperature).softmax(-1)
-        noised[rows] = _mistakes(
-            noised[rows], free[rows] & ~hit[rows], free[rows], believed, generator
-        )
-        # Noise conditions as what was believed of it; what was accepted, and clamps, as themselves.
-        signal = model.embed(noised[rows])
-        signal[hit[rows]] = model.soft_embed(believed[hit[rows][free[rows]]])
-        soft[rows] = signal
+        given = Canvases(clean[rows], free[rows], weight[rows], positions[rows], attend)
+        if own_passes:
+            middle = after_own_passes(model, given, own_passes, objective, generator)
+        else:
+            middle = after_a_pass(model, given, noised[rows], hit[rows], objective, generator)
+        noised[rows], hit[rows], soft[rows] = middle.ids, middle.hit, middle.signal
 
     second = model.decode(noised, positions, read_prefix(batch.start, c), soft)
-    nats = F.cross_entropy(model.logits(second[free]), clean[free], reduction="none")
-    order = rank_in_hole(hit, free)
-    nearness = 1.0 + 3.0 * (hit & (order == 0)) + 1.0 * (hit & (order == 1))
-    score = (weight * nearness)[free]
+    taken, count = evened(free)
+    logits = model.logits(second.flatten(0, 1)[taken])[:count]
+    nats = F.cross_entropy(logits, clean[free], reduction="none")
+    score = _score(weight, hit, free, objective)
     denoise = (nats * score).sum() / score.sum().clamp(min=1)
     with torch.no_grad():
-        frontier = nats[(hit & (order == 0))[free]].mean()
+        frontier = nats[_next_in_hole(hit, free)[free]].mean()
     return Losses(denoise + causal, causal.detach(), denoise.detach(), frontier)
+
+
+def _score(weight: Tensor, hit: Tensor, free: Tensor, objective: Objective) -> Tensor:
+    """What each free slot counts, [free slots]: most of all what a fill decides next."""
+    order = rank_in_hole(hit, free)
+    nearness = 1.0 + 3.0 * (hit & (order == 0)) + 1.0 * (hit & (order == 1))
+    weight = torch.where(weight < 1, weight * (objective.later_slack / LATER_SLACK), weight)
+    if objective.loss_on == "corrupted":
+        weight = weight * hit
+    return (weight * nearness)[free]
+
+
+def _next_in_hole(hit: Tensor, free: Tensor) -> Tensor:
+    return hit & (rank_in_hole(hit, free) == 0)
 
 
 def encode(model: DiffusionGemma, prefix: Tensor) -> tuple[Tensor, Callable[[Tensor, int], Attend]]:
@@ -136,73 +150,14 @@ def encode(model: DiffusionGemma, prefix: Tensor) -> tuple[Tensor, Callable[[Ten
     return hidden, read_prefix
 
 
-def _causal_loss(model: DiffusionGemma, hidden: Tensor, prefix: Tensor, bos_id: int) -> Tensor:
+def _causal_loss(
+    model: DiffusionGemma, hidden: Tensor, prefix: Tensor, bos_id: int | None
+) -> Tensor:
     """Mean over all tokens but those that begin another document."""
     target = prefix[:, 1:].flatten()
     nats = F.cross_entropy(model.logits(hidden[:, :-1]).flatten(0, 1), target, reduction="none")
-    inside = target != bos_id
-    return (nats * inside).sum() / inside.sum()
-
-
-def rank_in_hole(marked: Tensor, free: Tensor) -> Tensor:
-    """How many slots of `marked` come before each slot in its hole; bool [.., C] -> int64 [.., C].
-
-    A hole is a run of free slots; what this says of other slots means nothing.
-    """
-    before = marked.long().cumsum(-1) - marked.long()
-    at_start = torch.where(_begins(free), before, 0).cummax(-1).values
-    return before - at_start
-
-
-def _begins(free: Tensor) -> Tensor:
-    return free & ~F.pad(free[..., :-1], (1, 0))
-
-
-def hits(free: Tensor, weight: Tensor, conditioned: Tensor, generator: torch.Generator) -> Tensor:
-    """Which free slots are noised, bool [canvases, C]. `conditioned` is bool [canvases, 1].
-
-    A fill begins with noise throughout and without a signal, so most of what is not conditioned is
-    noised throughout. Of the rest, most is noised from some slot of each hole on, since a small
-    model settles from the left, and some at random slots with one probability a canvas.
-    """
-    device = free.device
-    free, weight = free.cpu(), weight.cpu()
-    shape = conditioned.shape
-    level = torch.rand(shape, generator=generator) * 0.999 + 0.001
-    level = torch.where(~conditioned & (torch.rand(shape, generator=generator) < 0.7), 1.0, level)
-    scattered = torch.rand(free.shape, generator=generator) < level
-    # Text and the first slack behind it are what is decided one after the other.
-    decided = free & (weight == 1)
-    hole = (_begins(free).long().cumsum(-1) - 1).clamp(min=0)
-    count = torch.zeros_like(hole).scatter_add(1, hole, decided.long()).gather(1, hole)
-    share = torch.rand(free.shape, generator=generator).gather(1, hole)
-    from_left = rank_in_hole(decided, free) >= (share * count).floor()
-    ordered = conditioned & (torch.rand(shape, generator=generator) < ORDERED_SHARE)
-    return (free & torch.where(ordered, from_left, scattered)).to(device)
-
-
-def _noise(clean: Tensor, hit: Tensor, vocab_size: int, generator: torch.Generator) -> Tensor:
-    """Replaces the tokens at `hit` by ones drawn from the whole vocabulary."""
-    random = torch.randint(0, vocab_size, clean.shape, generator=generator)
-    return torch.where(hit, random.to(clean.device), clean)
-
-
-def _mistakes(
-    noised: Tensor, accepted: Tensor, free: Tensor, believed: Tensor, generator: torch.Generator
-) -> Tensor:
-    """Replaces a few accepted tokens by what the earlier pass might have taken instead.
-
-    So the model learns to doubt what was accepted: one canvas in two has mistakes, at a tenth of
-    its accepted slots. believed: probabilities [free slots, V].
-    """
-    share = 0.1 * (torch.rand(noised.shape[0], 1, generator=generator) < 0.5)
-    wrong = (torch.rand(noised.shape, generator=generator) < share).to(noised.device) & accepted
-    seed = int(torch.randint(2**31, (), generator=generator))
-    draw = torch.Generator(noised.device).manual_seed(seed)
-    out = noised.clone()
-    if bool(wrong.any()):
-        out[wrong] = torch.multinomial(believed[wrong[free]], 1, generator=draw).squeeze(-1)
-    return out
+    inside = torch.ones_like(nats) if bos_id is None else (target != bos_id).float()
+    return (nats * inside).sum() / inside.sum().clamp(min=1)
 
 
 class _Views:
@@ -223,7 +178,7 @@ class _Views:
         size = -(-k // self.GROUPS)
         for low in range(0, k, size):
             part = start[:, low : low + size]
-            limit, count = int(part.max()), part.shape[1]
+            limit, count = min(n, -(-int(part.max()) // EVEN) * EVEN), part.shape[1]
             seen = torch.arange(limit, device=device) < part.unsqueeze(-1)  # [B, count, limit]
             own = torch.eye(count, dtype=torch.bool, device=device).expand(b, -1, -1)
             mask = torch.cat((seen, own.repeat_interleave(c, 2)), dim=-1)

@@ -8,19 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from engine.tokenizer import TextTokenizer
+
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 _WORD, _DIGIT, _OTHER = 1, 2, 0
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """The printable stand-in of each byte in a byte-level vocabulary, and the byte."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    stand_ins = {chr(byte): byte for byte in printable}
-    stand_ins.update({chr(256 + rank): byte for rank, byte in enumerate(others)})
-    return stand_ins
 
 
 def _letter_class(byte: int) -> int:
@@ -34,7 +27,8 @@ def _letter_class(byte: int) -> int:
 class Vocabulary:
     """Tables over the V tokens, and the ids of the special ones.
 
-    ``raw`` holds each token's bytes (nothing for special tokens). ``newline``, ``blank`` (only
+    ``raw`` holds each token's bytes (nothing for special tokens). ``newline`` (one or several),
+    ``blank`` (only
     spaces and tabs), ``comment`` (starts with ``#``) and ``triples`` (triple quotes in it) are
     arrays [V]; ``first`` and ``last`` [V] tell whether a token's outer bytes are word
     characters (1), digits (2) or anything else (0).
@@ -66,32 +60,29 @@ class Vocabulary:
         return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
 
 
-def read_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
-    """Build the tables of a tokenizer made by ``bpe.py``.
+def read_vocabulary(
+    tokenizer: Tokenizer, *, bos: str = "<bos>", eos: str = "<eos>", slack: str = "<slack>"
+) -> Vocabulary:
+    """Build the tables of a tokenizer; the names of its special tokens are those of ``bpe.py``.
 
     The tokenizer is set to read ``<slack>`` and the like in a document as ordinary text.
 
     Raises:
         KeyError: a special token is missing.
     """
-    tokenizer.encode_special_tokens = True
     ids: dict[str, int] = tokenizer.get_vocab()
-    special = {name: ids[name] for name in ("<pad>", "<eos>", "<bos>", "<slack>")}
-    alphabet = _byte_alphabet()
-    raw = [b""] * (max(ids.values()) + 1)
-    for token, number in ids.items():
-        if token not in special:
-            raw[number] = bytes(alphabet[char] for char in token)
+    text = TextTokenizer(tokenizer)
+    raw = [text.bytes_of((number,)) for number in range(len(text))]
     return Vocabulary(
         tokenizer=tokenizer,
         raw=tuple(raw),
-        newline=np.array([r in (b"\n", b"\r", b"\r\n") for r in raw]),
+        newline=np.array([bool(r) and not r.strip(b"\r\n") for r in raw]),
         blank=np.array([bool(r) and not r.strip(b" \t") for r in raw]),
         comment=np.array([r.lstrip(b" \t").startswith(b"#") for r in raw]),
         triples=np.array([r.count(b'"""') + r.count(b"'''") for r in raw], np.int64),
         first=np.array([_letter_class(r[0]) if r else _OTHER for r in raw], np.int64),
         last=np.array([_letter_class(r[-1]) if r else _OTHER for r in raw], np.int64),
-        eos=special["<eos>"],
-        bos=special["<bos>"],
-        slack=special["<slack>"],
+        eos=ids[eos],
+        bos=ids[bos],
+        slack=ids[slack],
     )

@@ -13,15 +13,18 @@ from engine.training.vocab import BoolArray, IntArray, Vocabulary
 class Window:
     """``<bos>`` and document tokens, N and some more, with everything that holes need to know.
 
-    Positions index ``ids`` [T]. ``stop`` [T] is, for each position, the end (exclusive) of the
-    known tokens of its document. ``edge`` [T] is True where a new pre-token may begin. Line l
-    covers positions ``line_start[l]`` to ``line_end[l]``, which is where its newline stands (or
-    the document's end); its code begins at ``code_start[l]``. ``is_code`` [L] is True unless the
-    line is blank, a comment or inside a triple-quoted string.
+    Positions index ``ids`` [T]. ``begins`` [S] are the positions of ``<bos>``, ``open_quotes``
+    [S] whether a quote is open behind each (0 or 1). ``stop`` [T] is, for each position, the end
+    (exclusive) of the known tokens of its document. ``edge`` [T] is True where a new pre-token
+    may begin. Line l covers positions ``line_start[l]`` to ``line_end[l]``, which is where its
+    newline stands (or the document's end); its code begins at ``code_start[l]``. ``is_code`` [L]
+    is True unless the line is blank, a comment or inside a triple-quoted string.
     """
 
     ids: IntArray
     size: int
+    begins: IntArray
+    open_quotes: IntArray
     stop: IntArray
     edge: BoolArray
     line_start: IntArray
@@ -73,4 +76,8 @@ def build_window(vocabulary: Vocabulary, segments: list[Segment], size: int) -> 
     at = np.minimum(code_start, len(ids) - 1)
     docstring = inside | (vocabulary.triples[ids[at]] > 0)
     is_code = (code_start < line_end) & ~vocabulary.comment[ids[at]] & ~docstring
-    return Window(ids, size, stop, edge, line_start, code_start, line_end, is_code)
+    begins_at = ends - lengths
+    open_quotes = np.array([s.open_quote for s in segments], np.int64)
+    return Window(
+        ids, size, begins_at, open_quotes, stop, edge, line_start, code_start, line_end, is_code
+    )

@@ -1,9 +1,11 @@
-"""A real Neovim to test with: its screen in a terminal, its state by remote expressions."""
+"""A real Neovim to test with: its screen in a terminal, its state by a socket of its own."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -11,49 +13,62 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from install_neovim import Neovim
-from terminal import Terminal
+from install import Program
+from terminal import ROWS, Terminal
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 60.0
+"""For so long the tests wait: only a machine that is stuck takes longer."""
+
 SERVER = (sys.executable, "-m", "diffgemma_lsp")
+
+FAKE = (sys.executable, str(ROOT / "tests" / "lsp" / "fake_server.py"))
+"""The real server with an engine whose answers are written in the document."""
 
 
 @dataclass(frozen=True)
 class Session:
     """One running Neovim with one file."""
 
-    nvim: Neovim
     folder: Path
     terminal: Terminal
+    probe: BinaryIO
 
-    def ask(self, name: str) -> str:
-        """What one of the functions of probe.lua returns."""
-        command = [*self.nvim.command, "--server", "./nvim.sock"]
-        done = subprocess.run(
-            [*command, "--remote-expr", f"luaeval('probe.{name}()')"],
-            cwd=self.folder,
-            env={**os.environ, **self.nvim.env},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        # Not always the same of the two, and always without a line end of its own.
-        return done.stdout or done.stderr
+    def lua(self, expression: str) -> Any:
+        """The value of a Lua expression, as JSON has it. Waits while Neovim asks for a key."""
+        self.probe.write(expression.replace("\n", " ").encode() + b"\n")
+        self.probe.flush()
+        answer = json.loads(self.probe.readline())
+        assert "error" not in answer, answer["error"]
+        return answer["value"]
+
+    def type(self, keys: str) -> None:
+        """Sends keys: \\x1b is Escape, \\t is Tab."""
+        self.terminal.type(keys)
 
     def buffer(self) -> str:
         """The text that is being edited."""
-        return self.ask("text") + "\n"
+        return self.lua("probe.text()") + "\n"
 
     def ghost(self) -> str:
         """The ghost text that is shown; empty if there is none."""
-        return self.ask("ghost")
+        return self.lua("probe.ghost()")
+
+    def preview(self) -> str:
+        """What a preview shows below the text; empty if there is none."""
+        return self.lua("probe.preview()")
+
+    def messages(self) -> str:
+        """All messages that were shown until now."""
+        return self.lua("probe.messages()")
 
     def wait_until_attached(self) -> None:
         """Returns when the server has answered `initialize`."""
-        self.wait_for(lambda: self.ask("attached") == "1")
+        self.wait_for(lambda: self.lua("probe.attached()") == 1)
 
-    def wait_for(self, condition: str | Callable[[], object], seconds: float = 20.0) -> None:
+    def wait_for(self, condition: str | Callable[[], object], seconds: float = PATIENCE_S) -> None:
         """Returns when the screen holds the text, or the condition is met; else fails."""
         if isinstance(condition, str):
             self.terminal.wait_for(condition, seconds)
@@ -63,14 +78,19 @@ class Session:
 
 @contextmanager
 def editing(
-    nvim: Neovim,
+    nvim: Program,
     folder: Path,
     text: str,
     server: tuple[str, ...] = SERVER,
     env: dict[str, str] | None = None,
+    config: str = "",
+    rows: int = ROWS,
 ) -> Iterator[Session]:
-    """Neovim with the text as `sample.py`, set up as its README says."""
-    (folder / "init.lua").write_text(init_lua(server))
+    """Neovim with the text as `sample.py`, set up as its README says.
+
+    config: more of `init.lua`.
+    """
+    (folder / "init.lua").write_text(f"{init_lua(server)}\n{config}\n")
     (folder / "sample.py").write_text(text)
     environment = {**os.environ, **nvim.env, "HOME": str(folder), "PYTHONPATH": str(ROOT)}
     environment |= {
@@ -92,31 +112,45 @@ def editing(
             stderr=log,
         )
     try:
-        end = time.monotonic() + 20
-        while not (folder / "nvim.sock").exists():
-            assert time.monotonic() < end, "Neovim did not start"
-            time.sleep(0.02)
-        with Terminal(screen, folder, environment) as terminal:
-            terminal.wait_for(text.partition("\n")[0])
-            yield Session(nvim, folder, terminal)
+        with _connected(folder) as probe, Terminal(screen, folder, environment, rows) as terminal:
+            terminal.wait_for(text.partition("\n")[0][:40], PATIENCE_S)
+            yield Session(folder, terminal, probe)
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=PATIENCE_S)
+
+
+@contextmanager
+def _connected(folder: Path) -> Iterator[BinaryIO]:
+    """The socket of probe.lua, as soon as it is there."""
+    end = time.monotonic() + PATIENCE_S
+    with socket.socket(socket.AF_UNIX) as probe:
+        while True:
+            try:
+                probe.connect(str(folder / "probe.sock"))
+                probe.settimeout(PATIENCE_S)
+                break
+            except OSError:
+                assert time.monotonic() < end, (folder / "nvim.log").read_text()
+                time.sleep(0.02)
+        with probe.makefile("rwb") as stream:
+            yield stream
 
 
 def init_lua(server: tuple[str, ...]) -> str:
-    """The README's configuration, for this checkout and this server."""
+    """The README's configuration and keys, for this checkout and this server."""
     readme = (ROOT / "editors/neovim/README.md").read_text(encoding="utf-8")
-    block = re.search(r"```lua\n(.*?)```", readme, re.DOTALL)
-    assert block, "the README has lost its configuration"
+    blocks = re.findall(r"```lua\n(.*?)```", readme, re.DOTALL)
+    assert blocks, "the README has lost its configuration"
     cmd = ", ".join(f"[[{part}]]" for part in server)
     return "\n".join(
         [
-            block[1].replace("~/src/diffgemma-lsp", str(ROOT)),
+            "vim.g.mapleader = ' '",
+            *blocks,
             f"vim.lsp.config('diffgemma', {{ cmd = {{ {cmd} }} }})",
             # Patience for a machine that is busy with something else.
             "vim.lsp.config('diffgemma', { init_options = { automatic_budget_ms = 8000 } })",
             "vim.o.termguicolors = true",
             f"dofile([[{Path(__file__).with_name('probe.lua')}]])",
         ]
-    )
+    ).replace("~/src/diffgemma-lsp", str(ROOT))

@@ -1,6 +1,6 @@
 """Makes the README's pictures from what really happens: a fill of nano's, and Neovim's screen.
 
-    python tests/editors/pictures.py      writes editors/pictures/{fill.svg,neovim.svg}
+    python tests/editors/pictures.py      writes editors/pictures/*.svg
 
 The fill is an animated SVG, one picture a denoising pass; without animation its last one shows.
 """
@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-import install_neovim
-from neovim import editing
+import install
+from neovim import Session, editing
 from rich.console import Console, RenderableType
 from rich.segment import Segment
 from rich.style import Style
@@ -26,11 +29,12 @@ from rich.style import Style
 from diffgemma_lsp.commands import demo
 from diffgemma_lsp.commands.view import FillView
 from diffgemma_lsp.engine_client import EngineClient, EngineOptions
+from engine.paths import RUNTIME_DIR_VARIABLE
 from engine.types import Fixed, Infill, InfillRequest, Template
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "editors" / "pictures"
-COLUMNS = 88
+COLUMNS, ROWS = 88, 24
 MOST_FRAMES, FRAME_S, LAST_S = 24, 0.3, 3.0
 SIZE, WIDTH, HEIGHT, MARGIN = 20, 12.2, 24.4, 16
 GROUND, INK = "#0c0c0c", "#d9d9d9"
@@ -126,34 +130,79 @@ async def fill_frames() -> list[RenderableType]:
         final = isinstance(event, Infill)
         frames.append(view.draw_result(event) if final else view.draw(event))
     await client.aclose()
+    return thinned(frames)
+
+
+def thinned(frames: list[RenderableType]) -> list[RenderableType]:
+    """Not too many of them, with the first and the last."""
     if len(frames) <= MOST_FRAMES:
         return frames
     step = (len(frames) - 1) / (MOST_FRAMES - 1)
     return [frames[round(index * step)] for index in range(MOST_FRAMES)]
 
 
-def neovim_screen() -> RenderableType:
-    """Neovim's screen with the ghost text of the demo's first scene."""
-    _, (before, _, after) = scene(0)
-    assert isinstance(before, Fixed)
-    assert isinstance(after, Fixed)
+@contextmanager
+def neovim(text: str, env: dict[str, str]) -> Iterator[Session]:
+    """Neovim with the text and the real server, and a statusline that shows it."""
+    nvim = install.install("neovim")
     with (
         tempfile.TemporaryDirectory() as folder,
-        editing(install_neovim.install(), Path(folder), before.text + after.text) as session,
+        editing(
+            nvim, Path(folder), text, env=env, config="vim.o.hlsearch = false", rows=ROWS
+        ) as session,
     ):
+        yield session
+
+
+def screen(session: Session, seen: Callable[[str], bool]) -> RenderableType:
+    """The screen as soon as it shows what it should."""
+    session.terminal.wait_for(seen)
+    time.sleep(0.3)  # what is drawn is drawn in parts
+    print(session.terminal.text())
+    return session.terminal.picture()
+
+
+def neovim_screens(env: dict[str, str]) -> Iterator[tuple[str, list[RenderableType]]]:
+    """Names and frames: a model that is being loaded, ghost text, holes as they settle."""
+    _, (*parts, end) = scene(-1)
+    assert isinstance(end, Fixed)
+    fixed = [part.text for part in parts if isinstance(part, Fixed)]
+    text = "...".join(fixed) + "self.x + dx, self.y + dy" + end.text
+    with neovim(text, env) as session:
+        session.type("7Gzt")
+        yield "neovim-status", [screen(session, lambda shown: "loading" in shown)]
+        session.wait_for(lambda: session.lua("require('diffgemma').statusline()") == "diffgemma")
         session.wait_until_attached()
-        session.terminal.type(f"{before.text.count(chr(10)) + 1}GA")
+        session.type(":%Diffgemma holes\r")
+        frames: list[RenderableType] = []
+        seen = ""
+        while "accept" not in session.preview():
+            if (shown := session.terminal.text()) != seen:
+                seen = shown
+                frames.append(session.terminal.picture())
+            time.sleep(0.02)
+        frames.append(screen(session, lambda _: True))
+        yield "neovim-preview", thinned(frames)
+
+    begun = fixed[0].rpartition("        self.y = ")[0]
+    with neovim(f"{begun}\n{text[text.index('    def __repr__') :]}", env) as session:
+        session.wait_until_attached()
+        session.type("/self.x\roself.w")
         session.wait_for(lambda: session.ghost().strip())
-        time.sleep(0.3)  # the screen follows the state
-        print(session.terminal.text())
-        return session.terminal.picture()
+        yield "neovim-ghost", [screen(session, lambda _: True)]
 
 
 def main() -> int:
     """Writes the pictures."""
     PICTURES.mkdir(exist_ok=True)
     (PICTURES / "fill.svg").write_text(svg(asyncio.run(fill_frames()), "diffgemma-lsp demo"))
-    (PICTURES / "neovim.svg").write_text(svg([neovim_screen()], "nvim"))
+    # An engine of its own, which has to load the model first.
+    with tempfile.TemporaryDirectory() as folder:
+        env = {**os.environ, RUNTIME_DIR_VARIABLE: folder}
+        for name, frames in neovim_screens(env):
+            (PICTURES / f"{name}.svg").write_text(svg(frames, "nvim"))
+        stop = [sys.executable, "-m", "diffgemma_lsp", "engine", "stop"]
+        subprocess.run(stop, env=env, cwd=ROOT, check=True)
     return 0
 
 

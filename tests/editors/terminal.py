@@ -24,17 +24,29 @@ from rich.text import Text
 ROWS, COLUMNS = 24, 88
 
 
+class _Screen(pyte.Screen):
+    """Takes the private forms of requests, which pyte reads but does not expect."""
+
+    def report_device_status(self, mode: int, **kwargs: bool) -> None:
+        if not kwargs:
+            super().report_device_status(mode)
+
+
 class Terminal:
     """Runs a command behind a pseudo terminal and keeps what it draws."""
 
-    def __init__(self, command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
-        self.screen = pyte.Screen(COLUMNS, ROWS)
+    def __init__(
+        self, command: Sequence[str], cwd: Path, env: Mapping[str, str], rows: int = ROWS
+    ) -> None:
+        self.screen = _Screen(COLUMNS, rows)
         self._stream = pyte.ByteStream(self.screen)
         self._lock = threading.Lock()
         self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, COLUMNS, 0, 0))
+        # What opens a terminal first in a new session has it as its own, as some programs want.
+        opened = f'exec "$0" "$@" <>{os.ttyname(slave)} >&0 2>&0'
         self._process = subprocess.Popen(
-            command,
+            ["sh", "-c", opened, *command],
             cwd=cwd,
             env={**env, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
             stdin=slave,
@@ -77,7 +89,9 @@ class Terminal:
     def picture(self) -> Text:
         """The screen with its colours, on whatever ground the picture has."""
         with self._lock:
-            rows = [[self.screen.buffer[y][x] for x in range(COLUMNS)] for y in range(ROWS)]
+            rows = [
+                [self.screen.buffer[y][x] for x in range(COLUMNS)] for y in range(self.screen.lines)
+            ]
         # Cells that were never drawn have no colour; those that were have the program's own.
         drawn = Counter(cell.bg for row in rows for cell in row if cell.bg != "default")
         ground = {"default", *(colour for colour, _ in drawn.most_common(1))}
@@ -92,7 +106,7 @@ class Terminal:
         ]
         return Text("\n").join(lines)
 
-    def wait_for(self, condition: str | Callable[[str], bool], seconds: float = 20.0) -> str:
+    def wait_for(self, condition: str | Callable[[str], bool], seconds: float = 60.0) -> str:
         """The screen as soon as it holds the text or meets the condition; else fails, with it."""
         met = (lambda shown: condition in shown) if isinstance(condition, str) else condition
         end = time.monotonic() + seconds
@@ -103,6 +117,19 @@ class Terminal:
             time.sleep(0.03)
         wanted = condition if isinstance(condition, str) else "what was waited for"
         raise AssertionError(f"{wanted!r} did not come within {seconds} s:\n{self.text()}")
+
+    def press_until(self, keys: str, text: str, back: str = "\x1b") -> None:
+        """Types keys until the screen holds the text: a server may not be there yet. back: the keys
+        that undo an attempt which came to nothing."""
+        for _ in range(12):
+            self.type(keys)
+            try:
+                self.wait_for(text, 5.0)
+            except AssertionError:
+                self.type(back)
+            else:
+                return
+        raise AssertionError(f"{text!r} did not come:\n{self.text()}")
 
     def _read(self) -> None:
         while True:

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.charts import Chart, Line, Point
 from engine.errors import BadRequest
 from engine.evaluation import calibration, passes
 from engine.evaluation.calibration import is_for_fitting, write_profile
-from engine.evaluation.charts import Chart, Line, Point
 from engine.evaluation.fit import (
     bins,
     calibration_error,

@@ -443,6 +443,11 @@ def test_an_evaluation_from_end_to_end_and_again(
     added = [json.loads(line)["key"] for line in again[len(log) :].splitlines()]
     assert len(added) == 4
     assert all(key.startswith(("fixed=", "one-pass ")) for key in added)
+    assert run.main([*flags, "--methods", "fixed", "--fixed-length", "3"]) == 0
+    assert b"fixed=3 " in (tmp_path / "result.jsonl").read_bytes()[len(again) :]
+    assert run.main([*flags, "--methods", "fixed", "--fixed-length", "-3"]) == 2
+    assert "at least 1" in capsys.readouterr().err
+    assert run.main([*flags, "--methods", "denoiser,fixed,one-pass"]) == 0
     report = json.loads(out.read_text(encoding="utf-8"))["kinds"]["line"]
     assert list(report["differences"]) == ["denoiser - fixed", "denoiser - one-pass"]
 

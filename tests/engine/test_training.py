@@ -1,27 +1,22 @@
-"""Training: its one fused forward gives what inference gives, and a run survives being stopped."""
+"""Training: its one fused forward gives what inference gives, and it learns."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, DiffusionGemmaForBlockDiffusion
 
 from engine.config import LayerConfig, ModelConfig
-from engine.engine import InfillEngine
 from engine.model import DiffusionGemma
-from engine.models.profile import EMBEDDED
 from engine.prefix_cache import PrefixCache
-from engine.tokenizer import TextTokenizer
+from engine.training.middle import EVEN, Canvases, after_a_pass, after_own_passes, evened
 from engine.training.muon import MixedOptimizer, orthogonalize
 from engine.training.nano import new_model
-from engine.training.step import TensorBatch, encode, hits, losses, rank_in_hole
-from engine.training.train import Options, Run, Team, learning_rate
-from engine.types import InfillRequest, fill_in_the_middle
+from engine.training.noise import hits, rank_in_hole
+from engine.training.recipe import Objective, Rates
+from engine.training.run import learning_rate
+from engine.training.step import TensorBatch, encode, losses
 
 SLIDING = LayerConfig(True, 16, 2, 1e4, 8, 16)
 FULL = LayerConfig(False, 16, 2, 1e6, 2, 16)
@@ -106,6 +101,72 @@ def test_clamped_slots_are_not_scored() -> None:
     assert 0 < float(result.denoise) < 40
 
 
+def _middle_parts(model: DiffusionGemma, seed: int) -> tuple[Canvases, torch.Tensor, torch.Tensor]:
+    batch = _batch(windows=1, n=32, k=4, c=8, seed=seed)
+    _, reader = encode(model, batch.prefix)
+    positions = batch.start.flatten().unsqueeze(1) + torch.arange(8)
+    clean, free = batch.canvas.flatten(0, 1), batch.free.flatten(0, 1)
+    given = Canvases(clean, free, free.float(), positions, reader(batch.start, 8))
+    hit = free & (torch.rand(free.shape, generator=torch.Generator().manual_seed(seed)) < 0.5)
+    return given, hit, torch.where(hit, 5, clean)
+
+
+def test_clamps_condition_as_the_objective_says() -> None:
+    model = new_model(CONFIG, seed=5)
+    given, hit, noised = _middle_parts(model, 5)
+    signals = {
+        clamps: after_a_pass(
+            model, given, noised, hit, Objective(clamps=clamps), torch.Generator().manual_seed(1)
+        ).signal
+        for clamps in ("token", "own", "zero")
+    }
+    clamped = ~given.free
+    assert torch.equal(signals["token"][clamped], model.embed(given.clean)[clamped])
+    assert float(signals["zero"][clamped].abs().max()) == 0.0
+    assert not torch.allclose(signals["own"][clamped], signals["token"][clamped], atol=1e-2)
+    for other in ("own", "zero"):
+        assert torch.equal(signals[other][given.free], signals["token"][given.free])
+
+
+def test_own_passes_leave_clamps_and_settle_from_the_left() -> None:
+    model = new_model(CONFIG, seed=6)
+    given, _, _ = _middle_parts(model, 6)
+    middle = after_own_passes(model, given, 3, Objective(), torch.Generator().manual_seed(2))
+    assert torch.equal(middle.ids[~given.free], given.clean[~given.free])
+    assert not bool((middle.hit & ~given.free).any())
+    assert bool((given.free & ~middle.hit).any())
+    later = rank_in_hole(middle.hit, given.free) > 0
+    assert bool(middle.hit[later & given.free].all())  # noise from some slot of a hole on
+
+
+def test_only_noise_counts_where_the_objective_says_so() -> None:
+    model = new_model(CONFIG, seed=7)
+    batch = _batch(windows=2, n=32, k=4, c=8, seed=7)
+    values = {
+        name: float(losses(model, batch, torch.Generator().manual_seed(0), 2, objective).denoise)
+        for name, objective in (
+            ("free", Objective()),
+            ("corrupted", Objective(loss_on="corrupted")),
+            ("own passes", Objective()),
+        )
+    }
+    own = losses(model, batch, torch.Generator().manual_seed(0), 2, Objective(), own_passes=2)
+    assert values["free"] == values["own passes"]
+    assert values["free"] != values["corrupted"]
+    assert torch.isfinite(own.total)
+    own.total.backward()
+
+
+@pytest.mark.parametrize("count", [0, 1, 64, 65])
+def test_sizes_are_evened_by_rows_that_exist(count: int) -> None:
+    chosen = torch.arange(200) < count
+    rows, number = evened(chosen)
+    assert number == count
+    assert len(rows) % EVEN == 0
+    assert len(rows) > 0
+    assert rows[:count].tolist() == list(range(count))
+
+
 def test_ranks_count_within_each_hole() -> None:
     free = torch.tensor([[0, 1, 1, 1, 0, 0, 1, 1], [1, 1, 0, 1, 0, 1, 1, 1]]).bool()
     marked = torch.tensor([[1, 0, 1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 0, 0, 1]]).bool()
@@ -157,53 +218,9 @@ def test_muon_makes_updates_nearly_orthogonal(shape: tuple[int, ...]) -> None:
 
 
 def test_learning_rate_warms_up_holds_and_falls_to_nothing() -> None:
-    assert learning_rate(0, 0.0, 100.0) < 0.05
-    assert learning_rate(500, 15.0, 100.0) == 1.0
-    assert 0.0 < learning_rate(500, 90.0, 100.0) < 0.5
-    assert learning_rate(500, 100.0, 100.0) == 0.0
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus folder made of this project's own source."""
-    folder = tmp_path_factory.mktemp("corpus")
-    tokenizer = TextTokenizer.load(EMBEDDED)
-    files = sorted((Path(__file__).parents[2] / "engine").glob("*.py"))
-    documents = [tokenizer.encode(file.read_text(encoding="utf-8")) for file in files]
-    for split, part in (("train", documents), ("valid", documents[:3])):
-        np.concatenate([np.array(d, np.uint16) for d in part]).tofile(folder / f"{split}.bin")
-        starts = np.cumsum([0, *(len(d) for d in part)])
-        np.save(folder / f"{split}.idx.npy", starts.astype(np.int64))
-    return folder
-
-
-def test_a_stopped_run_goes_on_and_its_model_loads(corpus: Path, tmp_path: Path) -> None:
-    options = Options(
-        data=corpus, out=tmp_path / "run", tokenizer=EMBEDDED, minutes=1e-4, windows=1
-    )
-    alone = Team(0, 1)
-    Run(options, alone).train()
-    meta = json.loads((options.out / "state.json").read_text())
-    assert meta["steps"] >= 1
-
-    resumed = Run(dataclasses.replace(options, minutes=meta["minutes"] + 1e-4), alone)
-    assert resumed.steps == meta["steps"]
-    assert resumed.spent == meta["minutes"]
-    resumed.train()
-    records = [json.loads(line) for line in (options.out / "log.jsonl").open()]
-    steps = [record["step"] for record in records if not record.get("final")]
-    assert steps == list(range(1, resumed.steps + 1))
-
-    model = options.out / "model"
-    reference, report = DiffusionGemmaForBlockDiffusion.from_pretrained(
-        model, output_loading_info=True
-    )
-    assert not report["missing_keys"]
-    assert not report["unexpected_keys"]
-    assert (
-        AutoTokenizer.from_pretrained(model).bos_token_id
-        == reference.config.text_config.bos_token_id
-    )
-    engine = InfillEngine.load(str(model))
-    assert isinstance(engine.model, DiffusionGemma)
-    assert engine.fill(InfillRequest(fill_in_the_middle("x = ", "\n", 4))).steps >= 1
+    rates = Rates()
+    assert learning_rate(rates, 0, 0.0) < 0.05
+    assert learning_rate(rates, 500, 0.15) == 1.0
+    assert 0.0 < learning_rate(rates, 500, 0.9) < 0.5
+    assert learning_rate(rates, 500, 1.0) == 0.0
+    assert learning_rate(rates, 500, 1.3) == 0.0

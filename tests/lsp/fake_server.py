@@ -12,6 +12,7 @@ from typing import Any
 from fake_engine import FakeEngine
 
 from diffgemma_lsp.server import build_server, serve
+from engine.types import Hole, Template
 
 engine = FakeEngine(jitter_ms=int(os.environ.get("FAKE_JITTER_MS", "0")))
 server = build_server(lambda settings: engine)
@@ -24,9 +25,15 @@ def report(params: Any) -> dict[str, Any]:
         "cancelled": engine.cancelled,
         "warmed_up": engine.warmed_up,
         "budgets": [request.budget_s for request in engine.requests],
+        "seeds": [request.seed for request in engine.requests],
+        "strengths": [_strength(request.template) for request in engine.requests],
         "modules": sorted(sys.modules),
         "texts": {uri: str(it.text) for uri, it in server.session.documents.all().items()},
     }
+
+
+def _strength(template: Template) -> float | None:
+    return next((part.strength for part in template if isinstance(part, Hole)), None)
 
 
 if __name__ == "__main__":

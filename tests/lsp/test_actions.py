@@ -275,9 +275,12 @@ async def test_commands_take_arguments(client: InProcessClient, engine: FakeEngi
     assert result["message"] is None
     assert (result["seed"], result["fillings"], result["finished"]) == (7, ["value + 1"], True)
     assert after(CODE, result["edit"]) == CODE.replace("width * height", "value + 1")
+    assert result["strength"] == 0.25
     (request,) = engine.requests
     assert request.seed == 7
     assert [part.strength for part in request.template if hasattr(part, "draft")] == [0.25]
+    usual = await execute(client, "rewrite", order(apply=False))
+    assert usual["strength"] == 0.6, "what the settings say"
     told = await execute(client, "rewrite", order(instruction="shorter", apply=False))
     assert "does not follow instructions" in told["message"]
     assert await execute(client, "unload") == {"applied": True, "message": None, "edit": None}

@@ -52,6 +52,29 @@ HARMLESS = [
 ]
 
 
+def test_a_walk_finds_what_is_the_users_own_and_may_be_read(tmp_path: Path) -> None:
+    for name in (
+        "b.py",
+        "a/c.py",
+        "a/notes.txt",
+        "a/secret.py",
+        "built/d.py",
+        "kept/e.py",
+        "kept/left.py",
+        ".hidden/f.py",
+        "env/pyvenv.cfg",
+        "env/lib/g.py",
+        "node_modules/h.py",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x = 1\n")
+    (tmp_path / ".gitignore").write_text("built/\nleft.py\n")
+    (tmp_path / "a" / "link.py").symlink_to(Path(__file__))
+    found = Files([tmp_path]).walk((".py",))
+    root = tmp_path.resolve()
+    assert [p.relative_to(root).as_posix() for p in found] == ["b.py", "a/c.py", "kept/e.py"]
+
+
 @pytest.mark.parametrize("name", SECRET)
 def test_secrets(name: str) -> None:
     assert is_secret(Path("/work") / name)

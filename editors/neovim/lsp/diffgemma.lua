@@ -1,13 +1,14 @@
---- The language server for `vim.lsp.enable('diffgemma')`, with ghost text in each buffer.
+--- The language server for `vim.lsp.enable('diffgemma')`.
 --- Override any of it with `vim.lsp.config('diffgemma', { ... })`.
 ---@type vim.lsp.Config
 return {
   cmd = { 'diffgemma-lsp' },
   filetypes = { 'python' },
   root_markers = { 'pyproject.toml', '.git' },
-  on_attach = function(client, bufnr)
-    if client:supports_method('textDocument/inlineCompletion', bufnr) then
-      vim.lsp.inline_completion.enable(true, { bufnr = bufnr })
-    end
-  end,
+  capabilities = { experimental = { diffgemma = { frames = true, status = true } } },
+  handlers = {
+    ['diffgemma/didChangeStatus'] = function(...) require('diffgemma.status').changed(...) end,
+    ['diffgemma/frame'] = function(...) require('diffgemma.preview').frame(...) end,
+  },
+  on_exit = function(...) require('diffgemma.server').ended(...) end,
 }

@@ -1,65 +1,35 @@
---- :Diffgemma status        how the server is doing, and why nothing was shown in this buffer
---- :Diffgemma unload        frees the model's memory
---- :[range]Diffgemma ACTION fill, rewrite, holes, docstring, hints or body: there, or at the cursor
+--- Ghost text in the server's buffers, and the command :Diffgemma. All else waits for its use.
+if vim.g.loaded_diffgemma then
+  return
+end
+vim.g.loaded_diffgemma = true
 
---- The code actions, by the last part of their command's name.
-local kinds = { rewrite = 'selection' }
-for _, name in ipairs({ 'fill', 'holes', 'docstring', 'hints', 'body' }) do
-  kinds[name] = name
+if vim.fn.has('nvim-0.12') == 0 then
+  vim.notify('diffgemma: Neovim 0.12 or newer is needed', vim.log.levels.ERROR)
+  return
 end
 
-local run = {}
+local group = vim.api.nvim_create_augroup('diffgemma', {})
 
-function run.status(client)
-  local params = { textDocument = vim.lsp.util.make_text_document_params() }
-  client:request('diffgemma/status', params, function(error, result)
-    if error then
-      return vim.notify(error.message, vim.log.levels.ERROR)
-    end
-    local lines = { ('diffgemma: %s, %s'):format(result.state, result.message) }
-    if type(result.document.off) == 'string' then
-      lines[#lines + 1] = result.document.off
-    end
-    for method, reason in vim.spairs(result.document.reasons) do
-      lines[#lines + 1] = ('%s: %s'):format(method, reason)
-    end
-    vim.notify(table.concat(lines, '\n'))
-  end)
+local function on(event, name)
+  vim.api.nvim_create_autocmd(event, {
+    group = group,
+    callback = function(args) require('diffgemma.server')[name](args) end,
+  })
 end
 
-function run.unload(client)
-  client:exec_cmd({ title = 'Unload', command = 'diffgemma.unload' })
-end
+on('FileType', 'check')
+on('LspAttach', 'attached')
+on('LspDetach', 'detached')
 
-local function act(kind, command)
-  local range
-  if command.range > 0 then
-    local last = vim.fn.getline(command.line2)
-    range = { start = { command.line1, 0 }, ['end'] = { command.line2, #last } }
-  end
-  local only = { 'refactor.rewrite.diffgemma.' .. kind }
-  vim.lsp.buf.code_action({ context = { only = only }, range = range, apply = true })
-end
-
-vim.api.nvim_create_user_command('Diffgemma', function(command)
-  local client = vim.lsp.get_clients({ name = 'diffgemma', bufnr = 0 })[1]
-  local name = command.args
-  if not client then
-    vim.notify('diffgemma: no server for this buffer; see :checkhealth vim.lsp', vim.log.levels.WARN)
-  elseif run[name] then
-    run[name](client)
-  elseif kinds[name] then
-    act(kinds[name], command)
-  else
-    vim.notify(('diffgemma: there is no %q'):format(name), vim.log.levels.ERROR)
-  end
-end, {
-  nargs = 1,
-  range = true,
-  desc = 'Ask the diffgemma server for something',
-  complete = function(start)
-    local names = vim.list_extend(vim.tbl_keys(run), vim.tbl_keys(kinds))
-    table.sort(names)
-    return vim.tbl_filter(function(name) return vim.startswith(name, start) end, names)
-  end,
-})
+vim.api.nvim_create_user_command(
+  'Diffgemma',
+  function(command) require('diffgemma.command').run(command) end,
+  {
+    nargs = '+',
+    range = true,
+    bang = true,
+    desc = 'Ask the diffgemma server for something',
+    complete = function(start) return require('diffgemma.command').complete(start) end,
+  }
+)

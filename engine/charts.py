@@ -34,11 +34,17 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Points in order. dashed: a reference, drawn thin, without points."""
+    """Points in order. dashed: a reference, drawn thin, without points.
+
+    dots: whether each point has one, with its error bar. faint: a background of raw values behind
+    the line of the same name. Lines of one name have one colour, and the name stands once.
+    """
 
     name: str
     points: Sequence[Point]
     dashed: bool = False
+    dots: bool = True
+    faint: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +135,15 @@ class _Drawing:
             yield _text(x, floor + 20, f"{tick:g}", "middle")
 
     def _lines(self) -> Iterable[str]:
-        for number, line in enumerate(self.chart.lines):
+        for line in self.chart.lines:
             points = [p for p in line.points if math.isfinite(p.y)]
-            colour = f"var(--c{number % len(_HUES)})"
+            colour = self._colour(line)
             way = "L".join(f"{self.x(p.x):.1f} {self.y(p.y):.1f}" for p in points)
             look = f"stroke:{colour}" + (";stroke-dasharray:5 4" if line.dashed else "")
+            look += ";stroke-width:1;stroke-opacity:.3" if line.faint else ""
             if points:
                 yield f'<path d="M{way}" style="{look}"/>'
-            for p in points if not line.dashed else ():
+            for p in points if line.dots and not (line.dashed or line.faint) else ():
                 x, y = self.x(p.x), self.y(p.y)
                 if math.isfinite(p.low) and math.isfinite(p.high):
                     low, high = self.y(max(p.low, self.y_ticks[0])), self.y(p.high)
@@ -146,18 +153,23 @@ class _Drawing:
 
     def _names(self) -> Iterable[str]:
         """The names at the lines' ends, moved apart where they would lie on each other."""
+        named = {line.name: line for line in reversed(self.chart.lines) if not line.faint}
         ends = [
             (self.y(line.points[-1].y), number, line)
-            for number, line in enumerate(self.chart.lines)
+            for number, line in enumerate(reversed(named.values()))
             if line.points and math.isfinite(line.points[-1].y)
         ]
         place = -math.inf
-        for y, number, line in sorted(ends, key=lambda end: end[:2]):
+        for y, _, line in sorted(ends, key=lambda end: end[:2]):
             place = max(y + 4, place + 16)
             x = self.x(line.points[-1].x) + 10
             name = escape(line.name)
-            colour = f"var(--c{number % len(_HUES)})"
+            colour = self._colour(line)
             yield f'<text x="{x:.1f}" y="{place:.1f}" style="fill:{colour}">{name}</text>'
+
+    def _colour(self, line: Line) -> str:
+        names = list(dict.fromkeys(each.name for each in self.chart.lines))
+        return f"var(--c{names.index(line.name) % len(_HUES)})"
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:

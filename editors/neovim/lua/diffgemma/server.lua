@@ -1,0 +1,128 @@
+--- The client of the server: which one it is, what follows when it comes and goes.
+local M = {}
+
+M.NAME = 'diffgemma'
+
+--- So many times in RESTART_WINDOW_S it is started again by itself.
+local MOST_RESTARTS, RESTART_WINDOW_S = 3, 180
+
+local told = {} ---@type table<string, boolean>
+local restarts = {} ---@type integer[]
+local has_worked = {} ---@type table<integer, boolean>
+
+---@param message string
+---@param level? integer
+function M.notify(message, level)
+  local text = 'diffgemma: ' .. message
+  vim.notify(text, level or vim.log.levels.INFO)
+end
+
+---@param message string
+local function warn_once(message)
+  if not told[message] then
+    told[message] = true
+    M.notify(message, vim.log.levels.WARN)
+  end
+end
+
+--- The client of a buffer.
+---@param bufnr? integer
+---@return vim.lsp.Client?
+function M.client(bufnr) return vim.lsp.get_clients({ name = M.NAME, bufnr = bufnr or 0 })[1] end
+
+--- The client of the current buffer; without one, says so and what to do.
+---@return vim.lsp.Client?
+function M.needed()
+  local client = M.client()
+  if not client then
+    M.notify('no server for this buffer; :checkhealth diffgemma says why', vim.log.levels.WARN)
+  end
+  return client
+end
+
+--- What the command is, if it can't be started.
+---@return string?
+function M.not_executable()
+  local config = vim.lsp.config[M.NAME]
+  local program = config and type(config.cmd) == 'table' and config.cmd[1]
+  return program and vim.fn.executable(program) == 0 and program or nil
+end
+
+--- Neovim is silent about a server whose program is not there.
+---@param args vim.api.keyset.create_autocmd.callback_args
+function M.check(args)
+  if not vim.lsp.is_enabled(M.NAME) then
+    return
+  end
+  local filetypes = vim.lsp.config[M.NAME].filetypes
+  if filetypes and not vim.list_contains(filetypes, args.match) then
+    return
+  end
+  local program = M.not_executable()
+  if program then
+    local way_out = '%s is not executable; :checkhealth diffgemma says what to do'
+    -- Later: what is drawn at start covers a message.
+    vim.schedule(function() warn_once(way_out:format(program)) end)
+  end
+end
+
+---@param args vim.api.keyset.create_autocmd.callback_args
+function M.attached(args)
+  local client = vim.lsp.get_client_by_id(args.data.client_id)
+  if not client or client.name ~= M.NAME then
+    return
+  end
+  has_worked[client.id] = true
+  local _, complaints = require('diffgemma.settings').read()
+  for _, complaint in ipairs(complaints) do
+    warn_once(('vim.g.diffgemma: %s; it is ignored'):format(complaint))
+  end
+  require('diffgemma.suggest').attach(args.buf)
+end
+
+---@param args vim.api.keyset.create_autocmd.callback_args
+function M.detached(args)
+  local client = vim.lsp.get_client_by_id(args.data.client_id)
+  if client and client.name == M.NAME then
+    require('diffgemma.preview').close(args.buf)
+  end
+end
+
+--- The server's process is over. One that had worked is started again, but not for ever.
+---@param code integer
+---@param signal integer
+---@param client_id integer
+function M.ended(code, signal, client_id)
+  vim.schedule(function()
+    require('diffgemma.status').forget(client_id)
+    local worked = has_worked[client_id]
+    has_worked[client_id] = nil
+    if code == 0 and (signal == 0 or signal == 15) or vim.v.exiting ~= vim.NIL then
+      return
+    end
+    local now = vim.uv.now() / 1000
+    restarts = vim.tbl_filter(function(at) return now - at < RESTART_WINDOW_S end, restarts)
+    if worked and #restarts < MOST_RESTARTS then
+      restarts[#restarts + 1] = now
+      M.notify('the server ended unexpectedly and is started again', vim.log.levels.WARN)
+      -- Once Neovim has cleared away what was left of it.
+      vim.defer_fn(function() vim.lsp.enable(M.NAME) end, 100)
+    else
+      local way_out = 'the server ended (code %d, signal %d); see :checkhealth diffgemma'
+      M.notify(way_out:format(code, signal), vim.log.levels.ERROR)
+    end
+  end)
+end
+
+--- Ends the server and starts it anew for all its buffers.
+function M.restart()
+  restarts = {}
+  vim.lsp.enable(M.NAME, false)
+  vim.lsp.enable(M.NAME)
+  local program = M.not_executable()
+  if program then
+    M.notify(('%s is not executable'):format(program), vim.log.levels.ERROR)
+  end
+end
+
+return M

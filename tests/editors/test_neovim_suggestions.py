@@ -1,0 +1,196 @@
+"""Ghost text in a real Neovim: typed through, accepted in parts, chosen from, dismissed, off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from install import Program
+from neovim import FAKE, ROOT, Session, editing
+
+WORD, LINE, NEXT, DISMISS = "\x1bw", "\x1bl", "\x1bn", "\x1be"
+"""Keys of the README."""
+
+# Where to look for a suggestion in a file of this repository: the text from here to the end of its
+# line is taken away and begun again, as someone would who wants to write it anew. Where something
+# was only deleted, nothing is suggested.
+REAL_FILE = ROOT / "diffgemma_lsp" / "commands" / "source.py"
+PLACES = (
+    "self.line",
+    "Position(len",
+    "starts[at",
+    "length + 1:",
+    "_LINE_END.search",
+    "data.decode",
+)
+
+SUGGESTED = "first + second\n    third = value.real\n    return third"
+PLANNED = f"""\
+# fake: {{"text": "{SUGGESTED.replace(chr(10), chr(92) + "n")}"}}
+def total(first, second):
+    pass
+"""
+BEGUN = PLANNED.replace("pass", "value = ")
+
+
+def type_until_suggested(session: Session) -> None:
+    """Writes the last line anew, as far as the suggestion goes on from."""
+    session.wait_until_attached()
+    session.type("/pass\rCvalue = ")
+    session.wait_for(lambda: session.ghost() == SUGGESTED)
+
+
+def with_all(*accepted: str) -> str:
+    """The document when so much is accepted."""
+    return BEGUN.replace("value = ", "value = " + "".join(accepted))
+
+
+def test_what_is_typed_through_is_accepted_in_parts(nvim: Program, tmp_path: Path) -> None:
+    with editing(nvim, tmp_path, PLANNED, FAKE) as session:
+        type_until_suggested(session)
+        session.type("fi")
+        session.wait_for(lambda: session.ghost() == SUGGESTED[2:])
+        # Two at once: the second goes on from what the first has left.
+        session.type(WORD + WORD)
+        session.wait_for(lambda: session.buffer() == with_all("first +"))
+        session.wait_for(lambda: session.ghost() == SUGGESTED[len("first +") :])
+        session.type(LINE)
+        session.wait_for(lambda: session.buffer() == with_all("first + second"))
+        session.type(LINE)
+        two = "first + second\n    third = value.real"
+        session.wait_for(lambda: session.buffer() == with_all(two))
+        session.wait_for(lambda: session.ghost() == "\n    return third")
+        session.type("\t")
+        session.wait_for(lambda: session.buffer() == with_all(SUGGESTED))
+        for left in (two, "first + second", "first +", "first"):
+            session.type("\x1bu")
+            session.wait_for(lambda left=left: session.buffer() == with_all(left))
+
+
+def test_nothing_is_doubled_when_accepted_while_typing(nvim: Program, tmp_path: Path) -> None:
+    with editing(nvim, tmp_path, PLANNED, FAKE) as session:
+        type_until_suggested(session)
+        session.type("firs\t")  # before the server can answer to any of it
+        session.wait_for(lambda: session.buffer() == with_all(SUGGESTED))
+
+
+def test_off_for_a_buffer_and_a_path(nvim: Program, tmp_path: Path) -> None:
+    config = """
+        vim.api.nvim_create_autocmd('FileType', { pattern = 'python', callback = function()
+          vim.b.diffgemma_off = true
+        end })
+        vim.lsp.config('diffgemma', { settings = { diffgemma = { globs_off = { 'sample.*' } } } })
+    """
+    is_on = "vim.lsp.inline_completion.is_enabled({ bufnr = 0 })"
+    with editing(nvim, tmp_path, PLANNED, FAKE, config=config) as session:
+        session.wait_until_attached()
+        session.wait_for(lambda: session.lua("probe.document().off"))
+        assert "sample.*" in session.lua("probe.document().off")
+        assert session.lua(is_on) is False
+        assert session.lua("require('diffgemma').statusline()") == "diffgemma: off here"
+        session.type(":Diffgemma status\r")
+        session.wait_for("ghost text is turned off in this buffer")
+        session.type("\r:Diffgemma on\r")
+        session.wait_for(lambda: session.lua(is_on))
+        session.type("/pass\rCvalue = ")
+        session.wait_for(
+            lambda: "sample.*" in session.lua("probe.reason('textDocument/inlineCompletion')")
+        )
+        assert session.ghost() == ""
+        session.lua("probe.set({ languages_off = { 'python' } })")
+        session.wait_for(lambda: "for python" in (session.lua("probe.document().off") or ""))
+        session.lua("probe.set({})")
+        session.wait_for(lambda: session.lua("probe.document().off") is None)
+        session.type("f")
+        session.wait_for(session.ghost)
+        session.type("\x1b:Diffgemma! off\r")
+        session.lua("vim.cmd('unlet b:diffgemma_off')")
+        session.type(":Diffgemma! off\r")
+        session.wait_for(lambda: session.lua(is_on) is False)
+        session.type(" dg")
+        session.wait_for(lambda: session.lua(is_on))
+
+
+def test_only_when_asked(nvim: Program, tmp_path: Path) -> None:
+    config = "vim.g.diffgemma = { automatic = false }"
+    with editing(nvim, tmp_path, PLANNED, FAKE, config=config) as session:
+        session.wait_until_attached()
+        session.type("/pass\rCvalue = ")
+        session.wait_for(lambda: session.buffer() == BEGUN)
+        session.type("\x1ba")
+        session.wait_for(lambda: session.ghost() == f"{SUGGESTED} (1/1)")
+        session.type("f")
+        session.wait_for(lambda: session.ghost() == SUGGESTED[1:])
+        session.type("x")
+        session.wait_for(lambda: session.ghost() == "")
+        # Only the one that was asked for, and what was thought of ahead.
+        budgets = session.lua("probe.ask('test/report').budgets")
+        assert max(budgets) <= 5.0, "none of the 8 s that there are while typing"
+
+
+def test_ghost_text_of_the_real_server(
+    nvim: Program, warm_engine: dict[str, str], tmp_path: Path
+) -> None:
+    text = REAL_FILE.read_text(encoding="utf-8")
+    with editing(nvim, tmp_path, text, env=warm_engine) as session:
+        session.wait_until_attached()
+        place = next(place for place in PLACES if appears(session, place))
+        ghost = session.ghost()
+        before, _, after = text.partition(place)
+        after = after.partition("\n")[2]
+        before += place[0]
+        assert session.buffer() == f"{before}\n{after}", "ghost text is not text yet"
+        print(session.terminal.text())
+        # Typed through: a letter of it, then a word, then the rest.
+        session.type(ghost[0])
+        session.wait_for(lambda: session.buffer() == f"{before}{ghost[0]}\n{after}")
+        session.wait_for(lambda: session.ghost() == ghost[1:])
+        if ghost[1:]:
+            session.type(WORD)
+            session.wait_for(lambda: len(session.buffer()) > len(f"{before}{ghost[0]}\n{after}"))
+        if session.buffer() != f"{before}{ghost}\n{after}":
+            session.type("\t")
+        session.wait_for(lambda: session.buffer() == f"{before}{ghost}\n{after}")
+
+
+def test_candidates_of_the_real_server(
+    nvim: Program, warm_engine: dict[str, str], tmp_path: Path
+) -> None:
+    text = REAL_FILE.read_text(encoding="utf-8")
+    with editing(nvim, tmp_path, text, env=warm_engine) as session:
+        session.wait_until_attached()
+        place = next(place for place in PLACES if has_candidates(session, place))
+        shown = session.ghost()
+        session.type(NEXT)
+        session.wait_for(lambda: session.ghost() != shown)
+        session.type("\x1bp")
+        session.wait_for(lambda: session.ghost() == shown)
+        session.type(DISMISS)
+        session.wait_for(lambda: session.ghost() == "")
+        before, _, after = text.partition(place)
+        assert session.buffer() == f"{before}{place[0]}\n{after.partition(chr(10))[2]}"
+        session.type("\x1b:checkhealth diffgemma\r")
+        session.wait_for(lambda: "All is well." in session.buffer())
+        assert "client 1 serves 1 buffers" in session.buffer()
+
+
+def appears(session: Session, place: str) -> bool:
+    """Begins the text at a place anew; whether a suggestion for it comes. Undone if none does."""
+    session.type(f"gg/\\V{place}\rC{place[0]}")
+    nothing = "probe.reason('textDocument/inlineCompletion')"
+    session.wait_for(lambda: session.ghost().strip() or session.lua(nothing))
+    if session.ghost().strip():
+        return True
+    session.type("\x1bu")
+    return False
+
+
+def has_candidates(session: Session, place: str) -> bool:
+    """Begins the text at a place anew; whether there are several suggestions for it."""
+    if not appears(session, place):
+        return False
+    session.type(NEXT)
+    session.wait_for(lambda: "/" in session.ghost().rpartition("(")[2])
+    if not session.ghost().endswith("/1)"):
+        return True
+    session.type("\x1bu")
+    return False
