@@ -4,7 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint format test-neovim test-editors pictures clean
+VSCODE := editors/vscode
+
+.PHONY: demo test lint format test-editors test-neovim test-vscode vsix pictures clean
 
 demo: $(READY)  ## watch it fill, rewrite, and fill several holes
 	@$(BIN)/diffgemma-lsp demo
@@ -25,14 +27,25 @@ format: $(READY)
 test-neovim: $(READY)  ## a real Neovim, fetched into .cache/editors if there is none, and its Lua
 	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors/test_lua.py tests/editors/test_neovim*.py $(PYTEST_ARGS)
 
-test-editors: $(READY)  ## every editor: real ones, fetched into .cache/editors
+test-editors: $(READY)  ## every editor: real ones, installed in .cache/editors
 	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors $(PYTEST_ARGS)
 
-pictures: $(READY)  ## the README's pictures, made anew with a real fill and a real Neovim
+test-vscode: $(READY)  ## a real VS Code in a browser
+	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors/vscode $(PYTEST_ARGS)
+
+vsix: $(VSCODE)/node_modules  ## the extension for VS Code, as editors/vscode/dist/*.vsix
+	@cd $(VSCODE) && npm run --silent check && npm run --silent package
+
+$(VSCODE)/node_modules: $(VSCODE)/package-lock.json
+	@cd $(VSCODE) && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+pictures: $(READY)  ## the README's pictures, made anew with a real fill and real editors
 	@$(BIN)/python tests/editors/pictures.py
+	@INSTALL_EDITORS=1 PICTURES=1 $(BIN)/pytest tests/editors/vscode -k nano
 
 clean:
-	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VSCODE)/node_modules $(VSCODE)/dist .venv .cache .pytest_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml .ci/setup.py
 	@$(PYTHON) .ci/setup.py

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from lsprotocol import types
@@ -16,7 +16,7 @@ from diffgemma_lsp.flights import Flight, Nothing, gate
 from diffgemma_lsp.orders import Order
 from diffgemma_lsp.plans import NoPlan, Plan, plan
 from diffgemma_lsp.session import Session
-from engine.types import Frame, InfillRequest
+from engine.types import Frame, InfillRequest, Piece
 
 Token = types.ProgressToken | None
 
@@ -136,7 +136,9 @@ class Work:
                 ),
                 "before": blank.before,
                 "after": blank.after,
-                "pieces": [[piece.text, round(piece.certainty, 3)] for piece in pieces],
+                "pieces": [
+                    [piece.text, round(piece.certainty, 3)] for piece in _without_end(pieces)
+                ],
             }
             for blank, pieces in zip(found.blanks, frame.holes, strict=True)
         ]
@@ -150,6 +152,14 @@ class Work:
                 "holes": holes,
             }
         )
+
+
+def _without_end(pieces: Sequence[Piece]) -> list[Piece]:
+    """The pieces without the white space at their end, which nothing keeps."""
+    kept = list(pieces)
+    while kept and not kept[-1].text.strip():
+        kept.pop()
+    return [*kept[:-1], *(replace(piece, text=piece.text.rstrip()) for piece in kept[-1:])]
 
 
 def workspace_edit(

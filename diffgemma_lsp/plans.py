@@ -109,7 +109,8 @@ def _draft(order: Order, text: Text, start: Point, end: Point, settings: Setting
     """What is written from `start` to `end`, to be changed as much as the order says."""
     start, end = inner(text, start, end)
     strength = settings.rewrite_strength if order.strength is None else order.strength
-    return Blank(start, end, draft=text.between(start, end), strength=strength)
+    draft = text.between(start, end)
+    return Blank(start, end, draft=draft, strength=strength, shape=str.rstrip)
 
 
 def _holes(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:

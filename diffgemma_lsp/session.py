@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from lsprotocol.types import MessageType
 
+from diffgemma_lsp import loading
 from diffgemma_lsp.client import Client
 from diffgemma_lsp.documents import Document, Documents, Point
 from diffgemma_lsp.flights import Answer, Flight, Kind, Nothing, from_frame, gives_way
@@ -29,7 +30,7 @@ from diffgemma_lsp.scopes import Scopes
 from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
 from diffgemma_lsp.suggestions import Suggestions
-from engine.errors import Cancelled, DeadlineExceeded, EngineError
+from engine.errors import Cancelled, DeadlineExceeded, EngineError, ModelError
 from engine.types import Frame, Infill, InfillRequest, Snippet
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,8 @@ class Session:
         self.last_error: EngineError | None = None
         self.missed = 0
         """Requests in a row for which the engine, with its model loaded, had nothing in time."""
+        self.can: tuple[str, ...] = ("fill",)
+        """What the model can do, as far as is known: "fill", and "instruct"."""
         self.starting = False
         """Whether the engine is being started ahead of the first request."""
         self.at_change: Callable[[], None] = lambda: None
@@ -84,7 +87,6 @@ class Session:
         self._make_engine = make_engine
         self.client = client
         self._engine: asyncio.Future[Engine] | None = None
-        self._can: tuple[str, ...] = ("fill",)
         self._learning: asyncio.Task[dict[str, Any] | None] | None = None
         self._flights: set[Flight] = set()
         self._answers: set[asyncio.Task[Any]] = set()
@@ -270,11 +272,16 @@ class Session:
             await (await self.engine()).warm_up()
         except EngineError as error:
             self.report(error)
+            return
         except Exception as error:
             self.report(_unexpected(error))
+            return
         finally:
             self.starting = False
             self.at_change()
+        failure = await loading.failure(self.engine_status)
+        if failure is not None and self.last_error is None:
+            self.report(ModelError(failure))
 
     async def engine_status(self) -> dict[str, Any] | None:
         """What the engine says of itself, if it is there and says it soon. Starts nothing."""
@@ -287,6 +294,9 @@ class Session:
             logger.debug("no status of the engine: %s", error)
             return None
         self.neighbours.learn(status)
+        info: dict[str, Any] = (status or {}).get("info") or {}
+        if "can" in info:
+            self.can = tuple(info["can"])
         return status
 
     async def abilities(self) -> tuple[str, ...]:
@@ -295,11 +305,8 @@ class Session:
         Known once it is loaded; before that, no more than every model can.
         """
         # One question for all who ask at the same time: some editors do at every key.
-        status = await asyncio.shield(self._learn()) or {}
-        info: dict[str, Any] = status.get("info") or {}
-        if "can" in info:
-            self._can = tuple(info["can"])
-        return self._can
+        await asyncio.shield(self._learn())
+        return self.can
 
     def _learn(self) -> asyncio.Task[dict[str, Any] | None]:
         """Asks the engine what it is, unless that is under way."""

@@ -91,27 +91,32 @@ def _setting(default: T, rule: Rule, reach: Reach = "document") -> T:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings.
+    """All settings. What is said of each here is what editors show of it.
 
-    enable: False turns every suggestion off.
-    languages_off, globs_off: language ids, and patterns of paths, that get no suggestions.
-    warm_up: start the engine and load the model as soon as the editor is there.
-    automatic_budget_ms, invoked_budget_ms: the time from the arrival of a request to its answer,
-        for suggestions while typing, and for those that the user asked for.
-    action_budget_ms: the same for what changes a document: rewrites, filling holes.
+    enable: false turns every suggestion off.
+    languages_off: language ids that get no suggestions.
+    globs_off: patterns of paths that get no suggestions.
+    warm_up: load the model as soon as the editor is there.
+    automatic_budget_ms: the time for a suggestion while typing, in milliseconds.
+    invoked_budget_ms: the time for a suggestion that you asked for, in milliseconds.
+    action_budget_ms: the time for what changes a document, rewrites and filling holes, in
+        milliseconds.
     rewrite_strength: how much of a selection a rewrite may change, from 0 to 1.
     markers: texts that mark holes to be filled, beside `...`, `___` and TODO lines.
-    candidates: how many different suggestions there are to choose from when asked for one.
-    look_ahead: have the next suggestion thought of while one is shown, as if it were accepted.
+    candidates: how many different suggestions there are to choose from when you ask for one.
+    look_ahead: think of the next suggestion while one is shown, as if it were accepted.
     max_tokens: the most tokens of a suggestion while typing; null leaves it to the model.
     max_lines: the most lines of a suggestion while typing; null shows all.
-    min_confidence: nothing is shown of which the model is less sure than this, from 0 to 1.
-    neighbours: other files may be read, open ones and those that a document imports, if the model
-        makes something of them.
-    model, device: what the engine runs, and on what; null chooses the embedded model and the best
-        device there is.
-    idle_unload_s, idle_exit_s: seconds without a request after which the engine frees the memory
-        of the model, and after which it exits; null means never.
+    min_confidence: show nothing of which the model is less sure than this, from 0 to 1.
+    neighbours: read other files, open ones and those that a document imports, if the model makes
+        something of them.
+    model: the model that the engine runs, a folder or a name on the hub; null means the embedded
+        one.
+    device: on what the engine runs the model, such as `cpu` or `cuda`; null means the best there
+        is.
+    idle_unload_s: seconds without a request after which the engine frees the memory of the model;
+        null means never.
+    idle_exit_s: seconds without a request after which the engine ends; null means never.
     seed: the same seed gives the same suggestion for the same text.
     """
 

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from diffgemma_lsp.loading import PATIENCE
 from diffgemma_lsp.session import Session
 
 State = Literal["off", "loading", "error", "slow", "filling", "ready", "idle"]
@@ -19,7 +20,6 @@ DELAY_S = 0.1
 POLL_S = 0.5
 """How often the engine is asked while there is something to wait for."""
 
-_PATIENCE = 20
 _LOADED = ("ready", "busy")
 
 
@@ -109,8 +109,7 @@ class News:
             self._changed = False
             found = await self._session.engine_status()
             self._unheard = 0 if found else self._unheard + 1
-            # Importing torch can keep it from answering for seconds.
-            if found or self._unheard > _PATIENCE:
+            if found or self._unheard > PATIENCE:
                 self._engine = found or {}
             self._tell()
             await asyncio.sleep(POLL_S)

@@ -20,6 +20,8 @@ from engine.errors import EngineError, ModelError, OutOfMemory
 
 log = logging.getLogger(__name__)
 
+# What the dynamic loader and torch's allocator say; they have no kind of exception for it.
+_NO_MEMORY = ("failed to map segment", "annot allocate memory", "can't allocate memory")
 # Made beforehand: there may be no memory to make it with.
 _LAST_WORDS = b"there is no memory left to go on with: the service ends\n"
 
@@ -44,6 +46,9 @@ def of_loading(error: Exception) -> ModelError:
     if _is_out_of_memory(error):
         return OutOfMemory(f"the model doesn't fit into memory: {_HINT}")
     lines = str(error).strip().splitlines()
+    if isinstance(error, ImportError):
+        cause = lines[0] if lines else "ImportError"
+        return ModelError(f"the engine can't be imported ({cause}): install the package again")
     cause = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return ModelError(f"the model can't be loaded ({cause}): `diffgemma-lsp doctor` looks into it")
 
@@ -97,7 +102,11 @@ def release_memory() -> None:
 
 def _is_out_of_memory(error: Exception) -> bool:
     # torch.OutOfMemoryError by its name, since torch must not be imported here.
-    return any(cls.__name__ in ("MemoryError", "OutOfMemoryError") for cls in type(error).__mro__)
+    kinds = {cls.__name__ for cls in type(error).__mro__}
+    text = str(error)
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or any(
+        words in text for words in _NO_MEMORY
+    )
 
 
 def _frames(error: Exception) -> str:

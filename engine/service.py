@@ -32,7 +32,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from engine.errors import BadRequest, EngineError, EngineUnavailable, ModelError
+from engine.errors import BadRequest, EngineError, EngineUnavailable
 from engine.failures import of_the_loop
 from engine.lifecycle import Listener, memory_bytes, shorten_log, take_lock, watch_idleness
 from engine.paths import PROTOCOL, VERSION_HEADER, EnginePaths, identity, package_version
@@ -299,11 +299,8 @@ def _refusal(status: int, error: EngineError) -> Response:
 def _real_engine(options: ServiceOptions) -> Load:
     def load(progress: Progress) -> Engine:
         progress("importing torch", 0.0)
-        try:
-            from engine.engine import InfillEngine
-        except ImportError as error:
-            line = f"the engine can't be imported ({error}): install the package again"
-            raise ModelError(line) from error
+        from engine.engine import InfillEngine
+
         return InfillEngine.load(options.model, options.device, progress)
 
     return load

@@ -1,11 +1,12 @@
 """diffgemma/status: how the server is doing, and why it last showed nothing.
 
 The parameters are {textDocument?: {uri}}. The result is {state, message, percent, model,
-lastReason, document}:
+can, lastReason, document}:
 
 state: "off", "loading", "error", "slow", "filling", "ready" or "idle" (the model is not loaded).
 message: one line for a person. percent: of the loading, or null.
-model: what the engine runs, or null.
+model: what the engine runs, or null. can: what the model can do, as far as is known: "fill", and
+"instruct" if it follows instructions.
 lastReason: why the last request was answered with nothing, or null if it was not.
 document: {uri, off, reasons} if the request names one, else null. off: why nothing at all is shown
 in it, or null. reasons: by method, why its last request there came to nothing.
@@ -34,6 +35,7 @@ async def _status(session: Session, uri: str) -> dict[str, Any]:
     return {
         **as_json(status_of(session, engine)),
         "model": info.get("model") or engine.get("model") or session.settings.model,
+        "can": list(session.can),
         "lastReason": session.last_reason,
         "document": _document(session, uri) if uri else None,
     }

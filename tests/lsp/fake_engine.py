@@ -3,8 +3,9 @@
 A line `# fake: {"delay": 0.1}` anywhere around the hole plans the run:
 
 delay: seconds of work. text: the answer; else it tells of the prefix and suffix it was made for.
-texts: the answer's holes, if there are several. frame: a frame with this text comes first. deaf:
-the budget is ignored. confidence: of the answer.
+texts: the answer's holes, if there are several. by_seed: answers to choose from by the seed. In an
+answer, <strength> is how much of the draft may change. frame: a frame with this text comes first.
+deaf: the budget is ignored. confidence: of the answer.
 error: the code of the EngineError to raise. bug: an exception that nobody foresaw.
 stubborn: seconds that it takes to notice that it was cancelled.
 """
@@ -19,7 +20,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from engine.errors import error_from_code
-from engine.types import Fixed, Frame, Infill, InfillRequest, Piece
+from engine.types import Fixed, Frame, Hole, Infill, InfillRequest, Piece
 
 PLAN = re.compile(r"# fake: (\{.*\})")
 
@@ -82,6 +83,10 @@ class FakeEngine:
                 await asyncio.sleep(plan["stubborn"])
             raise
         text = plan.get("text", filling(fixed[0], fixed[-1]))
+        if "by_seed" in plan:
+            text = plan["by_seed"][request.seed % len(plan["by_seed"])]
+        (hole, *_) = [part for part in request.template if isinstance(part, Hole)]
+        text = text.replace("<strength>", f"{hole.strength:g}")
         texts = self.texts or tuple(plan.get("texts", [text] * holes))
         yield Infill(text, texts, 8, 9, "settled", plan.get("confidence", 0.9), {"total": 1.0})
 

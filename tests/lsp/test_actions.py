@@ -134,6 +134,17 @@ async def test_a_rewrite_changes_no_more_than_what_differs(
     assert (hole.draft, hole.strength) == ("return width * height", 0.6)
 
 
+async def test_a_rewrite_leaves_no_blank_lines_at_its_end(client: InProcessClient) -> None:
+    await client.initialize(capabilities=RESOLVES | FRAMES)
+    frames: list[dict[str, Any]] = []
+    client.heard["diffgemma/frame"] = frames.append
+    text = '# fake: {"text": "new\\n\\n  \\n", "frame": "ne \\n\\n"}\nold\nrest\n'
+    client.send(did_open(URI, text))
+    result = await execute(client, "rewrite", order(range=span(1, 0, 2, 0), apply=False))
+    assert after(text, result["edit"]) == text.replace("old", "new")
+    assert frames[0]["holes"][0]["pieces"] == [["ne", 0.9]]
+
+
 async def test_holes_far_and_near_make_one_edit(client: InProcessClient) -> None:
     await client.initialize(capabilities=RESOLVES)
     text = (

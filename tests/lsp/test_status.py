@@ -143,7 +143,7 @@ async def test_who_does_not_ask_for_news_gets_none(
     client: InProcessClient, engine: FakeEngine
 ) -> None:
     engine.says = {"state": "loading", "fraction": 0.5}
-    await client.initialize()
+    await client.initialize(warm_up=False)
     client.send(did_open(URI, CODE))
     await client.request(*completion(URI, 0, 4, INVOKED))
     await until(lambda: not client.server.session._tasks)  # though it is still loading
@@ -322,3 +322,26 @@ async def test_reasons_go_with_their_document(client: InProcessClient) -> None:
     assert client.server.session.reasons.of(URI) == {}
     client.send(did_open(URI, CODE))
     assert (await asked(client))["document"]["reasons"] == {}
+
+
+async def test_what_the_model_can_is_known_once_it_is_loaded(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    engine.can = ("fill", "instruct")
+    await client.initialize(warm_up=False)
+    assert (await asked(client))["can"] == ["fill"], "what every model can"
+    client.send(did_open(URI, "x = \n"))
+    assert await client.request(*completion(URI, 0, 4)) != []
+    assert (await asked(client))["can"] == ["fill", "instruct"]
+
+
+async def test_a_model_that_can_t_be_loaded_ahead_is_told_once(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    engine.says = {"state": "unloaded", "last_error": "no model at /nowhere; name another"}
+    told = await listening(client)
+    await until(lambda: client.shown and told and told[-1]["state"] == "error")
+    assert [one["message"] for one in client.shown] == [
+        "diffgemma-lsp: no model at /nowhere; name another"
+    ]
+    assert told[-1]["message"] == "no model at /nowhere; name another"

@@ -1,0 +1,51 @@
+// What the server sends and takes beyond the standard; editors/README.md has the meaning.
+
+import type { Range, TextEdit } from "vscode-languageserver-protocol";
+
+export const STATUS = "diffgemma/status";
+export const STATUS_CHANGED = "diffgemma/didChangeStatus";
+export const FRAME = "diffgemma/frame";
+
+export type ServerState = "idle" | "loading" | "ready" | "filling" | "slow" | "off" | "error";
+
+export interface Status {
+  state: ServerState;
+  message: string;
+  percent: number | null;
+}
+
+/** The answer to diffgemma/status. `can`: "fill", and "instruct" if it follows instructions. */
+export interface FullStatus extends Status {
+  model: string | null;
+  can: string[];
+  lastReason: string | null;
+  document: { uri: string; off: string | null; reasons: Record<string, string> } | null;
+}
+
+/** A text, and how sure the model is of it, from 0 to 1. */
+export type Piece = [text: string, certainty: number];
+
+export interface Hole {
+  range: Range;
+  before: string;
+  after: string;
+  pieces: Piece[];
+}
+
+/** A run as it is after one of its passes. */
+export interface Frame {
+  token: string | null;
+  textDocument: { uri: string; version: number };
+  step: number;
+  planned: number;
+  holes: Hole[];
+}
+
+/** What came of a command. */
+export interface Result {
+  applied: boolean;
+  message: string | null;
+  edit: {
+    documentChanges?: { textDocument: { uri: string; version: number }; edits: TextEdit[] }[];
+  } | null;
+}

@@ -1,0 +1,91 @@
+// The settings: which of them go to the server in which way, and how they are turned on and off.
+
+import { ConfigurationTarget, type TextDocument, type Uri, workspace } from "vscode";
+
+export const SECTION = "diffgemma";
+
+/** What decides what is loaded and run: the user's own, and told to the server when it starts. */
+const MACHINE = ["model", "device", "idleUnloadS", "idleExitS"];
+
+/** What is for the extension alone. */
+const OWN = ["server"];
+
+/** A change of one of these takes a new server. */
+export const RESTARTING = [...OWN, ...MACHINE].map((name) => `${SECTION}.${name}`);
+
+export function serverPath(): string {
+  return workspace.getConfiguration(SECTION).get("server.path", "diffgemma-lsp");
+}
+
+/** The languages whose documents the server gets to see; ["*"] is all. */
+export function servedLanguages(): string[] {
+  return workspace.getConfiguration(SECTION).get("server.languages", ["python"]);
+}
+
+export function rewriteStrength(document: TextDocument): number {
+  return workspace.getConfiguration(SECTION, document.uri).get("rewriteStrength", 0.6);
+}
+
+export function seed(document: TextDocument): number {
+  return workspace.getConfiguration(SECTION, document.uri).get("seed", 0);
+}
+
+/** The initializationOptions. */
+export function machineOptions(): Record<string, unknown> {
+  const settings = workspace.getConfiguration(SECTION);
+  return Object.fromEntries(MACHINE.map((name) => [name, settings.get(name)]));
+}
+
+/** The answer to workspace/configuration: what holds for a folder, or for all. */
+export function sharedSettings(folder: Uri | undefined): Record<string, unknown> {
+  const all = workspace.getConfiguration(undefined, folder ?? null).get(SECTION, {});
+  const plain = JSON.parse(JSON.stringify(all)) as Record<string, unknown>;
+  for (const name of [...OWN, ...MACHINE]) {
+    // eslint-disable-next-line @typescript-eslint/no-dynamic-delete
+    delete plain[name];
+  }
+  // A folder that is not trusted has no say in what is read beside the document at hand.
+  return workspace.isTrusted ? plain : { ...plain, neighbours: false };
+}
+
+export function isOn(): boolean {
+  return workspace.getConfiguration(SECTION).inspect<boolean>("enable")?.globalValue ?? true;
+}
+
+export function isOnInFolder(document: TextDocument): boolean {
+  return workspace.getConfiguration(SECTION, document.uri).get("enable", true);
+}
+
+export function isOnForLanguage(language: string): boolean {
+  return isServed(language) && !languagesOff().includes(language);
+}
+
+export async function turnAll(on: boolean): Promise<void> {
+  await workspace.getConfiguration(SECTION).update("enable", on, ConfigurationTarget.Global);
+}
+
+export async function turnFolder(document: TextDocument, on: boolean): Promise<void> {
+  const several = (workspace.workspaceFolders?.length ?? 0) > 1;
+  const target = several ? ConfigurationTarget.WorkspaceFolder : ConfigurationTarget.Workspace;
+  await workspace.getConfiguration(SECTION, document.uri).update("enable", on, target);
+}
+
+export async function turnLanguage(language: string, on: boolean): Promise<void> {
+  const others = languagesOff().filter((other) => other !== language);
+  const settings = workspace.getConfiguration(SECTION);
+  const off = on ? others : [...others, language];
+  await settings.update("languagesOff", off, ConfigurationTarget.Global);
+  if (on && !isServed(language)) {
+    const served = [...servedLanguages(), language];
+    await settings.update("server.languages", served, ConfigurationTarget.Global);
+  }
+}
+
+export function isServed(language: string): boolean {
+  const served = servedLanguages();
+  return served.includes("*") || served.includes(language);
+}
+
+function languagesOff(): string[] {
+  return workspace.getConfiguration(SECTION).get("languagesOff", []);
+}
