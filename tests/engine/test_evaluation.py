@@ -1,21 +1,16 @@
-"""Evaluation: how holes are drawn, what answers are worth, and the fences around programs."""
+"""Evaluation: holes of held-out code, answers, and what a report says."""
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
-import math
-import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from engine.engine import InfillEngine
 from engine.errors import BadRequest
-from engine.evaluation import humaneval, methods, run
+from engine.evaluation import methods, run
 from engine.evaluation.answers import Answer, Causal, Reference
 from engine.evaluation.holes import (
     LONGEST_SPAN,
@@ -29,20 +24,7 @@ from engine.evaluation.holes import (
     read_sources,
 )
 from engine.evaluation.journal import Journal
-from engine.evaluation.metrics import (
-    compiles,
-    edit_similarity,
-    exact,
-    mean,
-    paired_difference,
-    percentile,
-    proportion,
-    token_accuracy,
-)
-from engine.evaluation.sandbox import Sandbox
 from engine.evaluation.setup import names
-
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory has no limit")
 
 MODULE = '''"""What this module does.
 
@@ -188,151 +170,6 @@ def test_the_most_frequent_reference() -> None:
     assert most_frequent(population([source], "line", 0)) == "pass"
     with pytest.raises(ValueError, match="no holes"):
         most_frequent([])
-
-
-# ---- metrics ----
-
-
-def test_exactness_looks_past_white_space_at_the_end_only() -> None:
-    assert exact("x = 1 \n", "x = 1")
-    assert not exact(" x = 1", "x = 1")
-
-
-def test_token_accuracy_counts_places_from_the_start() -> None:
-    assert token_accuracy([1, 2, 3], [1, 2, 3]) == 1
-    assert token_accuracy([1, 9, 3, 4], [1, 2, 3]) == pytest.approx(2 / 3)
-    assert token_accuracy([9, 1, 2, 3], [1, 2, 3]) == 0
-    assert token_accuracy([], [1]) == 0
-    assert token_accuracy([], []) == 1
-
-
-def test_edit_similarity_of_known_pairs() -> None:
-    assert edit_similarity("kitten", "sitting") == pytest.approx(1 - 3 / 7)
-    assert edit_similarity("", "") == 1
-    assert edit_similarity("", "abc") == 0
-
-
-@given(st.text(max_size=12), st.text(max_size=12))
-def test_edit_similarity_is_symmetric_and_1_for_equals_alone(a: str, b: str) -> None:
-    assert edit_similarity(a, b) == edit_similarity(b, a)
-    assert 0 <= edit_similarity(a, b) <= 1
-    assert (edit_similarity(a, b) == 1) == (a == b)
-
-
-def test_what_compiles() -> None:
-    assert compiles("x = 1\n")
-    assert not compiles("x = (\n")
-    assert not compiles("x = '\0'\n")
-
-
-def test_wilson_interval_of_a_known_case() -> None:
-    found = proportion([True] * 10 + [False] * 90)
-    assert (found.value, found.n) == (0.1, 100)
-    assert (found.low, found.high) == pytest.approx((0.0552, 0.1744), abs=1e-4)
-    assert found.error == pytest.approx(0.03)
-
-
-@given(st.lists(st.booleans(), min_size=1, max_size=200))
-def test_an_interval_holds_its_estimate(hits: list[bool]) -> None:
-    found = proportion(hits)
-    assert 0 <= found.low <= found.value <= found.high <= 1
-
-
-def test_a_mean_with_its_error() -> None:
-    found = mean([1.0, 2.0, 3.0, 4.0])
-    assert found.value == 2.5
-    assert found.error == pytest.approx(math.sqrt(5 / 3) / 2)
-    assert math.isnan(mean([]).value)
-
-
-def test_a_paired_difference_sees_what_the_pairs_have_in_common() -> None:
-    noise = [float(i % 7) for i in range(200)]
-    found = paired_difference([value + 0.1 for value in noise], noise)
-    assert found.low == pytest.approx(0.1)
-    assert found.high == pytest.approx(0.1)
-    # By chance alone: the interval holds 0.
-    coin = paired_difference([1.0, 0.0] * 50, [0.0, 1.0] * 50)
-    assert coin.low < 0 < coin.high
-    with pytest.raises(ValueError, match="pairs"):
-        paired_difference([1.0, 2.0, 3.0], [1.0, 2.0])
-
-
-def test_percentiles() -> None:
-    assert percentile([3.0, 1.0, 2.0], 0.5) == 2
-    assert math.isnan(percentile([], 0.5))
-
-
-# ---- the journal ----
-
-
-def test_a_journal_goes_on_behind_a_torn_line(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    with Journal(path, {"seed": 1}) as journal:
-        journal.add("a", {"exact": True})
-    with path.open("ab") as file:
-        file.write(b'{"key": "b", "exa')
-    with Journal(path, {"seed": 1}) as journal:
-        assert journal.records == {"a": {"exact": True}}
-        journal.add("c", {"exact": False})
-    with Journal(path, {"seed": 1}) as journal:
-        assert list(journal.records) == ["a", "c"]
-
-
-def test_a_journal_of_other_settings_is_not_mixed_in(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    Journal(path, {"seed": 1, "model": {"name": "nano"}}).close()
-    before = path.read_bytes()
-    with pytest.raises(BadRequest, match="another seed"):
-        Journal(path, {"seed": 2, "model": {"name": "nano"}})
-    assert path.read_bytes() == before
-
-
-# ---- programs ----
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Sandbox:
-    return Sandbox(timeout_s=2.0, memory_mib=512)
-
-
-def test_a_program_passes_if_nothing_is_raised(sandbox: Sandbox) -> None:
-    assert "audit hook" in sandbox.isolation
-    assert sandbox.run("import math, typing\nassert math.sqrt(4) == 2").outcome == "passed"
-
-
-@pytest.mark.parametrize(
-    ("program", "error"),
-    [
-        ("assert 1 == 2, 'wrong'", "AssertionError: wrong"),
-        ("def", "SyntaxError"),
-        ("raise SystemExit(0)", "SystemExit"),
-        ("import os; os._exit(0)", ""),
-        pytest.param("x = bytearray(2**31)", "MemoryError", marks=LINUX),
-        pytest.param("x = [0] * 2**31", "MemoryError", marks=LINUX),
-        ("import socket; socket.create_connection(('127.0.0.1', 9))", "PermissionError"),
-        ("import socket; socket.socket()", "PermissionError"),
-        ("import os; os.remove('/tmp/nothing-of-that-name')", "PermissionError"),
-        ("import subprocess; subprocess.run(['true'])", "PermissionError"),
-        ("import os; os.fork()", "PermissionError"),
-        ("import ctypes", "PermissionError"),
-    ],
-)
-def test_what_fails_or_is_refused(sandbox: Sandbox, program: str, error: str) -> None:
-    result = sandbox.run(program)
-    assert result.outcome == "failed"
-    assert result.error.startswith(error)
-
-
-def test_no_file_is_written(sandbox: Sandbox, tmp_path: Path) -> None:
-    path = tmp_path / "out.txt"
-    for program in (f"open({str(path)!r}, 'w')", f"import os; os.open({str(path)!r}, os.O_CREAT)"):
-        assert sandbox.run(program).outcome == "failed"
-    assert not path.exists()
-
-
-@pytest.mark.parametrize("program", ["while True: pass", "import time; time.sleep(60)"])
-def test_what_does_not_end_is_ended(program: str) -> None:
-    assert Sandbox(timeout_s=0.8).run(program).outcome == "timeout"
 
 
 # ---- answers and reports ----
@@ -514,66 +351,3 @@ def test_names_are_checked() -> None:
     assert names("b,a,b", ("a", "b")) == ("b", "a")
     with pytest.raises(argparse.ArgumentTypeError, match="'c'"):
         names("a,c", ("a", "b"))
-
-
-# ---- HumanEval-Infilling ----
-
-PROBLEM = {
-    "task_id": "SingleLineInfilling/Test/0/L0",
-    "prompt": "def double(x):\n",
-    "suffix": "    return y\n",
-    "canonical_solution": "    y = 2 * x\n",
-    "test": "\ndef check(candidate):\n    assert candidate(4) == 8\n",
-    "entry_point": "double",
-}
-
-
-@pytest.fixture
-def problems(tmp_path: Path) -> Path:
-    path = tmp_path / "problems.jsonl.gz"
-    with gzip.open(path, "wt", encoding="utf-8") as file:
-        file.write(json.dumps(PROBLEM) + "\n")
-    return path
-
-
-def test_a_filled_program_is_run_with_its_tests(problems: Path, sandbox: Sandbox) -> None:
-    (problem,) = humaneval.read_problems(problems)
-    outcomes = {
-        text: humaneval.judge(problem, Answer(text), sandbox)["outcome"]
-        for text in (
-            "    y = 2 * x\n",
-            "    y = x + x\n",
-            "    y = x\n",
-            "",
-            "    while x: y = 1\n",
-        )
-    }
-    assert list(outcomes.values()) == ["passed", "passed", "failed", "failed", "timeout"]
-
-
-def test_nothing_is_run_without_the_flag(problems: Path, tmp_path: Path) -> None:
-    out = tmp_path / "result.json"
-    flags = [str(problems), "--out", str(out), "--methods", "reference"]
-    assert humaneval.main(flags) == 0
-    found = json.loads(out.read_text(encoding="utf-8"))
-    assert found["settings"]["isolation"] == "nothing was run"
-    assert found["methods"]["reference"]["pass_at_1"]["n"] == 0
-    assert found["methods"]["reference"]["exact"]["value"] == 1
-
-
-def test_the_benchmarks_own_solutions_pass_and_baselines_are_compared(
-    problems: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "result.json"
-    methods = ["--methods", "denoiser,causal,reference", "--steps", "2", "--whole-lines"]
-    assert humaneval.main([str(problems), "--run-code", "--out", str(out), *methods]) == 0
-    found = json.loads(out.read_text(encoding="utf-8"))
-    assert found["methods"]["reference"]["pass_at_1"]["value"] == 1
-    assert "denoiser - causal" in found["pass_at_1"]
-    assert "audit hook" in found["settings"]["isolation"]
-
-
-def test_a_file_that_is_something_else_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "other.jsonl"
-    path.write_text('{"text": 1}\n')
-    assert humaneval.main([str(path), "--out", str(tmp_path / "o.json")]) == 2
