@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,10 @@ import pytest
 # The models of tests are tiny: two threads that wait for each other at every operation are slower
 # than one, and on a busy machine ten times slower. Read when torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# In the background of a script Ctrl-C is ignored, and programs that tests start would ignore it too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 
