@@ -17,7 +17,7 @@ import pytest
 # than one, and on a busy machine ten times slower. Read when torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# In the background of a script Ctrl-C is ignored, and programs that tests start would ignore it too.
+# In the background of a script Ctrl-C is ignored, and what tests start would ignore it too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
