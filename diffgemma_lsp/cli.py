@@ -77,4 +77,7 @@ def _serve() -> int:
     # Imported here: the subcommands need no language server.
     from diffgemma_lsp.server import run_stdio
 
+    if sys.stdin.isatty():
+        said = "waiting for an editor on standard input; --help lists the commands, Ctrl-C ends it"
+        print(f"diffgemma-lsp: {said}", file=sys.stderr)
     return run_stdio()

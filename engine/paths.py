@@ -24,6 +24,12 @@ from pathlib import Path
 
 from engine.errors import EngineUnavailable
 
+WEIGHTS = Path(__file__).resolve().parent / "weights"
+
+SHIPPED = ("nano", "sudoku")
+"""The models that come with the package, by name; the first is the embedded one. `./nano` is a
+folder."""
+
 PROTOCOL = 3
 """Goes up when a client of the old wire format could misunderstand a service of the new one."""
 
@@ -65,13 +71,14 @@ def identity() -> str:
 
 
 def local_model(model: str | None) -> str | None:
-    """The model as the service shall get it: a folder that exists as an absolute path.
+    """The model as the service shall get it: a folder that exists as an absolute path, None for the
+    embedded one.
 
     The service runs in another working directory. A name of the hub stays as it is.
     """
-    if model is None:
+    if model is None or model == SHIPPED[0]:
         return None
-    folder = Path(model).expanduser()
+    folder = WEIGHTS / model if model in SHIPPED else Path(model).expanduser()
     return str(folder.resolve()) if folder.exists() else model
 
 

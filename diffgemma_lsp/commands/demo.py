@@ -90,6 +90,8 @@ def assemble(template: Template, infill: Infill) -> str:
 
 async def _play(arguments: argparse.Namespace, folder: Path, console: Console) -> None:
     report = Table.grid(padding=(0, 3))
+    if arguments.model is None:
+        console.print("nano is tiny and often wrong: watch how it settles, not what it writes.")
     async with connected(arguments) as client:
         for scene in SCENES:
             console.print(f"\n[bold]{scene.title}[/]")
@@ -101,6 +103,7 @@ async def _play(arguments: argparse.Namespace, folder: Path, console: Console) -
     console.print("\n[bold]The filled files[/]")
     console.print(report)
     console.print(f"They are in {folder}", soft_wrap=True, markup=False)
+    console.print("Next: diffgemma-lsp demo sudoku")
 
 
 async def _perform(client: EngineClient, console: Console, scene: Scene) -> tuple[Template, Infill]:

@@ -1,4 +1,5 @@
-"""Finds a model's folder by what a user calls it: nothing (nano), a path, or a name on the hub.
+"""Finds a model's folder by what a user calls it: nothing (nano), the name of one that ships, a
+path, or a name on the hub.
 
 The network is used only for a model that the user names by its hub name, and only for what is not
 on disk yet. Of a repository, only configs, the tokenizer and safetensors are fetched: no code.
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from engine.errors import ModelError
 from engine.models.profile import EMBEDDED
+from engine.paths import SHIPPED, WEIGHTS
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _WANTED = ["*.json", "*.safetensors", "*.jinja"]
@@ -20,10 +22,15 @@ def locate(model: str | None) -> Path:
     """The folder that holds the model. Raises ModelError with what to do if there is none."""
     if model is None:
         return EMBEDDED
+    if model in SHIPPED:
+        return WEIGHTS / model
     try:
         path = Path(model).expanduser()
         if path.is_dir():
-            return path
+            # What a training run leaves is a folder with the model in it.
+            inside = path / "model"
+            here = (path / "config.json").exists() or not (inside / "config.json").exists()
+            return path if here else inside
         if path.exists():
             raise ModelError(f"{model} is a file; name the folder that holds config.json")
     except (OSError, RuntimeError) as error:  # a name too long, or the home of nobody

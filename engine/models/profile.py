@@ -13,9 +13,10 @@ from typing import Any
 
 from engine.config import ModelConfig
 from engine.errors import ModelError
+from engine.paths import SHIPPED, WEIGHTS
 from engine.types import SamplingParams
 
-EMBEDDED = Path(__file__).resolve().parent.parent / "weights" / "nano"
+EMBEDDED = WEIGHTS / SHIPPED[0]
 """The folder of nano, the model that ships with the package."""
 
 CERTAIN = 1e-6

@@ -321,7 +321,8 @@ def test_demo_keeps_what_comes_out_and_says_what_it_is(
         assert scene.file in shown
         assert demo.verdict(text).startswith("does not parse")
     assert shown.count("does not parse") == len(demo.SCENES)
-    assert shown.endswith(f"They are in {tmp_path / 'new'}\n")
+    assert f"They are in {tmp_path / 'new'}\n" in shown
+    assert shown.startswith("nano is tiny and often wrong")
     assert sum(isinstance(part, Hole) for part in fake.requests[-1].template) == 5
 
 

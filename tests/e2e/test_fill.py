@@ -99,6 +99,13 @@ def test_the_loading_is_shown(tmp_path: Path, own_engine: dict[str, str]) -> Non
         assert "━" not in shown
 
 
+def test_who_starts_the_server_by_hand_is_told_what_it_waits_for(
+    own_engine: dict[str, str], tmp_path: Path
+) -> None:
+    with Terminal(PROGRAM, tmp_path, own_engine) as terminal:
+        terminal.wait_for("waiting for an editor on standard input", 60)
+
+
 def test_ctrl_c_while_the_engine_starts(own_engine: dict[str, str]) -> None:
     command = [*PROGRAM, "fill", str(SOURCE), "--at", "1:1"]
     process = subprocess.Popen(

@@ -59,6 +59,8 @@ def test_the_help_has_tags(nvim: Program, tmp_path: Path) -> None:
     )
     assert done.stderr == "", done.stderr
     made = (tmp_path / "tags").read_text()
+    kept = (stylua.NEOVIM / "doc" / "tags").read_text()
+    assert kept == made, "`:helptags editors/neovim/doc` makes them anew"
     tags = {line.split("\t")[0] for line in made.splitlines()}
     assert tags >= {"diffgemma.txt", "diffgemma", ":Diffgemma", "g:diffgemma"}
     own = {link for link in re.findall(r"\|([\w.:()-]+)\|", HELP) if "iffgemma" in link}

@@ -13,6 +13,7 @@ from engine.config import load_config, parse_config
 from engine.errors import ModelError
 from engine.models.locate import locate
 from engine.models.profile import EMBEDDED, Sampling, load_profile
+from engine.paths import SHIPPED, WEIGHTS, local_model
 from engine.types import SamplingParams
 from tests.engine.tiny import tiny_config
 
@@ -135,7 +136,25 @@ def test_no_name_is_the_embedded_model() -> None:
     assert locate(None) == EMBEDDED
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_ships_has_a_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    assert locate(name) == WEIGHTS / name
+    assert (locate(name) / "config.json").is_file()
+    assert locate(f"./{name}") == Path(name)
+    assert local_model(name) == (None if name == "nano" else str(WEIGHTS / name))
+
+
 def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+    assert locate(str(tmp_path)) == tmp_path
+
+
+def test_what_a_training_leaves_is_a_model(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").touch()
+    assert locate(str(tmp_path)) == tmp_path / "model"
+    (tmp_path / "config.json").touch()
     assert locate(str(tmp_path)) == tmp_path
 
 
