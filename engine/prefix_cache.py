@@ -36,8 +36,7 @@ class PrefixCache:
 
     def shared(self, ids: Sequence[int]) -> int:
         """How many tokens of `ids` are here, from the beginning."""
-        pairs = enumerate(zip(self.ids, ids, strict=False))
-        return next((i for i, (a, b) in pairs if a != b), min(len(self.ids), len(ids)))
+        return _shared(self.ids, ids)
 
     def keep(self, ids: Sequence[int], multiple: int = 1) -> int:
         """Drops all but what is shared with `ids`; returns how many tokens are left.
@@ -159,11 +158,15 @@ class Reading:
 
     def rows(self, ids: Sequence[int]) -> Tensor:
         """What is expected at each of `ids` and behind them: hidden rows [len(ids) + 1, d]."""
-        known = self._cache.ids[self._start :]
-        pairs = enumerate(zip(known, ids, strict=False))
-        shared = next((i for i, (a, b) in pairs if a != b), min(len(known), len(ids)))
+        shared = _shared(self._cache.ids[self._start :], ids)
         if shared < len(ids):
             del self._cache.ids[self._start + shared :]
             fresh = self._cache.extend(ids[shared:])
             self._rows = torch.cat((self._rows[: shared + 1], fresh))
         return self._rows[: len(ids) + 1]
+
+
+def _shared(known: Sequence[int], ids: Sequence[int]) -> int:
+    """How many tokens the two have in common, from the beginning."""
+    pairs = enumerate(zip(known, ids, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(known), len(ids)))

@@ -17,13 +17,36 @@ from engine.model import Attention, DiffusionGemma, Layer
 
 BOS, EOS, PAD, SLACK = 2, 1, 0, 3
 
-NANO: dict[str, Any] = {
-    "architectures": ["DiffusionGemmaForBlockDiffusion"],
-    "model_type": "diffusion_gemma",
-    "dtype": "bfloat16",
-    "canvas_length": 256,
-    "text_config": {
-        "model_type": "diffusion_gemma_text",
+
+def text_only(text: dict[str, Any], canvas_length: int) -> dict[str, Any]:
+    """The config.json of a DiffusionGemma that reads no images. text: its `text_config`."""
+    pad = text["pad_token_id"]
+    return {
+        "architectures": ["DiffusionGemmaForBlockDiffusion"],
+        "model_type": "diffusion_gemma",
+        "dtype": "bfloat16",
+        "canvas_length": canvas_length,
+        "text_config": {"model_type": "diffusion_gemma_text", **text},
+        # transformers always builds a vision tower; this is the smallest that it accepts.
+        "vision_config": {
+            "model_type": "gemma4_vision",
+            "hidden_size": 8,
+            "intermediate_size": 8,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 1,
+            "num_key_value_heads": 1,
+            "head_dim": 8,
+            "position_embedding_size": 16,
+        },
+        "boi_token_id": pad,
+        "eoi_token_id": pad,
+        "image_token_id": pad,
+        "tie_word_embeddings": True,
+    }
+
+
+NANO = text_only(
+    {
         "vocab_size": 4096,
         "hidden_size": 256,
         "intermediate_size": 512,
@@ -55,22 +78,8 @@ NANO: dict[str, Any] = {
         "eos_token_id": EOS,
         "pad_token_id": PAD,
     },
-    # transformers always builds a vision tower; this is the smallest that it accepts.
-    "vision_config": {
-        "model_type": "gemma4_vision",
-        "hidden_size": 8,
-        "intermediate_size": 8,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 1,
-        "num_key_value_heads": 1,
-        "head_dim": 8,
-        "position_embedding_size": 16,
-    },
-    "boi_token_id": PAD,
-    "eoi_token_id": PAD,
-    "image_token_id": PAD,
-    "tie_word_embeddings": True,
-}
+    canvas_length=256,
+)
 
 
 @torch.no_grad()

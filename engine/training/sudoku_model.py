@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
@@ -22,7 +21,7 @@ from torch import Tensor
 from engine.config import ModelConfig
 from engine.model import DiffusionGemma, Layer
 from engine.sudoku import CELLS, DIGITS, EMPTY, NAMES, UNITS
-from engine.training.nano import new_model
+from engine.training.nano import new_model, text_only
 
 SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>")
 PAD, EOS, BOS = 0, 1, 2
@@ -31,13 +30,8 @@ NAME_IDS = tuple(range(FIRST_NAME, FIRST_NAME + CELLS))
 
 HEADS, HEAD_DIM, LAYERS = 4, 32, 4
 
-SUDOKU: dict[str, Any] = {
-    "architectures": ["DiffusionGemmaForBlockDiffusion"],
-    "model_type": "diffusion_gemma",
-    "dtype": "bfloat16",
-    "canvas_length": CELLS,
-    "text_config": {
-        "model_type": "diffusion_gemma_text",
+SUDOKU = text_only(
+    {
         # Far more than there are tokens: noise is seldom a digit then, and seldom misleads.
         "vocab_size": 512,
         "hidden_size": 96,
@@ -67,22 +61,8 @@ SUDOKU: dict[str, Any] = {
         "eos_token_id": EOS,
         "pad_token_id": PAD,
     },
-    # transformers always builds a vision tower; this is the smallest that it accepts.
-    "vision_config": {
-        "model_type": "gemma4_vision",
-        "hidden_size": 8,
-        "intermediate_size": 8,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 1,
-        "num_key_value_heads": 1,
-        "head_dim": 8,
-        "position_embedding_size": 16,
-    },
-    "boi_token_id": PAD,
-    "eoi_token_id": PAD,
-    "image_token_id": PAD,
-    "tie_word_embeddings": True,
-}
+    canvas_length=CELLS,
+)
 
 _TOKENIZER = {
     "tokenizer_class": "PreTrainedTokenizerFast",
