@@ -18,9 +18,8 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +30,25 @@ from engine.charts import Chart, Line, Point
 from engine.errors import BadRequest
 from engine.evaluation.answers import Denoised
 from engine.evaluation.fit import BINS, bins, calibration_error, fit, gate
-from engine.evaluation.holes import KINDS, Cut, Kind, drawn, held_out_folders, read_sources
+from engine.evaluation.holes import Cut, drawn
 from engine.evaluation.journal import Record
 from engine.evaluation.metrics import Estimate, proportion
 from engine.evaluation.run import evaluate
 from engine.evaluation.setup import (
     Parser,
     add_flags,
-    add_source,
+    add_holes,
     command,
     describe_machine,
     describe_model,
+    held_out,
     load_engine,
-    names,
     open_journal,
     parser_of,
     result_path,
     sampling_of,
     share_of,
+    write_charts,
     write_json,
 )
 from engine.models.locate import locate
@@ -166,16 +166,14 @@ def write_profile(folder: Path, calibration: dict[str, float]) -> Path:
 
 def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Evaluates, draws, writes and returns the result."""
-    folders: list[Path] = options.source or held_out_folders()
-    sources = read_sources(folders)
+    sources, described = held_out(options)
     engine = load_engine(options)
     # What is fitted and judged is what the model says by itself.
     engine.profile = replace(engine.profile, calibration=None)
     settings = {
         "model": describe_model(engine, options),
         "seed": options.seed,
-        "sources": sorted(folder.name for folder in folders),
-        "files": len(sources),
+        **described,
     }
     answerers = {RAW: Denoised(engine, sampling_of(options), options.seed)}
     found: dict[str, list[tuple[Cut, Record]]] = {}
@@ -192,10 +190,8 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     }
     for one in tables(result):
         console.print(one)
-    out = result_path(options)
-    write_json(out, result)
-    for name, chart in pictures(result).items():
-        out.with_name(f"{out.stem}-{name}.svg").write_text(chart.svg(), encoding="utf-8")
+    write_json(result_path(options), result)
+    write_charts(options, pictures(result))
     if options.write:
         where = write_profile(locate(options.model), result["calibration"])
         console.print(f"The mapping is in {where}", highlight=False)
@@ -206,11 +202,7 @@ def build_parser() -> Parser:
     """All flags."""
     parser = parser_of("calibration", __doc__)
     add = parser.add_argument
-    add("--count", type=int, default=300, metavar="N", help="holes of each kind (default: 300)")
-    add_source(parser, "a folder of held-out files")
-    kinds: Callable[[str], tuple[str, ...]] = partial(names, allowed=KINDS)
-    default: tuple[Kind, ...] = ("line", "rest")
-    add("--kinds", type=kinds, default=default, help=f"of {','.join(KINDS)} (default: line,rest)")
+    add_holes(parser, 300, ("line", "rest"))
     add("--write", action="store_true", help="put the mapping into the model's infill.json")
     add_flags(parser)
     return parser

@@ -17,7 +17,6 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -26,7 +25,7 @@ from rich.table import Table
 from engine.engine import InfillEngine
 from engine.evaluation.answers import Answer, Denoised
 from engine.evaluation.definitions import Atlas
-from engine.evaluation.holes import Cut, Source, held_out_folders, population, read_sources
+from engine.evaluation.holes import Cut, Source, population
 from engine.evaluation.journal import Journal, Record
 from engine.evaluation.metrics import (
     Estimate,
@@ -44,6 +43,7 @@ from engine.evaluation.setup import (
     command,
     describe_machine,
     describe_model,
+    held_out,
     load_engine,
     open_journal,
     parser_of,
@@ -188,15 +188,13 @@ def evaluate(
 
 def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Evaluates; writes and returns the result."""
-    folders: list[Path] = options.source or held_out_folders()
-    sources = read_sources(folders)
+    sources, described = held_out(options)
     every = list(needs(sources, options.seed))
     engine = load_engine(options)
     settings = {
         "model": describe_model(engine, options),
         "seed": options.seed,
-        "sources": sorted(folder.name for folder in folders),
-        "files": len(sources),
+        **described,
     }
     with open_journal(options, settings) as journal:
         mine = share_of(every[: options.count], options)

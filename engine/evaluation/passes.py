@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -28,11 +26,7 @@ from engine.charts import Chart, Line, Point
 from engine.engine import InfillEngine
 from engine.evaluation.answers import Answerer, Denoised, FewPasses
 from engine.evaluation.holes import (
-    KINDS,
-    Kind,
     drawn,
-    held_out_folders,
-    read_sources,
 )
 from engine.evaluation.journal import Record
 from engine.evaluation.metrics import Estimate, mean, paired_difference
@@ -40,17 +34,18 @@ from engine.evaluation.run import evaluate, summarize
 from engine.evaluation.setup import (
     Parser,
     add_flags,
-    add_source,
+    add_holes,
     command,
     describe_machine,
     describe_model,
+    held_out,
     load_engine,
-    names,
     open_journal,
     parser_of,
     result_path,
     sampling_of,
     share_of,
+    write_charts,
     write_json,
 )
 
@@ -138,14 +133,12 @@ def table(kind: str, result: dict[str, Any]) -> Table:
 
 def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Evaluates, draws, writes and returns the result."""
-    folders: list[Path] = options.source or held_out_folders()
-    sources = read_sources(folders)
+    sources, described = held_out(options)
     engine = load_engine(options)
     settings = {
         "model": describe_model(engine, options),
         "seed": options.seed,
-        "sources": sorted(folder.name for folder in folders),
-        "files": len(sources),
+        **described,
     }
     answerers = arms(engine, options, options.passes)
     kinds: dict[str, Any] = {}
@@ -161,10 +154,8 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "kinds": kinds,
         "machine": describe_machine(),
     }
-    out = result_path(options)
-    write_json(out, result)
-    for name, chart in pictures(kinds, options.score).items():
-        out.with_name(f"{out.stem}-{name}.svg").write_text(chart.svg(), encoding="utf-8")
+    write_json(result_path(options), result)
+    write_charts(options, pictures(kinds, options.score))
     return result
 
 
@@ -179,11 +170,7 @@ def build_parser() -> Parser:
     """All flags."""
     parser = parser_of("passes", __doc__)
     add = parser.add_argument
-    add("--count", type=int, default=60, metavar="N", help="holes of each kind (default: 60)")
-    add_source(parser, "a folder of held-out files")
-    kinds: Callable[[str], tuple[str, ...]] = partial(names, allowed=KINDS)
-    default: tuple[Kind, ...] = ("line", "block")
-    add("--kinds", type=kinds, default=default, help=f"of {','.join(KINDS)} (default: line,block)")
+    add_holes(parser, 60, ("line", "block"))
     add("--passes", type=_budgets, default=BUDGETS, help="numbers (default: 1,2,4,8,16,24)")
     add("--score", choices=SCORES, default=SCORES[0], help="of the pictures (default: %(default)s)")
     add_flags(parser)

@@ -16,7 +16,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -24,13 +23,9 @@ from rich.table import Table
 
 from engine.evaluation.answers import Answer, Answerer
 from engine.evaluation.holes import (
-    KINDS,
     Cut,
-    Kind,
-    held_out_folders,
     most_frequent,
     population,
-    read_sources,
 )
 from engine.evaluation.journal import Journal, Record
 from engine.evaluation.methods import (
@@ -61,10 +56,11 @@ from engine.evaluation.metrics import (
 from engine.evaluation.setup import (
     Parser,
     add_flags,
-    add_source,
+    add_holes,
     command,
     describe_machine,
     describe_model,
+    held_out,
     load_engine,
     names,
     open_journal,
@@ -211,14 +207,12 @@ def evaluate(
 
 def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Evaluates all kinds that were asked for; writes and returns the result."""
-    folders: list[Path] = options.source or held_out_folders()
-    sources = read_sources(folders)
+    sources, described = held_out(options)
     engine = load_engine(options)
     settings = {
         "model": describe_model(engine, options),
         "seed": options.seed,
-        "sources": sorted(folder.name for folder in folders),
-        "files": len(sources),
+        **described,
     }
     result: dict[str, Any] = {"settings": {**settings, "count": options.count}, "kinds": {}}
     methods = Methods(engine, options)
@@ -246,11 +240,7 @@ def build_parser() -> Parser:
     """All flags."""
     parser = parser_of("holes", __doc__)
     add = parser.add_argument
-    add("--count", type=int, default=200, metavar="N", help="holes of each kind (default: 200)")
-    add_source(parser, "a folder of held-out files")
-    kinds: Callable[[str], tuple[str, ...]] = partial(names, allowed=KINDS)
-    default: tuple[Kind, ...] = ("line",)
-    add("--kinds", type=kinds, default=default, help=f"of {','.join(KINDS)} (default: line)")
+    add_holes(parser, 200, ("line",))
     methods: Callable[[str], tuple[str, ...]] = partial(names, allowed=METHODS)
     usual = (OURS, CAUSAL, CONSTANT)
     add("--methods", type=methods, default=usual, help=f"of {','.join(METHODS)} (default: {usual})")

@@ -10,8 +10,9 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -19,8 +20,10 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from engine.charts import Chart
 from engine.engine import InfillEngine
 from engine.errors import EngineError
+from engine.evaluation.holes import KINDS, Kind, Source, held_out_folders, read_sources
 from engine.evaluation.journal import Journal, Record
 from engine.models.locate import locate
 from engine.paths import package_version
@@ -84,6 +87,30 @@ def add_source(parser: argparse.ArgumentParser, what: str) -> None:
         help=f"{what}, "
         "more than once for several (default: the installed packages that nano never saw)",
     )
+
+
+def add_holes(parser: argparse.ArgumentParser, count: int, kinds: tuple[Kind, ...]) -> None:
+    """The flags for holes in held-out code. count, kinds: the defaults."""
+    add = parser.add_argument
+    said = f"holes of each kind (default: {count})"
+    add("--count", type=int, default=count, metavar="N", help=said)
+    add_source(parser, "a folder of held-out files")
+    allowed: Callable[[str], tuple[str, ...]] = partial(names, allowed=KINDS)
+    said = f"of {','.join(KINDS)} (default: {','.join(kinds)})"
+    add("--kinds", type=allowed, default=kinds, help=said)
+
+
+def held_out(options: argparse.Namespace) -> tuple[list[Source], dict[str, Any]]:
+    """The files of `--source`, and what the settings say of them.
+
+    Raises FileNotFoundError if a folder does not exist.
+    """
+    folders: list[Path] = options.source or held_out_folders()
+    sources = read_sources(folders)
+    return sources, {
+        "sources": sorted(folder.name for folder in folders),
+        "files": len(sources),
+    }
 
 
 def command(
@@ -189,6 +216,13 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     draft.replace(path)
+
+
+def write_charts(options: argparse.Namespace, charts: Mapping[str, Chart]) -> None:
+    """Writes each chart beside the result, under the end of its name."""
+    out = result_path(options)
+    for name, chart in charts.items():
+        out.with_name(f"{out.stem}-{name}.svg").write_text(chart.svg(), encoding="utf-8")
 
 
 def names(text: str, allowed: Sequence[str]) -> tuple[str, ...]:
