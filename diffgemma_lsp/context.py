@@ -48,7 +48,7 @@ def template_of(snapshot: DocumentSnapshot, blanks: Sequence[Blank]) -> Template
     for blank, following in zip_longest(blanks, blanks[1:]):
         draft = None if blank.draft is None else plain(blank.draft)
         segments.append(Fixed(before + blank.before))
-        segments.append(Hole(draft, blank.strength))
+        segments.append(Hole(draft, blank.strength, blank.max_tokens))
         if following is not None:
             before = blank.after + plain(snapshot.text.between(blank.end, following.start))
     behind = suffix_of(replace(snapshot, end=blanks[-1].end))

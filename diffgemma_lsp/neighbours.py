@@ -72,11 +72,6 @@ class Neighbours:
 
     # ---- what the engine and the client say ----
 
-    @property
-    def unsure(self) -> bool:
-        """Whether the engine is to be asked if its model makes something of other files."""
-        return self.settings.neighbours and self.useful is None
-
     def learn(self, status: dict[str, Any] | None) -> None:
         """Takes from the engine's status what it says of its model, if one is loaded."""
         info: dict[str, Any] = (status or {}).get("info") or {}

@@ -14,11 +14,14 @@ from diffgemma_lsp.client import Client, WorkDone
 from diffgemma_lsp.documents import Point, Text
 from diffgemma_lsp.flights import Flight, Nothing, gate
 from diffgemma_lsp.orders import Order
-from diffgemma_lsp.plans import NoPlan, Plan, plan
+from diffgemma_lsp.plans import Fit, NoPlan, Plan, fitted, plan
 from diffgemma_lsp.session import Session
 from engine.types import Frame, InfillRequest, Piece
 
 Token = types.ProgressToken | None
+
+SEEDS = 3
+"""With so many seeds an order is tried, as long as nothing fits that the model writes."""
 
 MOST_ACTIONS = 32
 """Orders that are carried out at a time, of one client."""
@@ -29,14 +32,15 @@ FRAME_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the model made of an order. fillings: what it put into each blank.
+    """What the model made of an order.
 
+    fillings: what is put in the place of each blank; None leaves what stands there.
     seed: with which it came about; another one gives another answer. strength: how much of what was
     selected could change, from 0 to 1; None for what is no rewrite. finished: False if the time was
     up first.
     """
 
-    fillings: tuple[str, ...]
+    fillings: tuple[str | None, ...]
     confidence: float
     seed: int
     strength: float | None
@@ -67,7 +71,10 @@ class Work:
         self._changes: list[tuple[Point, Point, str]] = []
 
     async def outcome(self, watch: Callable[[Frame], None]) -> Outcome:
-        """Runs the model. Raises Nothing if there is nothing to change, and EngineError."""
+        """Runs the model, with another seed if nothing of its answer fits and the time allows it.
+
+        Raises Nothing if there is nothing to change, and EngineError.
+        """
         try:
             found = plan(self.order, self.snapshot, self.settings)
         except NoPlan as reason:
@@ -75,22 +82,44 @@ class Work:
         template = context.template_of(self.snapshot, found.blanks)
         request = InfillRequest(
             template,
-            seed=self.seed,
             instruction=found.instruction,
             context=self.session.snippets(self.snapshot),
         )
         shown = _Throttled(lambda frame: self._show(frame, found, watch))
-        answer = await self.session.run(self.flight, request, shown)
-        shown.flush()
-        gate(answer.confidence, self.settings.min_confidence)
+        seed, tries = self.seed, 1
+        while True:
+            enough = self.flight.left_s / 2  # for another try, if that takes as long
+            answer = await self.session.run(self.flight, replace(request, seed=seed), shown)
+            shown.flush()
+            gate(answer.confidence, self.settings.min_confidence)
+            fit = fitted(found.blanks, answer.holes, self.snapshot)
+            if any(fit.texts) or tries == SEEDS or self.flight.left_s < enough:
+                break
+            seed, tries = (seed + 1) % 2**63, tries + 1
         self._changes = [
-            (blank.start, blank.end, new.replace("\n", self.snapshot.newline))
-            for blank, filling in zip(found.blanks, answer.holes, strict=True)
-            if (new := blank.text(filling)) is not None
+            (blank.start, blank.end, new)
+            for blank, new in zip(found.blanks, fit.texts, strict=True)
+            if new is not None
         ]
+        self._tell_what_is_left(fit)
         strengths = (blank.strength for blank in found.blanks if blank.draft is not None)
         strength = next(strengths, None)
-        return Outcome(answer.holes, answer.confidence, self.seed, strength, answer.finished)
+        return Outcome(fit.texts, answer.confidence, seed, strength, answer.finished)
+
+    def _tell_what_is_left(self, fit: Fit) -> None:
+        """Raises Nothing if everything stays as it was; tells the user if some of it does."""
+        if not self._changes:
+            why = "would break the syntax" if fit.broken else "does not fit here"
+            raise Nothing(
+                f"what the model wrote {why}, so nothing was changed: select less, or try another "
+                "seed"
+            )
+        if fit.broken:
+            self.session.client.show(
+                types.MessageType.Info,
+                f"{fit.broken} of {len(fit.texts)} places stay as they were: what the model wrote "
+                "there would break the syntax",
+            )
 
     def edit(self) -> types.WorkspaceEdit:
         """The outcome as an edit of the document as it is now: only what differs, one undo step.

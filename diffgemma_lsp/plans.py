@@ -7,27 +7,32 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
 
+from diffgemma_lsp.context import prefix_of, suffix_of
 from diffgemma_lsp.documents import Point, Text
 from diffgemma_lsp.holes import Gap, holes_in
+from diffgemma_lsp.languages import language_of
 from diffgemma_lsp.offers import offers
 from diffgemma_lsp.orders import Order
+from diffgemma_lsp.postprocess import TRIES, Around, first_of_its_lines, polish
 from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
+from diffgemma_lsp.syntax import Place
 
 Shape = Callable[[str], "str | None"]
 """Makes what the model filled in what is put into the document, or None to leave it as it was."""
 
 
+LONGEST_HINT = 16
+"""Tokens of a type hint. For nano, 95 of 100 hints in typed packages have no more."""
+
+
 class NoPlan(Exception):
     """There is nothing to do at this place; the text says why."""
-
-
-def as_it_is(filling: str) -> str | None:
-    """Whatever the model says."""
-    return filling
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,7 @@ class Blank:
     """A place to be filled: what stands from `start` to `end` becomes before + filling + after.
 
     draft, strength: what to start from, and how much of it may change, from 0 to 1.
+    max_tokens: the most tokens of the filling; None leaves it to the model.
     """
 
     start: Point
@@ -43,12 +49,18 @@ class Blank:
     after: str = ""
     draft: str | None = None
     strength: float = 1.0
-    shape: Shape = as_it_is
+    max_tokens: int | None = None
+    shape: Shape = str.rstrip
 
-    def text(self, filling: str) -> str | None:
-        """What is put in the place of what stands there, or None to leave it."""
+    def texts(self, filling: str) -> Iterator[str]:
+        """What can be put in the place of what stands there, the best first; nothing leaves it."""
         shaped = self.shape(filling)
-        return None if shaped is None else self.before + shaped + self.after
+        if shaped is None:
+            return
+        yield self.before + shaped + self.after
+        if self.draft is None:  # of a rewrite, a part would lose what was selected
+            for part in first_of_its_lines(shaped):
+                yield self.before + part + self.after
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +91,12 @@ def fitting(snapshot: DocumentSnapshot, settings: Settings) -> Iterator[str]:
 
 
 def _fill(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
-    return Plan((Blank(snapshot.start, snapshot.start),), order.instruction)
+    around = Around(prefix_of(snapshot), suffix_of(snapshot), snapshot.language_id)
+
+    def shape(filling: str) -> str | None:
+        return polish(filling, around).text or None
+
+    return Plan((Blank(snapshot.start, snapshot.start, shape=shape),), order.instruction)
 
 
 def _rewrite(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
@@ -110,7 +127,7 @@ def _draft(order: Order, text: Text, start: Point, end: Point, settings: Setting
     start, end = inner(text, start, end)
     strength = settings.rewrite_strength if order.strength is None else order.strength
     draft = text.between(start, end)
-    return Blank(start, end, draft=draft, strength=strength, shape=str.rstrip)
+    return Blank(start, end, draft=draft, strength=strength)
 
 
 def _holes(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
@@ -135,11 +152,12 @@ def _offered(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Pl
     gaps = [gap for offer in found if offer.kind == order.kind.name for gap in offer.gaps]
     if not gaps:
         raise NoPlan(f"nothing here wants this: {order.kind.title}")
-    return Plan(tuple(_blank(gap, shape) for gap in gaps), order.instruction)
+    most = LONGEST_HINT if order.kind.name == "hints" else None
+    return Plan(tuple(_blank(gap, shape, most) for gap in gaps), order.instruction)
 
 
-def _blank(gap: Gap, shape: Shape) -> Blank:
-    return Blank(gap.start, gap.end, gap.before, gap.after, shape=shape)
+def _blank(gap: Gap, shape: Shape, most: int | None = None) -> Blank:
+    return Blank(gap.start, gap.end, gap.before, gap.after, max_tokens=most, shape=shape)
 
 
 _MAKERS: dict[str, Callable[[Order, DocumentSnapshot, Settings], Plan]] = {
@@ -155,6 +173,36 @@ _MAKERS: dict[str, Callable[[Order, DocumentSnapshot, Settings], Plan]] = {
 
 
 # ---- what is made of a filling ----
+
+
+class Fit(NamedTuple):
+    """What of a model's answer goes into a document.
+
+    texts: what is put in the place of each blank; None leaves what stands there. broken: how many
+    blanks are left because whatever was written there would break the syntax.
+    """
+
+    texts: tuple[str | None, ...]
+    broken: int
+
+
+def fitted(blanks: Sequence[Blank], answers: Sequence[str], snapshot: DocumentSnapshot) -> Fit:
+    """For each blank what fits of its answer: nothing that brings an error of syntax."""
+    text, language = snapshot.text, language_of(snapshot.language_id)
+    found: list[str | None] = []
+    broken = 0
+    for blank, answer in reversed(list(zip(blanks, answers, strict=True))):
+        before, after = text.between(Point(0, 0), blank.start), text.between(blank.end, text.end)
+        place, old = Place(before, after, language), text.between(blank.start, blank.end)
+        ways = list(islice(blank.texts(answer), TRIES))
+        new = next((way for way in ways if not place.worsened_by(way, old)), None)
+        if new is not None:
+            new = new.replace("\n", snapshot.newline)
+            text = text.edit(blank.start, blank.end, new)
+        elif ways:
+            broken += 1
+        found.insert(0, new)
+    return Fit(tuple(found), broken)
 
 
 def _something(filling: str) -> str | None:

@@ -150,13 +150,18 @@ def unbroken(text: str, place: Place) -> str:
     return next((part for part in parts if not place.broken_by(part)), "")
 
 
-def _parts(text: str, place: Place) -> Iterator[str]:
-    """The shorter ones, longest first: whole lines, or balanced parts of the only line."""
+def first_of_its_lines(text: str) -> Iterator[str]:
+    """Fewer and fewer of the lines of `text`, at least one."""
     lines = text.split("\n")
     for size in range(len(lines) - 1, 0, -1):
         if lines[size - 1].strip():
             yield "\n".join(lines[:size]).rstrip()
-    if len(lines) == 1:
+
+
+def _parts(text: str, place: Place) -> Iterator[str]:
+    """The shorter ones, longest first: whole lines, or balanced parts of the only line."""
+    yield from first_of_its_lines(text)
+    if "\n" not in text:
         for token in reversed(list(_TOKEN.finditer(text))[:-1]):
             part = text[: token.end()]
             if balanced(part, place) == part:

@@ -204,6 +204,10 @@ def build_server(make_engine: MakeEngine = engine_client) -> Server:
     def _(params: types.CompletionParams) -> asyncio.Task[types.CompletionList]:
         return completion.completion(session, params, server.rpc.arrived)
 
+    @server.feature(types.COMPLETION_ITEM_RESOLVE)
+    def _(item: types.CompletionItem) -> types.CompletionItem:
+        return completion.resolve(item)
+
     @server.feature(
         types.TEXT_DOCUMENT_CODE_ACTION,
         types.CodeActionOptions(code_action_kinds=code_action.KINDS, resolve_provider=True),

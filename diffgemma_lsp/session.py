@@ -21,6 +21,7 @@ from diffgemma_lsp.client import Client
 from diffgemma_lsp.documents import Document, Documents, Point
 from diffgemma_lsp.flights import Answer, Flight, Kind, Nothing, from_frame, gives_way
 from diffgemma_lsp.logs import describe
+from diffgemma_lsp.model import Model
 from diffgemma_lsp.neighbours import Neighbours
 from diffgemma_lsp.notebooks import Notebooks
 from diffgemma_lsp.pace import Pace
@@ -78,8 +79,7 @@ class Session:
         self.last_error: EngineError | None = None
         self.missed = 0
         """Requests in a row for which the engine, with its model loaded, had nothing in time."""
-        self.can: tuple[str, ...] = ("fill",)
-        """What the model can do, as far as is known: "fill", and "instruct"."""
+        self.model = Model()
         self.starting = False
         """Whether the engine is being started ahead of the first request."""
         self.at_change: Callable[[], None] = lambda: None
@@ -221,8 +221,6 @@ class Session:
         self.last_error = None
         if flight.kind != "ahead":
             self.missed = 0
-        if self.neighbours.unsure:
-            self._learn()
         return answer
 
     async def _stream(
@@ -236,8 +234,11 @@ class Session:
             timed = replace(request, budget_s=budget)
             async with contextlib.aclosing(engine.stream(timed)) as events:
                 async for event in events:
+                    if not self.model.name:  # it is loaded by now
+                        await self.engine_status()
                     if isinstance(event, Infill):
-                        return Answer(event.holes, event.confidence)
+                        finished = event.stop_reason != "deadline"
+                        return Answer(event.holes, event.confidence, finished)
                     frames[:] = [event]
                     if watch is not None:
                         watch(event)
@@ -294,9 +295,8 @@ class Session:
             logger.debug("no status of the engine: %s", error)
             return None
         self.neighbours.learn(status)
-        info: dict[str, Any] = (status or {}).get("info") or {}
-        if "can" in info:
-            self.can = tuple(info["can"])
+        if info := (status or {}).get("info"):
+            self.model = Model.of(info)
         return status
 
     async def abilities(self) -> tuple[str, ...]:
@@ -305,14 +305,10 @@ class Session:
         Known once it is loaded; before that, no more than every model can.
         """
         # One question for all who ask at the same time: some editors do at every key.
-        await asyncio.shield(self._learn())
-        return self.can
-
-    def _learn(self) -> asyncio.Task[dict[str, Any] | None]:
-        """Asks the engine what it is, unless that is under way."""
         if self._learning is None or self._learning.done():
             self._learning = self.spawn(self.engine_status())
-        return self._learning
+        await asyncio.shield(self._learning)
+        return self.model.can
 
     async def close(self) -> None:
         """Ends what is in flight and lets go of the engine. Takes CLOSE_S at most."""

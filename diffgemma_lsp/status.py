@@ -20,6 +20,9 @@ DELAY_S = 0.1
 POLL_S = 0.5
 """How often the engine is asked while there is something to wait for."""
 
+UNLOAD_S = 2.0
+"""So long after it is due an idle engine has freed the memory."""
+
 _LOADED = ("ready", "busy")
 
 
@@ -57,7 +60,8 @@ def status_of(session: Session, engine: dict[str, Any]) -> Status:
     if session.in_flight:
         return Status("filling", "working")
     if doing in _LOADED:
-        return Status("ready", "ready")
+        limits = session.model.limits
+        return Status("ready", "ready" if limits is None else f"ready; {limits}")
     return Status("idle", "the model is not loaded; the next request loads it")
 
 
@@ -72,7 +76,8 @@ class News:
     """Tells the client how the server is doing, at each change and not more often.
 
     What the engine does can only be asked. It is asked when something has changed, and again and
-    again only while it loads or works: a server with nothing to do has no timers.
+    again only while it loads or works: a server with nothing to do asks once more, when an engine
+    that nobody uses has freed the memory.
     """
 
     def __init__(self, session: Session) -> None:
@@ -83,6 +88,7 @@ class News:
         self._told: Status | None = None
         self._telling: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._later: asyncio.TimerHandle | None = None
 
     def changed(self) -> None:
         """Something is not as it was; the client may want to know."""
@@ -113,6 +119,19 @@ class News:
                 self._engine = found or {}
             self._tell()
             await asyncio.sleep(POLL_S)
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+        unload_s = self._engine.get("idle_unload_s")
+        if self._engine.get("state") in _LOADED and unload_s is not None:
+            left = max(0.0, unload_s - self._engine["idle_s"])
+            loop = asyncio.get_running_loop()
+            self._later = loop.call_later(left + UNLOAD_S, self._unloaded)
+
+    def _unloaded(self) -> None:
+        self._session.at_change()  # which is nothing any more once the session is closed
 
     @property
     def _waiting(self) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from diffgemma_lsp import context, postprocess
 from diffgemma_lsp.documents import Point
 from diffgemma_lsp.flights import Answer, Flight, Nothing, gate
+from diffgemma_lsp.model import Model
 from diffgemma_lsp.pace import not_writing
 from diffgemma_lsp.session import Session
 from diffgemma_lsp.settings import Settings
@@ -48,12 +49,21 @@ async def suggest(
     found = _sure_enough(session.suggestions.find(place), settings)
     if len(found) < wanted:
         if not invoked:
+            _must_know(session.model, snapshot)
             await _moment(session, snapshot)
         found = await _run(session, flight, snapshot, settings, wanted)
+        if not invoked:
+            _must_know(session.model, snapshot)  # of which the first run was the first to tell
         session.suggestions.keep(place, found)
-    if settings.look_ahead:
+    if settings.look_ahead and session.model.silent(snapshot.language_id) is None:
         session.spawn(_look_ahead(session, flight, snapshot, found[0], settings))
     return found
+
+
+def _must_know(model: Model, snapshot: DocumentSnapshot) -> None:
+    """Raises Nothing in a language that the model has not learned."""
+    if (reason := model.silent(snapshot.language_id)) is not None:
+        raise Nothing(reason)
 
 
 async def _moment(session: Session, snapshot: DocumentSnapshot) -> None:

@@ -67,6 +67,14 @@ class Place:
         floor = self._least(grammar)
         return faults > floor and all(more > floor for more in counts)
 
+    def worsened_by(self, new: str, old: str) -> bool:
+        """Whether there are more errors with `new` than with `old`; False if nobody can say."""
+        grammar = self.language.grammar
+        if grammar is None or load(grammar) is None:
+            return False
+        now, then = (next(self._counts(with_line_ends(text), grammar)) for text in (new, old))
+        return now > then
+
     def _hides(self, middle: str) -> bool:
         """Whether the hole is in a string or a comment, and `middle` stays in it."""
         reading = self.reading()

@@ -108,6 +108,7 @@ class InfillEngine:
             context_tokens=profile.context,
             can=tuple(one for one in profile.can if one != "instruct" or chat is not None),
             neighbours=profile.neighbours,
+            languages=profile.languages,
         )
 
     @classmethod

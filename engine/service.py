@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -178,6 +179,7 @@ class Service:
     async def _status(self, request: Request) -> Response:
         now = self._scheduler.snapshot()
         what, fraction = now.loading or (None, None)
+        unload_s = self._options.idle_unload_s
         return JSONResponse(
             {
                 "protocol": PROTOCOL,
@@ -192,6 +194,7 @@ class Service:
                 "jobs": now.jobs,
                 "info": info_to_json(now.info) if now.info else None,
                 "idle_s": round(now.idle_s, 3),
+                "idle_unload_s": None if math.isinf(unload_s) else unload_s,
                 "memory_bytes": memory_bytes(),
                 "last_error": now.last_error,
             }

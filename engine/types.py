@@ -193,6 +193,7 @@ class EngineInfo:
 
     can: "fill", and "instruct" if the model follows instructions.
     neighbours: whether the model reads a request's context.
+    languages: those that the model has learned, as LSP names them; None means any.
     """
 
     model: str
@@ -203,3 +204,4 @@ class EngineInfo:
     context_tokens: int
     can: tuple[str, ...]
     neighbours: bool = False
+    languages: tuple[str, ...] | None = None

@@ -104,5 +104,10 @@ def info_to_json(info: EngineInfo) -> Json:
 
 def info_from_json(data: Json) -> EngineInfo:
     """The inverse of `info_to_json`."""
-    fields: Json = {**data, "can": tuple(data["can"])}
+    languages = data.get("languages")
+    fields: Json = {
+        **data,
+        "can": tuple(data["can"]),
+        "languages": None if languages is None else tuple(languages),
+    }
     return EngineInfo(**fields)

@@ -123,8 +123,11 @@ def resolve(
     """Runs the model and completes the action with its edit.
 
     Where there is none, the user is told why, and the action comes back as it was: an error in its
-    place would be shown by some editors as a fault of the server, and by some not at all.
+    place would be shown by some editors as a fault of the server, and by some not at all. So does
+    an action without data, which has nothing to complete.
     """
+    if action.data is None:
+        return session.spawn(_unchanged(action))
     try:
         work = Work(session, order_from_json(action.data), arrived)
     except (BadOrder, Nothing) as reason:

@@ -43,6 +43,8 @@ def execute(
         return session.spawn(_unload(session))
     arguments = params.arguments or [None]
     try:
+        if params.command not in NAMES:
+            raise BadOrder(f"there is no command {params.command}; there are {', '.join(NAMES)}")
         order = order_from_json(arguments[0], params.command.removeprefix(COMMAND))
         work = Work(session, order, arrived)
     except (BadOrder, Nothing) as reason:

@@ -35,7 +35,7 @@ async def _status(session: Session, uri: str) -> dict[str, Any]:
     return {
         **as_json(status_of(session, engine)),
         "model": info.get("model") or engine.get("model") or session.settings.model,
-        "can": list(session.can),
+        "can": list(session.model.can),
         "lastReason": session.last_reason,
         "document": _document(session, uri) if uri else None,
     }

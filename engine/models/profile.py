@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, fields, replace
 from math import exp, isfinite, log
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from engine.config import ModelConfig
 from engine.errors import ModelError
@@ -84,6 +84,8 @@ class Profile:
     suffix: the least clamped suffix that a canvas ends in, if there is so much.
     prefill: tokens that are encoded at a time; a multiple of it is where a cache is cut.
     neighbours: whether pieces of other files in front of the prefix make its answers better.
+    languages: those that it has learned, as LSP names them; None means that it is at home in any.
+        What nobody asked for is suggested in no other.
     separator: the special token between documents in training; with None, or a token that the
         tokenizer does not know, a comment with the path stands above each piece.
     calibration: what makes its certainty the confidence that is reported; None leaves it as it is.
@@ -99,6 +101,7 @@ class Profile:
     suffix: int = 48
     prefill: int = 512
     neighbours: bool = True
+    languages: tuple[str, ...] | None = None
     separator: str | None = None
     can: tuple[str, ...] = ("fill",)
     sampling: Sampling = Sampling()
@@ -132,6 +135,15 @@ def load_profile(folder: Path, config: ModelConfig) -> Profile:
         fitted = data.pop("calibration", None)
         calibration = None if fitted is None else Calibration(**fitted)
         data["can"] = tuple(data.get("can", ("fill",)))
+        data["languages"] = _names(data.get("languages"))
         return Profile(**data, sampling=sampling, calibration=calibration)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} is broken: {error}") from error
+
+
+def _names(raw: Any) -> tuple[str, ...] | None:
+    if raw is None:
+        return None
+    if not isinstance(raw, list) or not all(isinstance(one, str) for one in cast("list[Any]", raw)):
+        raise ValueError("languages: expected a list of texts")
+    return tuple(cast("list[str]", raw))

@@ -83,6 +83,7 @@ _PROFILE = {
     "suffix": 0,
     "prefill": 128,
     "neighbours": False,
+    "languages": [],
     # At the heat of its training and with a small budget: digits that are decided side by side must
     # not contradict each other, since it seldom takes one back.
     "sampling": {

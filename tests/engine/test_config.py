@@ -114,6 +114,8 @@ def test_a_checkpoint_without_a_profile_gets_one_that_fits() -> None:
         "{}",
         '{"name": "x", "unknown": 1}',
         '{"name": "x", "can": 5}',
+        '{"name": "x", "languages": "python"}',
+        '{"name": "x", "languages": [5]}',
         '{"name": "x", "sampling": {"heat": 1}}',
         '{"name": "x", "sampling": []}',
     ],
@@ -123,6 +125,26 @@ def test_a_broken_profile_is_a_model_error_of_one_line(tmp_path: Path, content: 
     with pytest.raises(ModelError) as error:
         load_profile(tmp_path, parse_config(tiny_config()))
     assert one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("content", "languages"),
+    [
+        ('{"name": "x"}', None),
+        ('{"name": "x", "languages": []}', ()),
+        ('{"name": "x", "languages": ["python", "c"]}', ("python", "c")),
+    ],
+)
+def test_a_profile_may_name_languages(
+    tmp_path: Path, content: str, languages: tuple[str, ...] | None
+) -> None:
+    (tmp_path / "infill.json").write_text(content)
+    assert load_profile(tmp_path, parse_config(tiny_config())).languages == languages
+
+
+@pytest.mark.parametrize(("name", "languages"), [("nano", ("python",)), ("sudoku", ())])
+def test_what_ships_says_what_it_has_learned(name: str, languages: tuple[str, ...]) -> None:
+    assert load_profile(WEIGHTS / name, load_config(WEIGHTS / name)).languages == languages
 
 
 def test_what_a_request_says_comes_before_the_profile() -> None:

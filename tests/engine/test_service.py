@@ -241,6 +241,7 @@ def test_a_model_that_cannot_be_loaded(folder: Path, start: Callable[..., Servic
 
 def test_idle_unload_and_idle_exit(start: Callable[..., Service]) -> None:
     service = start("--idle-unload", "0.3", "--idle-exit", "1.5").ready()
+    assert service.status()["idle_unload_s"] == 0.3
     service.ready("unloaded")
     assert "infill" in service.infill()[-1]
     assert service.events().count("load") == 2

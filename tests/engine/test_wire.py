@@ -63,9 +63,12 @@ def test_a_context_that_is_none(context: object) -> None:
         request_from_json({**sent, "context": context})
 
 
+@pytest.mark.parametrize("languages", [None, (), ("python", "c")])
 @pytest.mark.parametrize("neighbours", [True, False])
-def test_a_description_survives_the_way(neighbours: bool) -> None:
-    info = EngineInfo("m", "cpu", "float32", 1, 2, 3, ("fill",), neighbours)
+def test_a_description_survives_the_way(
+    neighbours: bool, languages: tuple[str, ...] | None
+) -> None:
+    info = EngineInfo("m", "cpu", "float32", 1, 2, 3, ("fill",), neighbours, languages)
     assert info_from_json(json.loads(json.dumps(info_to_json(info)))) == info
 
 

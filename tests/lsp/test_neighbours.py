@@ -28,7 +28,7 @@ from engine.types import Snippet
 
 LIBRARY = "def weigh(apples, scale):\n    total = scale.read(apples)\n    return total\n"
 USER = "from library import weigh\n\nscale, apples = 1, 2\nweigh(apples, "
-KNOWN = {"info": {"neighbours": True}}
+KNOWN = {"info": {"model": "fake", "can": ["fill"], "neighbours": True}}
 
 
 def snapshot(uri: str, text: str, line: int | None = None) -> DocumentSnapshot:
@@ -216,7 +216,7 @@ async def test_nothing_is_read_unless_the_model_profits(
     own = desk.open("user.py", USER)
     desk.open("untitled:a", LIBRARY)
     assert await desk.around(own, USER) == ()
-    assert neighbours.unsure == (status is None or status["info"] is None)
+    assert neighbours.useful is (None if status is None or status["info"] is None else False)
     neighbours.settings = Settings(neighbours=False)
     neighbours.learn(KNOWN)
     assert await desk.around(own, USER) == ()

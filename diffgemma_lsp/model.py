@@ -1,0 +1,41 @@
+"""What is known of the model that the engine runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What the engine says of its model. Until it says anything, no more than holds for each.
+
+    name: what users see; empty as long as nothing is known. can: "fill", and "instruct" if it
+    follows instructions. languages: those that it has learned, as LSP names them; None means any.
+    """
+
+    name: str = ""
+    can: tuple[str, ...] = ("fill",)
+    languages: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, info: dict[str, Any]) -> Model:
+        """The model that the engine describes so (engine.types.EngineInfo)."""
+        known = info.get("languages")
+        languages = None if known is None else tuple(known)
+        return cls(info["model"], tuple(info["can"]), languages)
+
+    @property
+    def limits(self) -> str | None:
+        """Where it suggests nothing unless it is asked, as a line for a person; None if nowhere."""
+        if self.languages is None:
+            return None
+        if not self.languages:
+            return f"{self.name} knows no language, so it suggests only when you ask"
+        known = ", ".join(self.languages)
+        return f"{self.name} knows only {known}, so it suggests elsewhere only when you ask"
+
+    def silent(self, language_id: str) -> str | None:
+        """Why it suggests nothing in this language unless it is asked; None if it does."""
+        known = self.languages is None or language_id in self.languages
+        return None if known else self.limits
