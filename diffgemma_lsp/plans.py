@@ -21,7 +21,7 @@ from diffgemma_lsp.orders import Order
 from diffgemma_lsp.postprocess import TRIES, Around, first_of_its_lines, polish
 from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
-from diffgemma_lsp.syntax import Place
+from diffgemma_lsp.syntax import Place, is_python
 
 Shape = Callable[[str], "str | None"]
 """Makes what the model filled in what is put into the document, or None to leave it as it was."""
@@ -29,6 +29,9 @@ Shape = Callable[[str], "str | None"]
 
 LONGEST_HINT = 16
 """Tokens of a type hint. For nano, 95 of 100 hints in typed packages have no more."""
+
+LONGEST_PARSED = 200_000
+"""Characters that Python parses as a whole, to see if an edit fits: a tenth of a second."""
 
 
 class NoPlan(Exception):
@@ -188,21 +191,32 @@ class Fit(NamedTuple):
 
 def fitted(blanks: Sequence[Blank], answers: Sequence[str], snapshot: DocumentSnapshot) -> Fit:
     """For each blank what fits of its answer: nothing that brings an error of syntax."""
-    text, language = snapshot.text, language_of(snapshot.language_id)
+    text = snapshot.text
+    python = (
+        snapshot.language_id == "python" and len(text) <= LONGEST_PARSED and is_python(str(text))
+    )
     found: list[str | None] = []
     broken = 0
     for blank, answer in reversed(list(zip(blanks, answers, strict=True))):
-        before, after = text.between(Point(0, 0), blank.start), text.between(blank.end, text.end)
-        place, old = Place(before, after, language), text.between(blank.start, blank.end)
-        ways = list(islice(blank.texts(answer), TRIES))
-        new = next((way for way in ways if not place.worsened_by(way, old)), None)
+        texts = islice(blank.texts(answer), TRIES)
+        ways = [way.replace("\n", snapshot.newline) for way in texts]
+        sound = (way for way in ways if _is_sound(way, blank, text, snapshot.language_id, python))
+        new = next(sound, None)
         if new is not None:
-            new = new.replace("\n", snapshot.newline)
             text = text.edit(blank.start, blank.end, new)
         elif ways:
             broken += 1
         found.insert(0, new)
     return Fit(tuple(found), broken)
+
+
+def _is_sound(new: str, blank: Blank, text: Text, language_id: str, python: bool) -> bool:
+    """Whether `new` brings no error of syntax. python: the text is Python, and has none so far."""
+    if python:
+        return is_python(str(text.edit(blank.start, blank.end, new)))
+    before, after = text.between(Point(0, 0), blank.start), text.between(blank.end, text.end)
+    old = text.between(blank.start, blank.end)
+    return not Place(before, after, language_of(language_id)).worsened_by(new, old)
 
 
 def _something(filling: str) -> str | None:

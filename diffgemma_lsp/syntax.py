@@ -7,7 +7,9 @@ broken anyway is no reason to refuse one.
 
 from __future__ import annotations
 
+import ast
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -35,6 +37,17 @@ _CLOSING = re.compile(r"""[\s)\]}>"'`:,;]*""")
 def breaks(before: str, middle: str, after: str, language_id: str) -> bool | None:
     """Whether `middle` brings errors that this place needn't have; None if nobody can say."""
     return Place(before, after, language_of(language_id)).broken_by(middle)
+
+
+def is_python(text: str) -> bool:
+    """Whether Python itself can parse `text`; it is stricter than the grammar."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 class Place:

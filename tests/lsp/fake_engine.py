@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import zlib
 from collections.abc import AsyncGenerator
@@ -52,6 +53,7 @@ class FakeEngine:
         self.closed = False
         self.loaded = True
         self.can = ("fill",)
+        self.languages: tuple[str, ...] | None = None
         self.says: dict[str, Any] | None = {"state": "ready"}
         self.asked = 0
         self.texts: tuple[str, ...] | None = None
@@ -73,10 +75,10 @@ class FakeEngine:
                 piece = Piece(plan["frame"], plan.get("confidence", 0.9))
                 yield Frame(1, 8, ((piece,),) * holes, 1.0, piece.certainty)
             jitter = int(filling(fixed[0], fixed[-1])[1:], 16) % (self.jitter_ms + 1)
-            delay = plan.get("delay", jitter / 1000)
+            delay, most = plan.get("delay", jitter / 1000), math.inf
             if request.budget_s is not None and not plan.get("deaf"):
-                delay = min(delay, request.budget_s)
-            await asyncio.sleep(delay)
+                most = request.budget_s
+            await asyncio.sleep(min(delay, most))
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled += 1
             if "stubborn" in plan:
@@ -88,13 +90,15 @@ class FakeEngine:
         (hole, *_) = [part for part in request.template if isinstance(part, Hole)]
         text = text.replace("<strength>", f"{hole.strength:g}")
         texts = self.texts or tuple(plan.get("texts", [text] * holes))
-        yield Infill(text, texts, 8, 9, "settled", plan.get("confidence", 0.9), {"total": 1.0})
+        reason = "deadline" if delay > most else "settled"
+        yield Infill(text, texts, 8, 9, reason, plan.get("confidence", 0.9), {"total": 1.0})
 
     async def status(self) -> dict[str, Any] | None:
         self.asked += 1
         if self.says is None:
             return None
-        return {"model": "fake", "info": {"model": "fake", "can": self.can}, **self.says}
+        info = {"model": "fake", "can": self.can, "languages": self.languages}
+        return {"model": "fake", "info": info, **self.says}
 
     async def warm_up(self) -> None:
         self.warmed_up = True

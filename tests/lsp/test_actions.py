@@ -1,72 +1,20 @@
-"""Code actions and commands: what is offered, and what becomes of the document. In process."""
+"""Code actions: what is offered, and what becomes of the document. In process."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from applying import applied
+from acting import CODE, FRAMES, RESOLVES, URI, after, asking, execute, order, resolved, titles
 from fake_engine import FakeEngine, slow
 from in_process import InProcessClient
 from lsp_client import did_change, did_close, did_open, insertion, span
 
-URI = "file:///work/a.py"
+from diffgemma_lsp.plans import LONGEST_HINT
+from engine.types import Hole
 
-RESOLVES = {
-    "textDocument": {"codeAction": {"resolveSupport": {"properties": ["edit"]}}},
-    "workspace": {"applyEdit": True, "workspaceEdit": {"documentChanges": True}},
-}
-FRAMES = {"experimental": {"diffgemma": {"frames": True}}}
 PROGRESS = {"window": {"workDoneProgress": True}}
-
-CODE = '''\
-# fake: {"text": "value + 1"}
-def area(width, height):
-    """Area."""
-    return width * height
-
-
-def later(count):
-    ...
-'''
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
-@pytest.fixture
-async def client(engine: FakeEngine) -> AsyncIterator[InProcessClient]:
-    client = InProcessClient()
-    client.connect(lambda settings: engine)
-    yield client
-    assert client.unexpected == []
-
-
-def asking(where: dict[str, Any], **context: Any) -> tuple[str, dict[str, Any]]:
-    return "textDocument/codeAction", {
-        "textDocument": {"uri": URI},
-        "range": where,
-        "context": {"diagnostics": [], **context},
-    }
-
-
-def after(text: str, edit: dict[str, Any], version: int | None = 1) -> str:
-    """The text of the document after the edit."""
-    return applied(text, URI, edit, version)
-
-
-async def titles(client: InProcessClient, where: dict[str, Any], **context: Any) -> list[str]:
-    return [action["title"] for action in await client.request(*asking(where, **context))]
-
-
-async def resolved(client: InProcessClient, where: dict[str, Any], title: str) -> dict[str, Any]:
-    actions = await client.request(*asking(where))
-    (action,) = [action for action in actions if action["title"] == title]
-    return await client.request("codeAction/resolve", action)
 
 
 async def test_what_is_offered_where(client: InProcessClient, engine: FakeEngine) -> None:
@@ -196,6 +144,53 @@ async def test_type_hints(
     assert after(text, action["edit"]) == f"def later{wanted}\n    ...\n"
 
 
+async def test_a_hint_has_no_more_room_than_a_hint_needs(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(capabilities=RESOLVES)
+    client.send(did_open(URI, "def later(count):\n    ...\n"))
+    engine.texts = ("int", "list")
+    await resolved(client, span(0, 4, 0, 9), "Add type hints")
+    holes = [part for part in engine.requests[0].template if isinstance(part, Hole)]
+    assert [hole.max_tokens for hole in holes] == [LONGEST_HINT, LONGEST_HINT]
+    engine.texts = ("pass",)
+    await resolved(client, span(0, 4, 0, 9), "Complete body")
+    holes = [part for part in engine.requests[-1].template if isinstance(part, Hole)]
+    assert [hole.max_tokens for hole in holes] == [None]
+
+
+async def test_what_is_filled_in_here_fits_as_a_suggestion_does(client: InProcessClient) -> None:
+    await client.initialize(capabilities=RESOLVES)
+    text = '# fake: {"text": "x = 1\\ny = load()"}\r\nif z:\r\n    \r\n    y = load()\r\n'
+    client.send(did_open(URI, text))
+    action = await resolved(client, span(2, 4, 2, 4), "Fill here")
+    assert after(text, action["edit"]) == text.replace("    \r\n", "    x = 1\r\n")
+
+
+async def test_no_edit_breaks_the_syntax(client: InProcessClient, engine: FakeEngine) -> None:
+    await client.initialize(capabilities=RESOLVES)
+    client.send(did_open(URI, CODE.replace("value + 1", "value + (")))
+    action = await resolved(client, span(3, 11, 3, 25), "Rewrite selection")
+    assert "edit" not in action
+    (shown,) = client.shown
+    assert "would break the syntax" in shown["message"]
+    assert [request.seed for request in engine.requests] == [0, 1, 2]
+
+
+async def test_what_has_nothing_to_complete_comes_back_as_it_is(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(capabilities=RESOLVES)
+    for item in ({"title": "Sort imports", "kind": "source"}, {"title": "x", "data": None}):
+        assert await client.request("codeAction/resolve", item) == {
+            name: value for name, value in item.items() if value is not None
+        }
+    for item in ({"label": "x"}, {"label": "y", "data": {"of": "another"}, "sortText": "a"}):
+        assert await client.request("completionItem/resolve", item) == item
+    assert client.shown == []
+    assert engine.runs == 0
+
+
 async def test_an_edit_moves_with_its_place(client: InProcessClient, engine: FakeEngine) -> None:
     await client.initialize(capabilities=RESOLVES)
     text = slow(0.2, text="one") + "x = 0\nold\ny = 0\n"
@@ -258,99 +253,6 @@ async def test_a_client_that_cannot_resolve_gets_a_command(client: InProcessClie
     assert after(CODE, edits[0], None) == CODE.replace("width * height", "value + 1")
 
 
-def order(**more: Any) -> dict[str, Any]:
-    return {"textDocument": {"uri": URI}, "range": span(3, 11, 3, 25), **more}
-
-
-async def execute(client: InProcessClient, name: str, *arguments: Any, **more: Any) -> Any:
-    params = {"command": f"diffgemma.{name}", "arguments": list(arguments), **more}
-    return await client.request("workspace/executeCommand", params)
-
-
-async def test_commands_take_arguments(client: InProcessClient, engine: FakeEngine) -> None:
-    await client.initialize(capabilities=RESOLVES)
-    client.send(did_open(URI, CODE))
-    result = await execute(client, "rewrite", order(strength=0.25, seed=7, apply=False))
-    assert result["applied"] is False
-    assert result["message"] is None
-    assert (result["seed"], result["fillings"], result["finished"]) == (7, ["value + 1"], True)
-    assert after(CODE, result["edit"]) == CODE.replace("width * height", "value + 1")
-    assert result["strength"] == 0.25
-    (request,) = engine.requests
-    assert request.seed == 7
-    assert [part.strength for part in request.template if hasattr(part, "draft")] == [0.25]
-    usual = await execute(client, "rewrite", order(apply=False))
-    assert usual["strength"] == 0.6, "what the settings say"
-    told = await execute(client, "rewrite", order(instruction="shorter", apply=False))
-    assert "does not follow instructions" in told["message"]
-    assert await execute(client, "unload") == {"applied": True, "message": None, "edit": None}
-    assert engine.loaded is False
-    names = client.capabilities["executeCommandProvider"]["commands"]
-    assert {"diffgemma.fill", "diffgemma.rewrite", "diffgemma.holes", "diffgemma.unload"} <= set(
-        names
-    )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
-        ([], "argument is an object"),
-        ([None], "argument is an object"),
-        ([{}], "textDocument"),
-        ([order(strength=2)], "strength"),
-        ([order(seed=-1)], "seed"),
-        ([order(range={"start": 1})], "range"),
-        ([order(textDocument={"uri": "file:///other.py"})], "not open"),
-        ([order(textDocument={"uri": URI, "version": 9})], "has changed since"),
-        ([order(range=span(4, 0, 4, 0))], "no text in the selection"),
-    ],
-)
-async def test_orders_that_make_no_sense(
-    client: InProcessClient, engine: FakeEngine, arguments: list[Any], word: str
-) -> None:
-    await client.initialize(capabilities=RESOLVES)
-    client.send(did_open(URI, CODE))
-    result = await execute(client, "rewrite", *arguments)
-    assert result["applied"] is False
-    assert word in result["message"]
-    assert result["message"] in client.shown[-1]["message"]
-    assert engine.runs == 0
-
-
-async def test_an_edit_that_the_editor_refuses_is_told(client: InProcessClient) -> None:
-    client.replies["workspace/applyEdit"] = lambda params: {
-        "applied": False,
-        "failureReason": "read-only",
-    }
-    await client.initialize(capabilities=RESOLVES)
-    client.send(did_open(URI, CODE))
-    result = await execute(client, "rewrite", order())
-    assert (result["applied"], result["message"]) == (False, "read-only")
-    client.replies["workspace/applyEdit"] = lambda params: {"error": {"code": 1, "message": "no"}}
-    assert "refused" in (await execute(client, "rewrite", order()))["message"]
-
-
-async def test_an_edit_that_the_editor_skips_is_made_anew(client: InProcessClient) -> None:
-    """Neovim skips an edit of another version, and says that it applied it."""
-    now = f"# new\n{CODE}"
-    edits: list[dict[str, Any]] = []
-
-    def apply(params: Any) -> dict[str, Any]:
-        edits.append(params["edit"])
-        version = edits[-1]["documentChanges"][0]["textDocument"]["version"]
-        # The user was typing somewhere else; then the edit itself is told as a change.
-        where = insertion(0, 0, "# new\n") if version == 1 else insertion(4, 11, "value + 1")
-        client.send(did_change(URI, version + 1, where))
-        return {"applied": True}
-
-    client.replies["workspace/applyEdit"] = apply
-    await client.initialize(capabilities=RESOLVES)
-    client.send(did_open(URI, CODE))
-    assert (await execute(client, "rewrite", order()))["applied"] is True
-    assert len(edits) == 2
-    assert after(now, edits[1], 2) == now.replace("width * height", "value + 1")
-
-
 async def test_progress_is_shown_and_ends_the_run(
     client: InProcessClient, engine: FakeEngine
 ) -> None:
@@ -372,39 +274,6 @@ async def test_progress_is_shown_and_ends_the_run(
     assert engine.cancelled == 1
 
 
-async def test_a_clients_own_token_is_used(client: InProcessClient) -> None:
-    said: list[dict[str, Any]] = []
-    client.heard["$/progress"] = said.append
-    client.replies["workspace/applyEdit"] = lambda params: {"applied": True}
-    await client.initialize(capabilities=RESOLVES)
-    client.send(did_open(URI, slow(0.1, frame="x", text="new") + "old\n"))
-    where = span(1, 0, 1, 3)
-    await execute(client, "rewrite", order(range=where), workDoneToken="mine")
-    assert {one["token"] for one in said} == {"mine"}
-    assert [one["value"]["kind"] for one in said] == ["begin", "report", "end"]
-
-
-async def test_a_run_can_be_watched(client: InProcessClient) -> None:
-    frames: list[dict[str, Any]] = []
-    client.heard["diffgemma/frame"] = frames.append
-    await client.initialize(capabilities={**RESOLVES, **FRAMES})
-    client.send(did_open(URI, slow(0.05, frame="half", text="whole") + "old\n"))
-    where = span(1, 0, 1, 3)
-    await execute(client, "rewrite", order(range=where, token="t", apply=False))
-    (frame,) = frames
-    assert frame["token"] == "t"
-    assert frame["textDocument"] == {"uri": URI, "version": 1}
-    (hole,) = frame["holes"]
-    assert hole["range"] == where
-    assert hole["pieces"] == [["half", 0.9]]
-
-
-async def test_who_wants_no_frames_gets_none(client: InProcessClient) -> None:
-    await client.initialize(capabilities=RESOLVES)
-    client.send(did_open(URI, slow(0.01, frame="half", text="whole") + "old\n"))
-    await execute(client, "rewrite", order(range=span(1, 0, 1, 3), apply=False))
-
-
 @pytest.mark.parametrize(
     "options", [{"enable": False}, {"languages": {"python": {"enable": False}}}]
 )
@@ -413,24 +282,3 @@ async def test_nothing_where_it_is_off(client: InProcessClient, options: dict[st
     client.send(did_open(URI, CODE))
     assert await titles(client, span(3, 11, 3, 25)) == []
     assert "turned off" in (await execute(client, "rewrite", order()))["message"]
-
-
-async def test_an_engine_that_fails_is_told(client: InProcessClient) -> None:
-    await client.initialize(capabilities=RESOLVES)
-    client.send(did_open(URI, '# fake: {"error": "out_of_memory"}\nold\n'))
-    result = await execute(client, "rewrite", order(range=span(1, 0, 1, 3)))
-    assert "told to fail" in result["message"]
-    assert client.shown[-1]["type"] == 1
-
-
-async def test_a_cancelled_order_is_cancelled(client: InProcessClient, engine: FakeEngine) -> None:
-    await client.initialize(capabilities=RESOLVES)
-    client.send(did_open(URI, slow() + "old\n"))
-    params = {"command": "diffgemma.rewrite", "arguments": [order(range=span(1, 0, 1, 3))]}
-    answer = client.ask("workspace/executeCommand", params)
-    await asyncio.sleep(0.05)
-    client.cancel(answer)
-    with pytest.raises(Exception, match="-32800"):
-        await answer
-    await asyncio.sleep(0.05)
-    assert engine.cancelled == 1

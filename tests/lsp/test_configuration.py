@@ -339,14 +339,14 @@ async def test_nothing_is_started_again() -> None:
     assert client.shown == []
 
 
-async def test_over_stdio(client: LspClient) -> None:
-    client.replies[PULL] = lambda params: [{"enable": False}]
-    await client.initialize(capabilities=PULLS)
-    client.send(did_open(URI, "x = "))
-    while (await client.request("diffgemma/status"))["state"] != "off":
+async def test_over_stdio(stdio_client: LspClient) -> None:
+    stdio_client.replies[PULL] = lambda params: [{"enable": False}]
+    await stdio_client.initialize(capabilities=PULLS)
+    stdio_client.send(did_open(URI, "x = "))
+    while (await stdio_client.request("diffgemma/status"))["state"] != "off":
         await asyncio.sleep(0.02)
-    assert await client.request(*completion(URI, 0, 4)) == []
-    client.replies[PULL] = lambda params: ...
-    client.notify(CHANGED, {"settings": None})
-    client.notify("textDocument/didSave", {"textDocument": {"uri": URI}})
-    assert not (await client.request("test/report"))["warmed_up"]
+    assert await stdio_client.request(*completion(URI, 0, 4)) == []
+    stdio_client.replies[PULL] = lambda params: ...
+    stdio_client.notify(CHANGED, {"settings": None})
+    stdio_client.notify("textDocument/didSave", {"textDocument": {"uri": URI}})
+    assert not (await stdio_client.request("test/report"))["warmed_up"]

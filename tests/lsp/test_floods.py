@@ -51,22 +51,24 @@ def framed(*messages: dict[str, Any]) -> bytes:
 # ---- many messages ----
 
 
-async def test_thousands_of_messages_in_one_write(client: LspClient) -> None:
-    await client.initialize(warm_up=False)
-    client.send(did_open(URI, "x = \n"))
+async def test_thousands_of_messages_in_one_write(stdio_client: LspClient) -> None:
+    await stdio_client.initialize(warm_up=False)
+    stdio_client.send(did_open(URI, "x = \n"))
     messages, answers = [], []
     for n in range(1_500):
         messages.append(did_change(URI, n + 2, insertion(0, 4 + n, "1")))
         kind = INVOKED if n % 3 else 2
         for asked in (completion(URI, 0, 5 + n, kind), ("diffgemma/status", None)):
-            message, answer = client.asking(*asked)
+            message, answer = stdio_client.asking(*asked)
             messages.append(message)
             answers.append(answer)
-    client.send(*messages)
+    stdio_client.send(*messages)
     results = await asyncio.wait_for(asyncio.gather(*answers), 100)
     # All but the last are put an end to, unless the engine was quicker than the next message.
     assert sum(result != [] for result in results[::2]) < 300
-    assert (await client.request("test/report"))["texts"] == {URI: "x = " + "1" * 1_500 + "\n"}
+    assert (await stdio_client.request("test/report"))["texts"] == {
+        URI: "x = " + "1" * 1_500 + "\n"
+    }
 
 
 async def test_orders_are_taken_up_to_a_bound() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -20,19 +19,6 @@ from lsp_client import (
 )
 
 URI = "file:///work/a.py"
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
-@pytest.fixture
-async def client(engine: FakeEngine) -> AsyncIterator[InProcessClient]:
-    client = InProcessClient()
-    client.connect(lambda settings: engine)
-    yield client
-    assert client.unexpected == []
 
 
 @pytest.mark.parametrize(

@@ -72,12 +72,10 @@ def saved(uri: str = BOOK) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def inside() -> AsyncIterator[InProcessClient]:
-    client = InProcessClient()
-    client.connect(lambda settings: FakeEngine())
+async def inside(client: InProcessClient) -> AsyncIterator[InProcessClient]:
     await client.initialize(capabilities=CAPABLE, warm_up=False)
     yield client
-    assert client.unexpected == client.shown == []
+    assert client.shown == []
 
 
 async def filled(client: LspClient, name: str, line: int, character: int) -> str | None:
@@ -213,12 +211,12 @@ async def test_a_notebook_that_is_out_of_step_gets_nothing(
     assert await filled(inside, "b", 0, 4) is not None
 
 
-async def test_over_stdio(client: LspClient) -> None:
-    await client.initialize(capabilities=CAPABLE)
-    client.send(opened([cell("a"), cell("b")], [text("a", CANARY), text("b", "x = ")]))
-    assert await filled(client, "b", 0, 4) == filling(f"{CANARY}\n\nx = ", "")
-    client.send(spliced(9, 9, []), closed("a", "b", "c"))
-    assert await filled(client, "b", 0, 4) is None
+async def test_over_stdio(stdio_client: LspClient) -> None:
+    await stdio_client.initialize(capabilities=CAPABLE)
+    stdio_client.send(opened([cell("a"), cell("b")], [text("a", CANARY), text("b", "x = ")]))
+    assert await filled(stdio_client, "b", 0, 4) == filling(f"{CANARY}\n\nx = ", "")
+    stdio_client.send(spliced(9, 9, []), closed("a", "b", "c"))
+    assert await filled(stdio_client, "b", 0, 4) is None
 
 
 # ---- any changes of structure, against a plain list ----

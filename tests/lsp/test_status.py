@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from acting import RESOLVES, URI, asking
 from fake_engine import FakeEngine, slow
 from in_process import InProcessClient
 from lsp_client import (
@@ -24,12 +25,7 @@ from lsp_client import (
 from diffgemma_lsp import status
 from engine.errors import EngineUnavailable
 
-URI = "file:///work/a.py"
 NEWS = {"experimental": {"diffgemma": {"status": True}}}
-RESOLVES = {
-    "textDocument": {"codeAction": {"resolveSupport": {"properties": ["edit"]}}},
-    "workspace": {"applyEdit": True, "workspaceEdit": {"documentChanges": True}},
-}
 CODE = "x = 1\n\n"
 
 
@@ -37,19 +33,6 @@ CODE = "x = 1\n\n"
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "DELAY_S", 0.005)
     monkeypatch.setattr(status, "POLL_S", 0.01)
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
-@pytest.fixture
-async def client(engine: FakeEngine) -> AsyncIterator[InProcessClient]:
-    client = InProcessClient()
-    client.connect(lambda settings: engine)
-    yield client
-    assert client.unexpected == []
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -214,6 +197,22 @@ async def test_unloaded_is_told(client: InProcessClient, engine: FakeEngine) -> 
     await until(lambda: told[-1]["state"] == "idle")
 
 
+async def test_an_engine_that_unloads_by_itself_is_told(
+    client: InProcessClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "UNLOAD_S", 0.02)
+    engine.says = {"state": "ready", "idle_unload_s": 0.1, "idle_s": 0.0}
+    told = await listening(client)
+    await until(lambda: told and told[-1]["state"] == "ready")
+    await until(lambda: not client.server.session._tasks)
+    engine.says = {"state": "unloaded", "idle_unload_s": 0.1, "idle_s": 0.1}
+    await until(lambda: told[-1]["state"] == "idle")
+    await until(lambda: not client.server.session._tasks)
+    before = engine.asked
+    await asyncio.sleep(0.2)
+    assert engine.asked == before, "there is nothing more to wait for"
+
+
 async def test_no_news_after_shutdown(client: InProcessClient, engine: FakeEngine) -> None:
     told = await listening(client)
     client.send(did_open(URI, slow() + "x = \n"))
@@ -227,14 +226,6 @@ async def test_no_news_after_shutdown(client: InProcessClient, engine: FakeEngin
 
 
 # ---- asked for ----
-
-
-def actions(where: dict[str, Any], **context: Any) -> tuple[str, dict[str, Any]]:
-    return "textDocument/codeAction", {
-        "textDocument": {"uri": URI},
-        "range": where,
-        "context": {"diagnostics": [], **context},
-    }
 
 
 WRONG = {"range": span(0, 0, 0, 1), "message": "x is not used"}
@@ -258,11 +249,11 @@ async def test_why_no_action_was_offered(
 ) -> None:
     await client.initialize(capabilities=RESOLVES)
     client.send(did_open(URI, CODE))
-    assert await client.request(*actions(where, **context)) == []
+    assert await client.request(*asking(where, **context)) == []
     state = await asked(client)
     assert word in state["document"]["reasons"]["textDocument/codeAction"]
     assert state["lastReason"] is None
-    assert await client.request(*actions(span(0, 0, 0, 5))) != []
+    assert await client.request(*asking(span(0, 0, 0, 5))) != []
     assert (await asked(client))["document"]["reasons"] == {}
 
 
@@ -276,7 +267,7 @@ async def test_each_method_says_why_it_came_to_nothing(
     assert await client.request(*completion(URI, 0, 4)) == []
     request = {"textDocument": {"uri": URI}, "position": position(0, 4)}
     assert (await client.request("textDocument/completion", request))["items"] == []
-    (fill, *_) = await client.request(*actions(where["range"]))
+    (fill, *_) = await client.request(*asking(where["range"]))
     assert "edit" not in await client.request("codeAction/resolve", fill)
     order = {**where, "apply": False}
     command = {"command": "diffgemma.holes", "arguments": [order]}
@@ -296,7 +287,7 @@ async def test_each_method_says_why_it_came_to_nothing(
 async def test_an_engine_that_fails_is_a_reason_too(client: InProcessClient) -> None:
     await client.initialize(capabilities=RESOLVES)
     client.send(did_open(URI, '# fake: {"error": "out_of_memory"}\nold\n'))
-    (rewrite, *_) = await client.request(*actions(span(1, 0, 1, 3)))
+    (rewrite, *_) = await client.request(*asking(span(1, 0, 1, 3)))
     assert "edit" not in await client.request("codeAction/resolve", rewrite)
     assert "told to fail" in (await asked(client))["document"]["reasons"]["codeAction/resolve"]
 
@@ -331,7 +322,7 @@ async def test_what_the_model_can_is_known_once_it_is_loaded(
     await client.initialize(warm_up=False)
     assert (await asked(client))["can"] == ["fill"], "what every model can"
     client.send(did_open(URI, "x = \n"))
-    assert await client.request(*completion(URI, 0, 4)) != []
+    assert await client.request(*completion(URI, 0, 4, INVOKED)) != []
     assert (await asked(client))["can"] == ["fill", "instruct"]
 
 

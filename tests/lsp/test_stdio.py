@@ -27,6 +27,12 @@ CANCELLED, INVALID_REQUEST, INVALID_PARAMS = -32800, -32600, -32602
 METHOD_NOT_FOUND, PARSE_ERROR, NOT_INITIALIZED = -32601, -32700, -32002
 
 
+@pytest.fixture
+def client(stdio_client: LspClient) -> LspClient:
+    """Here, of a server that is a process of its own."""
+    return stdio_client
+
+
 async def report(client: LspClient) -> dict:
     return await client.request("test/report")
 

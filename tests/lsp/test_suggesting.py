@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -27,19 +27,6 @@ from engine.types import Frame, Infill, InfillRequest
 
 URI = "file:///work/a.py"
 PLAN = '# fake: {"text": "foo(bar)"}\n'
-
-
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
-@pytest.fixture
-async def client(engine: FakeEngine) -> AsyncIterator[InProcessClient]:
-    client = InProcessClient()
-    client.connect(lambda settings: engine)
-    yield client
-    assert client.unexpected == []
 
 
 async def texts(client: InProcessClient, *where: Any) -> list[str]:
@@ -134,6 +121,40 @@ async def test_what_nobody_waits_for_gives_way(client: InProcessClient, engine: 
     answer = client.ask(*completion(URI, 2, 4, INVOKED))
     assert [item["insertText"] for item in await answered_at_once(answer)] == ["foo"]
     assert engine.cancelled >= 1
+
+
+async def test_only_who_asks_is_shown_what_the_model_has_not_learned(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    engine.languages = ("python", "c")
+    await client.initialize(warm_up=False)
+    client.send(did_open(URI, PLAN + "x = \n", language="markdown"))
+    assert await texts(client, 1, 4) == [], "though nobody knew before the first run"
+    assert await texts(client, 1, 4) == []
+    assert engine.runs == 1
+    request = {"textDocument": {"uri": URI}, "position": position(1, 4)}
+    assert (await client.request("textDocument/completion", request))["items"] == []
+    state = await client.request("diffgemma/status", {"textDocument": {"uri": URI}})
+    said = "fake knows only python, c, so it suggests elsewhere only when you ask"
+    assert state["document"]["reasons"]["textDocument/inlineCompletion"] == said
+    assert (state["document"]["off"], state["message"]) == (None, f"ready; {said}")
+    assert client.shown == []
+    assert await texts(client, 1, 4, INVOKED) == ["foo(bar)"]
+    client.send(did_change(URI, 2, insertion(1, 4, "f")))
+    assert await texts(client, 1, 5) == ["foo(bar)"], "what was asked for can be typed through"
+    assert not client.server.session._flights, "nor is anything thought of ahead"
+
+
+@pytest.mark.parametrize("languages", [None, ("python",), ()])
+async def test_a_language_that_the_model_has_learned(
+    client: InProcessClient, engine: FakeEngine, languages: tuple[str, ...] | None
+) -> None:
+    engine.languages = languages
+    await client.initialize(automatic_budget_ms=5_000)
+    client.send(did_open(URI, PLAN + "x = \n"))
+    wanted = [] if languages == () else ["foo(bar)"]
+    assert await texts(client, 1, 4) == wanted
+    assert await texts(client, 1, 4, INVOKED) == ["foo(bar)"]
 
 
 async def test_completion_for_editors_without_inline_completion(

@@ -207,6 +207,7 @@ export class Previews implements Disposable {
       rewrite.draft = { text: rewrite.text, doubts: [] };
     } else {
       rewrite.note = "";
+      rewrite.seed = result.seed ?? rewrite.seed;
       const text = editedText(rewrite.text, result);
       // How sure the model is of it is known from the last frame, if that came to the same.
       rewrite.draft = text === rewrite.draft.text ? rewrite.draft : { text, doubts: [] };

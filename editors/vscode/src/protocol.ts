@@ -45,6 +45,8 @@ export interface Frame {
 export interface Result {
   applied: boolean;
   message: string | null;
+  /** What gave it; absent where there is a message. */
+  seed?: number;
   edit: {
     documentChanges?: { textDocument: { uri: string; version: number }; edits: TextEdit[] }[];
   } | null;
