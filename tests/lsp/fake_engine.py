@@ -5,7 +5,7 @@ A line `# fake: {"delay": 0.1}` anywhere around the hole plans the run:
 delay: seconds of work. text: the answer; else it tells of the prefix and suffix it was made for.
 texts: the answer's holes, if there are several. by_seed: answers to choose from by the seed. In an
 answer, <strength> is how much of the draft may change. frame: a frame with this text comes first.
-deaf: the budget is ignored. confidence: of the answer.
+deaf: the budget is ignored. confidence: of the answer. stop: why it ended.
 error: the code of the EngineError to raise. bug: an exception that nobody foresaw.
 stubborn: seconds that it takes to notice that it was cancelled.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import re
 import zlib
 from collections.abc import AsyncGenerator
@@ -75,10 +74,10 @@ class FakeEngine:
                 piece = Piece(plan["frame"], plan.get("confidence", 0.9))
                 yield Frame(1, 8, ((piece,),) * holes, 1.0, piece.certainty)
             jitter = int(filling(fixed[0], fixed[-1])[1:], 16) % (self.jitter_ms + 1)
-            delay, most = plan.get("delay", jitter / 1000), math.inf
+            delay = plan.get("delay", jitter / 1000)
             if request.budget_s is not None and not plan.get("deaf"):
-                most = request.budget_s
-            await asyncio.sleep(min(delay, most))
+                delay = min(delay, request.budget_s)
+            await asyncio.sleep(delay)
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled += 1
             if "stubborn" in plan:
@@ -90,8 +89,8 @@ class FakeEngine:
         (hole, *_) = [part for part in request.template if isinstance(part, Hole)]
         text = text.replace("<strength>", f"{hole.strength:g}")
         texts = self.texts or tuple(plan.get("texts", [text] * holes))
-        reason = "deadline" if delay > most else "settled"
-        yield Infill(text, texts, 8, 9, reason, plan.get("confidence", 0.9), {"total": 1.0})
+        reason, confidence = plan.get("stop", "settled"), plan.get("confidence", 0.9)
+        yield Infill(text, texts, 8, 9, reason, confidence, {"total": 1.0})
 
     async def status(self) -> dict[str, Any] | None:
         self.asked += 1

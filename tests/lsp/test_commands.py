@@ -112,7 +112,7 @@ async def test_no_other_seed_without_the_time_for_it(
     client: InProcessClient, engine: FakeEngine
 ) -> None:
     await client.initialize(capabilities=RESOLVES, action_budget_ms=2_000)
-    client.send(did_open(URI, slow(1.2, text="(") + "x = 1\n"))
+    client.send(did_open(URI, slow(frame="(", deaf=True) + "x = 1\n"))
     result = await execute(client, "rewrite", order(range=span(1, 4, 1, 5)))
     assert "break the syntax" in result["message"]
     assert engine.runs == 1
@@ -166,8 +166,8 @@ async def test_fillings_are_what_stands_there_then(
 
 
 async def test_what_the_deadline_ends_is_not_finished(client: InProcessClient) -> None:
-    await client.initialize(capabilities=RESOLVES, action_budget_ms=300)
-    client.send(did_open(URI, slow(text="new") + "old\n"))
+    await client.initialize(capabilities=RESOLVES)
+    client.send(did_open(URI, slow(0, text="new", stop="deadline") + "old\n"))
     result = await execute(client, "rewrite", order(range=span(1, 0, 1, 3), apply=False))
     assert (result["fillings"], result["finished"]) == (["new"], False)
 
