@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from diffgemma_lsp.commands import UsageError
-from engine.errors import EngineError
+from engine.errors import EngineError, complaint
 from engine.paths import package_version
 
 INTERRUPTED = 130
@@ -25,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
     """Reports what is wrong in one line; the usage is for --help."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, complaint(message) + "\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except (UsageError, EngineError) as error:
-        print(f"diffgemma-lsp: {' '.join(str(error).split())}", file=sys.stderr)
+        print(complaint(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -79,5 +79,5 @@ def _serve() -> int:
 
     if sys.stdin.isatty():
         said = "waiting for an editor on standard input; --help lists the commands, Ctrl-C ends it"
-        print(f"diffgemma-lsp: {said}", file=sys.stderr)
+        print(complaint(said), file=sys.stderr)
     return run_stdio()

@@ -87,12 +87,18 @@ class EngineClient:
     """Talks to the engine service and starts it when needed. Bound to one event loop.
 
     spawn: gives the command that starts the service; tests put theirs.
+    paths: of a service that lives already, whatever it was started with.
     Raises EngineUnavailable where there are no Unix sockets.
     """
 
-    def __init__(self, options: EngineOptions, spawn: Spawn = service_command) -> None:
+    def __init__(
+        self,
+        options: EngineOptions,
+        spawn: Spawn = service_command,
+        paths: EnginePaths | None = None,
+    ) -> None:
         self.options = options
-        self.paths = engine_paths(options.model, options.device, options.runtime_dir)
+        self.paths = paths or engine_paths(options.model, options.device, options.runtime_dir)
         self._spawn = spawn
         self._http = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(self.paths.socket)),
@@ -164,11 +170,11 @@ class EngineClient:
         Raises EngineUnavailable if it does not end.
         """
         self._known_good = False
-        holder = self._holder()
+        holder = self.paths.holder
         asked = await self._ask("/stop", start=False)
         give_up = time.monotonic() + STOP_WAIT_S
         # Another client may start the next one at once.
-        while asked and lock_is_held(self.paths.lock) and self._holder() == holder:
+        while asked and lock_is_held(self.paths.lock) and self.paths.holder == holder:
             if time.monotonic() > give_up:
                 raise self._silent()
             await asyncio.sleep(0.02)
@@ -253,13 +259,6 @@ class EngineClient:
             make_private(self.paths.socket.parent)
         return found
 
-    def _holder(self) -> str:
-        """The pid that the service wrote into its lock; empty if there is none."""
-        try:
-            return self.paths.lock.read_text().strip()
-        except OSError:
-            return ""
-
     # ---- starting ----
 
     async def _start(self) -> None:
@@ -296,7 +295,7 @@ class EngineClient:
         )
 
     def _silent(self) -> EngineUnavailable:
-        holder = self._holder()
+        holder = self.paths.holder
         remedy = f"kill process {holder}" if holder else "try again"
         return EngineUnavailable(
             f"the engine does not answer: {remedy}; its log is {self.paths.log}"

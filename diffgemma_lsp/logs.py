@@ -6,8 +6,10 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+
+from engine import errors
+from engine.errors import describe as describe  # for all that this package logs
 
 logger = logging.getLogger(__name__)
 
@@ -47,28 +49,14 @@ def silence_messages() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
-def describe(error: BaseException) -> str:
-    """What went wrong and where, without the error's own text, which might quote a document."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    file = Path(trace.tb_frame.f_code.co_filename).name
-    return f"{type(error).__name__} at {file}:{trace.tb_lineno}"
-
-
 def unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """An error that nobody took, as one line: asyncio's own would have the callback's arguments,
-    and with them messages. For `set_exception_handler`."""
+    """Logs an error of the event loop that nobody took. For `set_exception_handler`."""
     error: BaseException | None = context.get("exception")
     if isinstance(error, asyncio.InvalidStateError) and _raised_by_the_loop(error):
         # anyio, below the HTTP client, has the loop set a future when its socket can be read, even
         # one that was cancelled a moment before. Nobody waits for it any more.
         return
-    message: str = context["message"]
-    what = "nothing more is known" if error is None else describe(error)
-    logger.error("unhandled: %s: %s", message.partition("(")[0], what)
+    logger.error("%s", errors.unhandled(context))
 
 
 def _raised_by_the_loop(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Every error that the engine raises on purpose. Imports nothing, so that clients can use it.
+"""Every error that the engine raises on purpose. Imports nothing heavy, so that clients can use it.
 
 EngineError
 ├── BadRequest          what was asked for makes no sense (an empty template, a strength of 3)
@@ -10,10 +10,14 @@ EngineError
 └── EngineUnavailable   the service can't be started or reached, or died in the middle
 
 Each has a stable `code`, which is what travels between the service and its clients, and a message
-of one line that says what to do.
+of one line that says what to do. What is said of an error that nobody planned for is here, too.
 """
 
 from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Any
 
 
 class EngineError(Exception):
@@ -69,6 +73,30 @@ def _tree(root: type[EngineError]) -> list[type[EngineError]]:
 
 
 _BY_CODE = {cls.code: cls for cls in _tree(EngineError)}
+
+
+def complaint(error: Exception | str) -> str:
+    """What every command writes to stderr about what can't be done: one line."""
+    return f"diffgemma-lsp: {' '.join(str(error).split())}"
+
+
+def describe(error: BaseException) -> str:
+    """The kind of an error and the line that raised it, without its text, which might quote a
+    document."""
+    frames = [*traceback.walk_tb(error.__traceback__)]
+    if not frames:
+        return type(error).__name__
+    frame, line = frames[-1]
+    return f"{type(error).__name__} at {Path(frame.f_code.co_filename).name}:{line}"
+
+
+def unhandled(context: dict[str, Any]) -> str:
+    """A line for the log about an error in an event loop that nobody took: asyncio's own would
+    have the callback's arguments, and with them documents."""
+    message: str = context["message"]
+    error: BaseException | None = context.get("exception")
+    what = "nothing more is known" if error is None else describe(error)
+    return f"unhandled: {message.partition('(')[0]}: {what}"
 
 
 def error_from_code(code: str, message: str) -> EngineError:

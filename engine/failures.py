@@ -16,7 +16,7 @@ import sys
 import traceback
 from typing import Any
 
-from engine.errors import EngineError, ModelError, OutOfMemory
+from engine.errors import EngineError, ModelError, OutOfMemory, describe, unhandled
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +32,10 @@ def of_a_pass(error: Exception) -> EngineError:
     """What the requester is told about an exception while its request was running."""
     if isinstance(error, EngineError):
         return error
-    log.error("a request failed: %s\n%s", where(error), _frames(error))
+    log.error("a request failed: %s\n%s", describe(error), _frames(error))
     if _is_out_of_memory(error):
         return OutOfMemory(f"the request doesn't fit into memory: {_HINT}")
-    return EngineError(f"the engine failed with {where(error)}: its log has the details")
+    return EngineError(f"the engine failed with {describe(error)}: its log has the details")
 
 
 def of_loading(error: Exception) -> ModelError:
@@ -63,17 +63,7 @@ def of_the_loop(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
     if isinstance(error, MemoryError):
         os.write(2, _LAST_WORDS)
         os._exit(1)
-    message: str = context["message"]
-    # Without the callback's arguments, which might quote a document.
-    what = where(error) if isinstance(error, Exception) else "nothing more is known"
-    log.error("unhandled: %s: %s", message.partition("(")[0], what)
-
-
-def where(error: Exception) -> str:
-    """The kind of an exception and the line that raised it, without its text."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
-    return type(error).__name__ + place
+    log.error("%s", unhandled(context))
 
 
 def forget_frames(error: BaseException) -> None:
@@ -97,7 +87,7 @@ def release_memory() -> None:
             torch.mps.empty_cache()
     except Exception as error:
         # A device that is beyond repair must not take the caller's thread with it.
-        log.warning("the device's memory can't be freed: %s", where(error))
+        log.warning("the device's memory can't be freed: %s", describe(error))
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -18,6 +18,10 @@ from engine.scheduler import Scheduler
 _LOCK_PATIENCE_S = 0.3
 _LONGEST_LOG = 1 << 20  # bytes
 
+FAILED_EXIT_S = 30.0
+"""So long without work a service stays whose model can't be loaded: whoever waits for the loading
+hears how it ended, and who asks again and again does not start a process each time."""
+
 
 def take_lock(lock: Path) -> int | None:
     """Takes the lock for the life of this process; None if another service has it.
@@ -106,13 +110,16 @@ async def watch_idleness(
     exit_after_s: float,
     stop: Callable[[], None],
 ) -> None:
-    """Unloads the model and stops the service after so many seconds without work."""
-    pause = min(1.0, max(0.02, min(unload_after_s, exit_after_s) / 5))
+    """Unloads the model and stops the service after so many seconds without work; a service that
+    has no model, since it can't be loaded, after FAILED_EXIT_S."""
+    failed_after_s = min(exit_after_s, FAILED_EXIT_S)
+    pause = min(1.0, max(0.02, min(unload_after_s, failed_after_s) / 5))
     while True:
         await asyncio.sleep(pause)
         now = scheduler.snapshot()
         lost = not listener.reachable() and not now.jobs
-        if now.idle_s >= exit_after_s or lost:
+        failed = now.state == "unloaded" and now.last_error is not None
+        if now.idle_s >= (failed_after_s if failed else exit_after_s) or lost:
             stop()
             return
         if now.state == "ready" and now.idle_s >= unload_after_s:

@@ -6,6 +6,7 @@ safetensors only, never pickle; no code of a model repository is ever run.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,19 +26,27 @@ _ENCODER = "model.encoder.language_model."
 
 
 def pick_device(name: str | None) -> torch.device:
-    """The device called `name`, or the best there is: cuda, mps, cpu. Raises ModelError."""
+    """The device called `name`, or the best there is: cuda (or cuda:N), mps, cpu.
+
+    Raises ModelError.
+    """
     if name is None:
         if torch.cuda.is_available():
             return torch.device("cuda")
         if torch.backends.mps.is_available():
             return torch.device("mps")
         return torch.device("cpu")
+    if not re.fullmatch(r"cuda(:\d{1,3})?|mps|cpu", name):
+        raise ModelError(f"{name!r} is no device: name cuda, mps or cpu, or leave it out")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"device {name!r} can't be used: {reason}") from error
+        reason = re.split(r"\n|\. ", str(error))[0] or type(error).__name__
+        raise ModelError(
+            f"this machine has no {name} that PyTorch can use ({reason}): leave the device out for "
+            "the best there is"
+        ) from error
     return device
 
 

@@ -56,6 +56,14 @@ class EnginePaths:
     def log(self) -> Path:
         return self.socket.with_suffix(".log")
 
+    @property
+    def holder(self) -> str:
+        """The pid that the service wrote into its lock; empty if there is none."""
+        try:
+            return self.lock.read_text().strip()
+        except OSError:
+            return ""
+
 
 def package_version() -> str:
     """The version of the installed package; that of an uninstalled checkout is all zeros."""
@@ -105,6 +113,19 @@ def engine_paths(
     if not fitting:
         raise EngineUnavailable(f"{socket} is too long for a socket: set {RUNTIME_DIR_VARIABLE}")
     return EnginePaths(fitting[0])
+
+
+def running_engines(runtime_dir: Path | None = None) -> list[EnginePaths]:
+    """The services of this user that live, whatever their models. runtime_dir: of `engine_paths`.
+
+    Raises EngineUnavailable where there are no Unix sockets, or others may enter their directory.
+    """
+    folder = engine_paths(runtime_dir=runtime_dir).socket.parent
+    if not folder.exists():
+        return []
+    make_private(folder)
+    locks = sorted(folder.glob("engine-*.sock.lock"))
+    return [EnginePaths(lock.with_suffix("")) for lock in locks if lock_is_held(lock)]
 
 
 def make_private(directory: Path) -> None:

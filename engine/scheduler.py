@@ -28,6 +28,7 @@ from engine.errors import (
     EngineUnavailable,
     ModelError,
     OutOfMemory,
+    describe,
 )
 from engine.types import EngineInfo, Frame, Infill, InfillRequest
 
@@ -376,7 +377,7 @@ def _close(job: Job) -> None:
     try:
         close()
     except Exception as error:
-        log.warning("leaving a request failed: %s", failures.where(error))
+        log.warning("leaving a request failed: %s", describe(error))
 
 
 def _too_late() -> DeadlineExceeded:

@@ -36,6 +36,6 @@ def real_engine() -> Iterator[dict[str, str]]:
     # Threads that spin while they wait for one another are ten times slower on a busy machine.
     env.setdefault("OMP_WAIT_POLICY", "passive")
     yield env
-    stop = [sys.executable, "-m", "diffgemma_lsp", "engine", "stop"]
+    stop = [sys.executable, "-m", "diffgemma_lsp", "engine", "stop", "--all"]
     subprocess.run(stop, env=env, stdout=subprocess.DEVNULL, check=True)
     shutil.rmtree(folder, ignore_errors=True)

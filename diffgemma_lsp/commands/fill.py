@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from diffgemma_lsp.commands import UsageError
-from diffgemma_lsp.commands.source import offset_of, position, read_source
+from diffgemma_lsp.commands.source import (
+    language_id,
+    newline_of,
+    offset_of,
+    position,
+    read_source,
+)
 from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow
 from diffgemma_lsp.commands.view import FillView, Screen
+from diffgemma_lsp.documents import with_line_ends
+from diffgemma_lsp.postprocess import Around, Polished, polish
+from engine.errors import complaint
 from engine.types import Fixed, Hole, Infill, InfillRequest, SamplingParams
 
 if TYPE_CHECKING:
@@ -30,7 +39,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "fill",
         help="fill the middle of a file",
         description="Fills a hole in a file, or rewrites a range of it, and prints the middle "
-        "alone. Lines and columns count from 1, columns in characters.",
+        "alone: what an editor would be offered of it. Lines and columns count from 1, columns in "
+        "characters.",
     )
     add = parser.add_argument
     add("file", metavar="FILE", help="the file; - reads standard input")
@@ -40,6 +50,7 @@ def add_parser(subparsers: Subparsers) -> None:
     add("--seed", type=_whole_number(0, 2**63 - 1), default=0, metavar="N", help="(default: 0)")
     add("--steps", type=_whole_number(1), metavar="N", help="the most denoising passes")
     add("--max-tokens", type=_whole_number(1), metavar="N", help="the most tokens of the middle")
+    add("--raw", action="store_true", help="print what the model wrote, as it wrote it")
     add("--json", action="store_true", help="print the result as one JSON object")
     add("--watch", action="store_true", help="draw the denoising live")
     add_engine_flags(parser)
@@ -50,12 +61,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Fills, and prints the middle or the JSON object."""
     request = build_request(arguments)
     infill = asyncio.run(_fill(arguments, request))
+    language = language_id(arguments.file)
+    text, reason = (infill.text, None) if arguments.raw else offered(request, infill, language)
     if arguments.json:
-        _write(json.dumps(result_to_json(infill), ensure_ascii=False) + "\n")
+        shown = result_to_json(infill, text, reason)
+        _write(json.dumps(shown, ensure_ascii=False) + "\n")
+    elif reason is not None:
+        print(complaint(f"{reason}; --raw prints what the model wrote"), file=sys.stderr)
     else:
         # Bit for bit in a pipe; on a terminal the prompt should not stick to it.
-        ends_line = infill.text.endswith("\n") or not sys.stdout.isatty()
-        _write(infill.text + ("" if ends_line else "\n"))
+        ends_line = text.endswith("\n") or not sys.stdout.isatty()
+        _write(text + ("" if ends_line else "\n"))
     return 0
 
 
@@ -80,10 +96,24 @@ def build_request(arguments: argparse.Namespace) -> InfillRequest:
     )
 
 
-def result_to_json(infill: Infill) -> dict[str, object]:
-    """What --json prints."""
+def offered(request: InfillRequest, infill: Infill, language: str) -> Polished:
+    """What an editor would be offered of the answer to `build_request`'s request."""
+    before, draft, after = (
+        part.text if isinstance(part, Fixed) else part.draft or "" for part in request.template
+    )
+    if draft:  # of a rewrite the end alone is seen to: white space there stays as it was
+        return Polished(infill.text.rstrip() + draft[len(draft.rstrip()) :], None)
+    newline = newline_of(before + after)
+    return polish(
+        infill.text, Around(with_line_ends(before), with_line_ends(after), language, newline)
+    )
+
+
+def result_to_json(infill: Infill, text: str, reason: str | None) -> dict[str, object]:
+    """What --json prints. text: what is shown; if that is nothing, the reason says why."""
     return {
-        "text": infill.text,
+        "text": text,
+        "reason": reason,
         "holes": list(infill.holes),
         "steps": infill.steps,
         "forward_passes": infill.forward_passes,

@@ -32,11 +32,9 @@ from engine.evaluation.answers import Denoised
 from engine.evaluation.fit import BINS, bins, calibration_error, fit, gate
 from engine.evaluation.holes import Cut, drawn
 from engine.evaluation.journal import Record
-from engine.evaluation.metrics import Estimate, proportion
+from engine.evaluation.metrics import Estimate, interval, proportion
 from engine.evaluation.run import evaluate
 from engine.evaluation.setup import (
-    Parser,
-    add_flags,
     add_holes,
     command,
     describe_machine,
@@ -44,12 +42,10 @@ from engine.evaluation.setup import (
     held_out,
     load_engine,
     open_journal,
-    parser_of,
-    result_path,
     sampling_of,
     share_of,
-    write_charts,
     write_json,
+    write_result,
 )
 from engine.models.locate import locate
 from engine.models.profile import Calibration
@@ -141,8 +137,8 @@ def tables(result: dict[str, Any]) -> list[Table]:
         right, before, after = (
             Estimate(**one[key]) for key in ("right", "error_before", "error_after")
         )
-        interval = f"{after.low:.3f} … {after.high:.3f}"
-        errors.add_row(name, str(right.n), str(right), str(before), str(after), interval)
+        cells = (right.n, right, before, after, interval(after.low, after.high))
+        errors.add_row(name, *map(str, cells))
     gates = Table(title="min_confidence, after the mapping")
     for column in ("at least", "shown", "precision", "recall"):
         gates.add_column(column)
@@ -190,27 +186,21 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     }
     for one in tables(result):
         console.print(one)
-    write_json(result_path(options), result)
-    write_charts(options, pictures(result))
+    write_result(options, result, console, pictures(result))
     if options.write:
         where = write_profile(locate(options.model), result["calibration"])
         console.print(f"The mapping is in {where}", highlight=False)
     return result
 
 
-def build_parser() -> Parser:
-    """All flags."""
-    parser = parser_of("calibration", __doc__)
+def own_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of this evaluation alone."""
     add = parser.add_argument
     add_holes(parser, 300, ("line", "rest"))
     add("--write", action="store_true", help="put the mapping into the model's infill.json")
-    add_flags(parser)
-    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; 2 where it can't be done."""
-    return command(run, build_parser(), argv)
+main = command("calibration", __doc__, run, own_flags)
 
 
 if __name__ == "__main__":

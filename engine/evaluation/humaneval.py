@@ -54,19 +54,16 @@ from engine.evaluation.metrics import (
 )
 from engine.evaluation.sandbox import Sandbox
 from engine.evaluation.setup import (
-    Parser,
-    add_flags,
     command,
     describe_machine,
     describe_model,
     load_engine,
     names,
+    number,
     open_journal,
-    parser_of,
     progress_bar,
-    result_path,
     share_of,
-    write_json,
+    write_result,
 )
 
 CHOICES = tuple(method for method in METHODS if method != CONSTANT)
@@ -249,30 +246,25 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     if sandbox:
         result["pass_at_1"] = compare(records)
     console.print(table(result))
-    write_json(result_path(options), result)
+    write_result(options, result, console)
     return result
 
 
-def build_parser() -> Parser:
-    """All flags."""
-    parser = parser_of("humaneval", __doc__)
+def own_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of this evaluation alone."""
     add = parser.add_argument
     add("problems", type=Path, metavar="FILE.jsonl.gz", help="the benchmark")
     add("--run-code", action="store_true", help="run what the model wrote, to test it")
-    add("--limit", type=int, metavar="N", help="the first N problems only")
+    add("--limit", type=number, metavar="N", help="the first N problems only")
     methods: Callable[[str], tuple[str, ...]] = partial(names, allowed=CHOICES)
     add("--methods", type=methods, default=(OURS,), help=f"of {','.join(CHOICES)}")
     add("--whole-lines", action="store_true", help="give the line's end to the suffix")
     add("--timeout", type=float, default=10.0, metavar="S", help="for each program (default: 10)")
     add("--memory", type=int, default=1024, metavar="MIB", help="for each (default: 1024)")
     add_fixed_length(parser)
-    add_flags(parser)
-    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; 2 where it can't be done."""
-    return command(run, build_parser(), argv)
+main = command("humaneval", __doc__, run, own_flags)
 
 
 if __name__ == "__main__":

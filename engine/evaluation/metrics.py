@@ -27,7 +27,15 @@ class Estimate:
     n: int
 
     def __str__(self) -> str:
-        return f"{self.value:.3f}±{self.error:.3f}"
+        """The mean and its error, as far as there are any."""
+        if math.isnan(self.value):
+            return "–"
+        return f"{self.value:.3f}" + ("" if math.isnan(self.error) else f"±{self.error:.3f}")
+
+
+def interval(low: float, high: float, form: str = ".3f") -> str:
+    """An interval for people, its ends in a format; a dash if there is none."""
+    return "–" if math.isnan(low) else f"{low:{form}} … {high:{form}}"
 
 
 def exact(answer: str, reference: str) -> bool:

@@ -31,27 +31,25 @@ from engine.evaluation.metrics import (
     Estimate,
     edit_similarity,
     exact,
+    interval,
     mean,
     paired_difference,
     proportion,
     token_accuracy,
 )
 from engine.evaluation.setup import (
-    Parser,
-    add_flags,
     add_source,
     command,
     describe_machine,
     describe_model,
     held_out,
     load_engine,
+    number,
     open_journal,
-    parser_of,
     progress_bar,
-    result_path,
     sampling_of,
     share_of,
-    write_json,
+    write_result,
 )
 from engine.models.profile import Profile
 from engine.types import Snippet
@@ -153,7 +151,7 @@ def table(title: str, result: dict[str, Any]) -> Table:
         shown.add_row(arm, *(str(Estimate(**scores[s])) for s in SCORES))
     for name, scores in result["differences"].items():
         cells = [scores[s] for s in SCORES]
-        shown.add_row(name, *(f"{c['low']:+.3f} … {c['high']:+.3f}" for c in cells))
+        shown.add_row(name, *(interval(c["low"], c["high"], "+.3f") for c in cells))
     return shown
 
 
@@ -214,7 +212,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "prefixes": results,
         "machine": describe_machine(),
     }
-    write_json(result_path(options), result)
+    write_result(options, result, console)
     return result
 
 
@@ -224,19 +222,14 @@ def _difference(records: Sequence[Record], others: Sequence[Record], score: str)
     return {**asdict(difference), "ahead": difference.low > 0}
 
 
-def build_parser() -> Parser:
-    """All flags."""
-    parser = parser_of("neighbours", __doc__)
+def own_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of this evaluation alone."""
     add = parser.add_argument
-    add("--count", type=int, default=200, metavar="N", help="holes (default: 200)")
+    add("--count", type=number, default=200, metavar="N", help="holes (default: 200)")
     add_source(parser, "the folder of a held-out package")
-    add_flags(parser)
-    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; 2 where it can't be done."""
-    return command(run, build_parser(), argv)
+main = command("neighbours", __doc__, run, own_flags)
 
 
 if __name__ == "__main__":

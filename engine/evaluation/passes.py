@@ -32,8 +32,6 @@ from engine.evaluation.journal import Record
 from engine.evaluation.metrics import Estimate, mean, paired_difference
 from engine.evaluation.run import evaluate, summarize
 from engine.evaluation.setup import (
-    Parser,
-    add_flags,
     add_holes,
     command,
     describe_machine,
@@ -41,12 +39,9 @@ from engine.evaluation.setup import (
     held_out,
     load_engine,
     open_journal,
-    parser_of,
-    result_path,
     sampling_of,
     share_of,
-    write_charts,
-    write_json,
+    write_result,
 )
 
 SHIPPED = "shipped"
@@ -154,8 +149,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "kinds": kinds,
         "machine": describe_machine(),
     }
-    write_json(result_path(options), result)
-    write_charts(options, pictures(kinds, options.score))
+    write_result(options, result, console, pictures(kinds, options.score))
     return result
 
 
@@ -166,20 +160,15 @@ def _budgets(text: str) -> tuple[int, ...]:
     return tuple(sorted(set(found)))
 
 
-def build_parser() -> Parser:
-    """All flags."""
-    parser = parser_of("passes", __doc__)
+def own_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of this evaluation alone."""
     add = parser.add_argument
     add_holes(parser, 60, ("line", "block"))
     add("--passes", type=_budgets, default=BUDGETS, help="numbers (default: 1,2,4,8,16,24)")
     add("--score", choices=SCORES, default=SCORES[0], help="of the pictures (default: %(default)s)")
-    add_flags(parser)
-    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; 2 where it can't be done."""
-    return command(run, build_parser(), argv)
+main = command("passes", __doc__, run, own_flags)
 
 
 if __name__ == "__main__":

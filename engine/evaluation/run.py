@@ -45,6 +45,7 @@ from engine.evaluation.metrics import (
     compiles,
     edit_similarity,
     exact,
+    interval,
     mean,
     paired_difference,
     percentile,
@@ -54,8 +55,6 @@ from engine.evaluation.metrics import (
     token_accuracy,
 )
 from engine.evaluation.setup import (
-    Parser,
-    add_flags,
     add_holes,
     command,
     describe_machine,
@@ -64,11 +63,9 @@ from engine.evaluation.setup import (
     load_engine,
     names,
     open_journal,
-    parser_of,
     progress_bar,
-    result_path,
     share_of,
-    write_json,
+    write_result,
 )
 
 SCORES = ("exact", "token_accuracy", "edit_similarity")
@@ -170,10 +167,10 @@ def table(kind: str, result: dict[str, Any]) -> Table:
         shown.add_row(name, *(str(Estimate(**summary[c])) for c in columns), times)
     for name, differences in result["differences"].items():
         cells = [differences[score] for score in SCORES]
-        shown.add_row(name, *(f"{c['low']:+.3f} … {c['high']:+.3f}" for c in cells))
+        shown.add_row(name, *(interval(c["low"], c["high"], "+.3f") for c in cells))
     if result["gap_closed_by_slack"]:
         cells = [result["gap_closed_by_slack"][score] for score in SCORES]
-        shown.add_row("slack closes", *(f"{c['low']:.2f} … {c['high']:.2f}" for c in cells))
+        shown.add_row("slack closes", *(interval(c["low"], c["high"], ".2f") for c in cells))
     return shown
 
 
@@ -232,26 +229,22 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             result["kinds"][kind] = {**own, **report(found)}
             console.print(table(kind, result["kinds"][kind]))
     result["machine"] = describe_machine()
-    write_json(result_path(options), result)
+    write_result(options, result, console)
     return result
 
 
-def build_parser() -> Parser:
-    """All flags."""
-    parser = parser_of("holes", __doc__)
+def own_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of this evaluation alone."""
     add = parser.add_argument
     add_holes(parser, 200, ("line",))
     methods: Callable[[str], tuple[str, ...]] = partial(names, allowed=METHODS)
     usual = (OURS, CAUSAL, CONSTANT)
-    add("--methods", type=methods, default=usual, help=f"of {','.join(METHODS)} (default: {usual})")
+    shown = ",".join(usual)
+    add("--methods", type=methods, default=usual, help=f"of {','.join(METHODS)} (default: {shown})")
     add_fixed_length(parser)
-    add_flags(parser)
-    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; 2 where it can't be done."""
-    return command(run, build_parser(), argv)
+main = command("holes", __doc__, run, own_flags)
 
 
 if __name__ == "__main__":

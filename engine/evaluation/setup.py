@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from engine.charts import Chart
 from engine.engine import InfillEngine
-from engine.errors import EngineError
+from engine.errors import EngineError, complaint
 from engine.evaluation.holes import KINDS, Kind, Source, held_out_folders, read_sources
 from engine.evaluation.journal import Journal, Record
 from engine.models.locate import locate
@@ -42,25 +42,55 @@ class Parser(argparse.ArgumentParser):
     """Reports what is wrong in one line; the usage is for --help."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, complaint(message) + "\n")
 
 
-def parser_of(name: str, docstring: str | None) -> Parser:
-    """The parser of an evaluation, which users know as a subcommand."""
-    return Parser(
-        prog=f"diffgemma-lsp eval {name}",
-        description=docstring,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def command(
+    name: str,
+    docstring: str | None,
+    run: Callable[[argparse.Namespace, Console], object],
+    own_flags: Callable[[argparse.ArgumentParser], None],
+) -> Callable[..., int]:
+    """The `main` of an evaluation, which users know as a subcommand.
+
+    Takes the flags (None: those of the process), and returns the exit code: 2, with one line on
+    stderr, where it can't be done.
+    """
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        parser = Parser(
+            prog=f"diffgemma-lsp eval {name}",
+            description=docstring,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        own_flags(parser)
+        _add_flags(parser)
+        options = parser.parse_args(argv)
+        try:
+            run(options, screen())
+        except (EngineError, OSError, ValueError) as error:
+            print(complaint(error), file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print(complaint("interrupted; the same command goes on from here"), file=sys.stderr)
+            return INTERRUPTED
+        return 0
+
+    return main
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def _add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of every evaluation: which model, how it denoises, where the result goes."""
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="FILE.json", help="where the result goes")
     add("--model", metavar="PATH", help="a folder or a name of the hub (default: nano)")
     add("--device", help="cuda, mps or cpu (default: the best there is)")
-    add("--threads", type=int, metavar="N", help="threads of torch (default: the engine's choice)")
+    add(
+        "--threads",
+        type=number,
+        metavar="N",
+        help="of torch (default: the engine's choice)",
+    )
     add("--seed", type=int, default=0, metavar="N", help="of holes and draws (default: 0)")
     add(
         "--part",
@@ -93,7 +123,7 @@ def add_holes(parser: argparse.ArgumentParser, count: int, kinds: tuple[Kind, ..
     """The flags for holes in held-out code. count, kinds: the defaults."""
     add = parser.add_argument
     said = f"holes of each kind (default: {count})"
-    add("--count", type=int, default=count, metavar="N", help=said)
+    add("--count", type=number, default=count, metavar="N", help=said)
     add_source(parser, "a folder of held-out files")
     allowed: Callable[[str], tuple[str, ...]] = partial(names, allowed=KINDS)
     said = f"of {','.join(KINDS)} (default: {','.join(kinds)})"
@@ -111,24 +141,6 @@ def held_out(options: argparse.Namespace) -> tuple[list[Source], dict[str, Any]]
         "sources": sorted(folder.name for folder in folders),
         "files": len(sources),
     }
-
-
-def command(
-    run: Callable[[argparse.Namespace, Console], object],
-    parser: argparse.ArgumentParser,
-    argv: Sequence[str] | None,
-) -> int:
-    """Runs an evaluation; the exit code, 2 where it can't be done."""
-    options = parser.parse_args(argv)
-    try:
-        run(options, screen())
-    except (EngineError, OSError, ValueError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
-    return 0
 
 
 def share_of(items: Sequence[_T], options: argparse.Namespace) -> Sequence[_T]:
@@ -218,11 +230,28 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
     draft.replace(path)
 
 
-def write_charts(options: argparse.Namespace, charts: Mapping[str, Chart]) -> None:
-    """Writes each chart beside the result, under the end of its name."""
+def write_result(
+    options: argparse.Namespace,
+    result: dict[str, Any],
+    console: Console,
+    charts: Mapping[str, Chart] | None = None,
+) -> None:
+    """Writes the result, and each chart beside it under the end of its name; says where."""
     out = result_path(options)
-    for name, chart in charts.items():
-        out.with_name(f"{out.stem}-{name}.svg").write_text(chart.svg(), encoding="utf-8")
+    written = [out, out.with_suffix(".jsonl")]
+    write_json(out, result)
+    for name, chart in (charts or {}).items():
+        written.append(out.with_name(f"{out.stem}-{name}.svg"))
+        written[-1].write_text(chart.svg(), encoding="utf-8")
+    places = ", ".join(map(str, written))
+    console.print(f"Written: {places}", highlight=False, markup=False, soft_wrap=True)
+
+
+def number(text: str) -> int:
+    """A whole number of at least 1. Raises argparse.ArgumentTypeError."""
+    if not re.fullmatch(r"0*[1-9][0-9]{0,17}", text):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
+    return int(text)
 
 
 def names(text: str, allowed: Sequence[str]) -> tuple[str, ...]:

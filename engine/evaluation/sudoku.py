@@ -26,21 +26,25 @@ from torch import Tensor
 from engine.engine import InfillEngine
 from engine.errors import BadRequest
 from engine.evaluation.journal import Journal, Record
-from engine.evaluation.metrics import Estimate, mean, paired_difference, percentile, proportion
+from engine.evaluation.metrics import (
+    Estimate,
+    interval,
+    mean,
+    paired_difference,
+    percentile,
+    proportion,
+)
 from engine.evaluation.setup import (
-    Parser,
-    add_flags,
     command,
     describe_machine,
     describe_model,
     load_engine,
+    number,
     open_journal,
-    parser_of,
     progress_bar,
-    result_path,
     sampling_of,
     share_of,
-    write_json,
+    write_result,
 )
 from engine.model import DiffusionGemma, read
 from engine.sudoku import CELLS, DIGITS, EMPTY, MODEL, fill_in, legend, template
@@ -213,9 +217,9 @@ def table(title: str, result: dict[str, Any]) -> Table:
         shown.add_column(column)
     for name, own in result["answerers"].items():
         solved = Estimate(**own["solved"])
-        interval = f"{solved.low:.3f} … {solved.high:.3f}"
         others = [str(Estimate(**own[key])) for key in ("cells", "passes")]
-        shown.add_row(name, str(solved), interval, *others, f"{own['ms_p50']:.0f}")
+        between, ms = interval(solved.low, solved.high), f"{own['ms_p50']:.0f}"
+        shown.add_row(name, str(solved), between, *others, ms)
     return shown
 
 
@@ -240,22 +244,17 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             result["groups"][title] = report(group)
             console.print(table(title, result["groups"][title]))
     result["machine"] = describe_machine()
-    write_json(result_path(options), result)
+    write_result(options, result, console)
     return result
 
 
-def build_parser() -> Parser:
-    """All flags."""
-    parser = parser_of("sudoku", __doc__)
+def own_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of this evaluation alone."""
     add = parser.add_argument
-    add("--count", type=int, default=1000, metavar="N", help="puzzles (default: 1000)")
-    add_flags(parser)
-    return parser
+    add("--count", type=number, default=1000, metavar="N", help="puzzles (default: 1000)")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; 2 where it can't be done."""
-    return command(run, build_parser(), argv)
+main = command("sudoku", __doc__, run, own_flags)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,18 @@ from engine.model import Attention, DiffusionGemma, Layer
 
 BOS, EOS, PAD, SLACK = 2, 1, 0, 3
 
+SMALLEST_VISION: dict[str, Any] = {
+    "model_type": "gemma4_vision",
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "position_embedding_size": 16,
+}
+"""transformers always builds a vision tower; this is the smallest that it accepts."""
+
 
 def text_only(text: dict[str, Any], canvas_length: int) -> dict[str, Any]:
     """The config.json of a DiffusionGemma that reads no images. text: its `text_config`."""
@@ -27,17 +39,7 @@ def text_only(text: dict[str, Any], canvas_length: int) -> dict[str, Any]:
         "dtype": "bfloat16",
         "canvas_length": canvas_length,
         "text_config": {"model_type": "diffusion_gemma_text", **text},
-        # transformers always builds a vision tower; this is the smallest that it accepts.
-        "vision_config": {
-            "model_type": "gemma4_vision",
-            "hidden_size": 8,
-            "intermediate_size": 8,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 1,
-            "num_key_value_heads": 1,
-            "head_dim": 8,
-            "position_embedding_size": 16,
-        },
+        "vision_config": dict(SMALLEST_VISION),
         "boi_token_id": pad,
         "eoi_token_id": pad,
         "image_token_id": pad,

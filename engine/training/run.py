@@ -11,7 +11,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -38,6 +38,9 @@ from engine.training.step import Losses, TensorBatch, losses
 
 LARGE = 1_000_000_000
 """Parameters; a model of so many takes minutes to write, and the state suffices to go on."""
+
+FEW_STEPS = 30
+"""With fewer a checkpoint stays what it was."""
 
 PARTS = ("masters", "first", "second")
 
@@ -122,39 +125,50 @@ class Run:
     def train(self) -> bool:
         """Trains until the budget is spent, saving now and then and at the end.
 
-        Ctrl-C or a request to end lets it finish its step and save. Returns whether it came to the
-        end of its budget. Raises TrainingError if it can't save.
+        Ctrl-C or a request to end lets it finish its step and save, and not look at held-back files
+        once more. Returns whether it came to the end of its budget. Raises TrainingError if it
+        can't save.
         """
         leads = self.team.rank == 0
         console = Console(stderr=True, quiet=not leads)
-        with self._stopped_by_signals(), contextlib.ExitStack() as stack:
+        with self._stopped_by_signals(console), contextlib.ExitStack() as stack:
             journal = (
                 stack.enter_context(Journal(self.recipe.run.out, self.steps)) if leads else None
             )
             bar = stack.enter_context(_progress(console))
             task = bar.add_task("train", total=1.0, note="starting")
             bar.update(task, completed=self.done)
+
+            def looked(batch: int) -> None:
+                bar.update(task, note=f"held-back files: {batch} of {self.recipe.run.validation}")
+
             if journal and self.steps == 0:
-                journal.add(self._record(self.validate()))
+                journal.add(self._record(self.validate(looked)))
+            bar.update(task, note=f"step {self.steps + 1}")
             saved = self.minutes
             self._mark = time.perf_counter()
             while self.done < 1.0 and not self._stop:
                 record = self._record(self.step())
                 due = self.minutes - saved >= self.recipe.run.save_every
                 if journal:
-                    journal.add(record | (self.validate() if due else {}))
+                    journal.add(record | (self.validate(looked) if due else {}))
                 if journal and due:
                     self.save(journal, last=False)
                     saved = self.minutes
                 bar.update(task, completed=self.done, note=_note(record))
+            over = self.done >= 1.0
+            if journal and over:
+                journal.add(self._record(self.validate(looked)) | {"final": True})
             if journal:
                 bar.update(task, note="saving")
-                journal.add(self._record(self.validate()) | {"final": True})
                 self.save(journal)
-                console.print(journal.table())
-                if self.done < 1.0:
-                    console.print("stopped; the same command goes on")
-        return self.done >= 1.0
+                console.print(journal.table() if over else "stopped; the same command goes on")
+            if over and self.recipe.model.start_from is not None and self.steps < FEW_STEPS:
+                console.print(
+                    f"{self.steps} steps change next to nothing: the same command with more "
+                    "--minutes goes on from here; a GPU makes many times the steps"
+                )
+        return over
 
     def step(self) -> dict[str, float]:
         """One update of the weights; returns its losses in nats."""
@@ -189,19 +203,21 @@ class Run:
         return {**_named(result), "rate": rate, "norm": norm}
 
     @torch.no_grad()
-    def validate(self) -> dict[str, float]:
+    def validate(self, looked: Callable[[int], None] = lambda _: None) -> dict[str, float]:
         """Losses of the averaged weights on held-back files, always on the same batches.
 
         Whatever the objective is, all free slots count here, so that figures compare.
+        looked: told how many batches have been begun, since each can take seconds.
         """
         parameters = self.optimizer.parameters
         for name, parameter in parameters.items():
             parameter.copy_(self.average[name])
         alone, batches = Team(0, 1), self.recipe.run.validation
         plain = Objective(clamps=self.recipe.objective.clamps)
-        each = [
-            _named(self._losses(self.data.validation, i, 0, alone, plain)) for i in range(batches)
-        ]
+        each: list[dict[str, float]] = []
+        for index in range(batches):
+            looked(index + 1)
+            each.append(_named(self._losses(self.data.validation, index, 0, alone, plain)))
         for name, parameter in parameters.items():
             parameter.copy_(self.optimizer.masters[name])
         return {
@@ -296,11 +312,12 @@ class Run:
         return {**losses, "step": self.steps, "minutes": round(self.minutes, 3)}
 
     @contextlib.contextmanager
-    def _stopped_by_signals(self) -> Generator[None]:
+    def _stopped_by_signals(self, console: Console) -> Generator[None]:
         """The first Ctrl-C asks it to stop; after that they do what they did before."""
 
         def ask(number: int, frame: FrameType | None) -> None:
             self._asked_to_stop = True
+            console.print("finishing the step, then saving")
             signal.signal(number, before[signal.Signals(number)])
 
         numbers = (signal.SIGINT, signal.SIGTERM)

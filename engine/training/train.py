@@ -21,7 +21,7 @@ import torch
 from torch import distributed, multiprocessing
 from torch.multiprocessing.spawn import ProcessExitedException  # pyright: ignore[reportPrivateImportUsage]
 
-from engine.errors import EngineError
+from engine.errors import EngineError, complaint
 from engine.models.locate import locate
 from engine.training.recipe import Recipe, Table, read_recipe
 from engine.training.run import Run, Team
@@ -133,7 +133,7 @@ def _member(rank: int, recipe: Recipe, meeting: str) -> None:
 
 
 def _failed(error: EngineError) -> int:
-    print(f"train: {' '.join(str(error).split())}", file=sys.stderr)
+    print(complaint(error), file=sys.stderr)
     return FAILED
 
 

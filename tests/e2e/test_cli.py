@@ -15,35 +15,10 @@ import pytest
 from rich.console import Console
 
 from diffgemma_lsp import cli
-from diffgemma_lsp.commands import demo, doctor, evaluate, streaming, sudoku
+from diffgemma_lsp.commands import demo, doctor, streaming, sudoku
 from diffgemma_lsp.commands.view import FillView
 from engine.errors import OutOfMemory
 from engine.types import Fixed, Frame, Hole, Infill, InfillRequest, Piece, SamplingParams
-
-STATUS = {
-    "protocol": 1,
-    "version": "1.2.3",
-    "pid": 42,
-    "started": 0.0,
-    "model": None,
-    "device": None,
-    "state": "ready",
-    "loading": None,
-    "fraction": None,
-    "jobs": 0,
-    "info": {
-        "model": "nano",
-        "device": "cpu",
-        "dtype": "float32",
-        "parameters": 12_000_000,
-        "canvas_length": 64,
-        "context_tokens": 2048,
-        "can": ["fill"],
-    },
-    "idle_s": 3.0,
-    "memory_bytes": 300 * 2**20,
-    "last_error": None,
-}
 
 
 class FakeEngine:
@@ -52,7 +27,6 @@ class FakeEngine:
     def __init__(self) -> None:
         self.requests: list[InfillRequest] = []
         self.done: list[str] = []
-        self.running = True
         self.fills = ["filled"]
         self.error: BaseException | None = None
 
@@ -70,13 +44,7 @@ class FakeEngine:
         yield Infill("".join(holes), holes, 3, 5, "settled", 0.87654, {"total": 123.456})
 
     async def status(self) -> dict[str, Any] | None:
-        return STATUS if self.running else None
-
-    async def unload(self) -> None:
-        self.done.append("unload")
-
-    async def stop(self) -> None:
-        self.done.append("stop")
+        return None
 
     async def aclose(self) -> None:
         self.done.append("aclose")
@@ -181,7 +149,8 @@ def test_json_is_all_that_is_on_stdout(
     fake.fills = ["é\n"]
     assert run("fill", source, "--at", "2:12", "--json", "--watch") == 0
     assert json.loads(capfd.readouterr().out) == {
-        "text": "é\n",
+        "text": "é",
+        "reason": None,
         "holes": ["é\n"],
         "steps": 3,
         "forward_passes": 5,
@@ -189,6 +158,43 @@ def test_json_is_all_that_is_on_stdout(
         "confidence": 0.8765,
         "ms": 123.5,
     }
+
+
+def test_what_is_printed_is_what_an_editor_would_be_offered(
+    fake: FakeEngine, source: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake.fills = ["x)\n    return x\nprint('🙂é')"]  # a bracket too many, and what follows
+    assert run("fill", source, "--at", "2:12") == 0
+    assert capfd.readouterr() == ("x", "")
+    fake.fills = ["x\n    foo = b.b.b.b.b.b.b.b.b.b.b.b"]
+    assert run("fill", source, "--at", "2:12", "--raw") == 0
+    assert capfd.readouterr() == (fake.fills[0], "")
+    assert run("fill", source, "--at", "2:12") == 0
+    assert capfd.readouterr() == ("x", "")
+    fake.fills = ["x\n    y = x"]
+    assert run("fill", source, "--at", "2:12") == 0
+    assert capfd.readouterr() == ("x\r\n    y = x", "")
+
+
+def test_a_filling_that_nobody_would_be_offered_has_its_reason(
+    fake: FakeEngine, source: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake.fills = ["print('🙂é')\n"]
+    reason = "the suggestion only repeats what follows"
+    assert run("fill", source, "--at", "3:2") == 0
+    said = f"diffgemma-lsp: {reason}; --raw prints what the model wrote\n"
+    assert capfd.readouterr() == ("", said)
+    assert run("fill", source, "--at", "3:2", "--json") == 0
+    shown = json.loads(capfd.readouterr().out)
+    assert (shown["text"], shown["reason"], shown["holes"]) == ("", reason, fake.fills)
+
+
+def test_a_rewrite_keeps_the_white_space_at_its_end(
+    fake: FakeEngine, source: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake.fills = ["def g(x):\r\n    b.b.b.b.b.b\r\n\r\n"]
+    assert run("fill", source, "--at", "1:1", "--to", "3:1") == 0
+    assert capfd.readouterr() == ("def g(x):\r\n    b.b.b.b.b.b \r\n", "")
 
 
 @pytest.mark.parametrize(
@@ -279,35 +285,6 @@ def test_help_and_version(capfd: pytest.CaptureFixture[str]) -> None:
     assert "COMMAND" in complaint(capfd)
 
 
-def test_engine_status(fake: FakeEngine, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run("engine", "status") == 0
-    shown = capfd.readouterr().out
-    for expected in ("ready", "nano", "12.0 million", "cpu, float32", "300 MiB", "42"):
-        assert expected in shown
-    assert run("engine", "status", "--json") == 0
-    assert json.loads(capfd.readouterr().out) == STATUS
-
-
-def test_engine_status_without_an_engine(
-    fake: FakeEngine, capfd: pytest.CaptureFixture[str]
-) -> None:
-    fake.running = False
-    assert run("engine", "status") == 1
-    assert capfd.readouterr().out == "not running\n"
-    assert run("engine", "status", "--json") == 1
-    assert capfd.readouterr().out == "null\n"
-    assert run("engine", "stop") == 0
-    assert capfd.readouterr().out == "not running\n"
-    assert "stop" not in fake.done
-
-
-def test_engine_stop_and_unload(fake: FakeEngine, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run("engine", "unload") == 0
-    assert run("engine", "stop") == 0
-    assert capfd.readouterr().out == "unloaded\nstopped\n"
-    assert [done for done in fake.done if done != "aclose"] == ["unload", "stop"]
-
-
 def test_demo_keeps_what_comes_out_and_says_what_it_is(
     fake: FakeEngine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -386,47 +363,3 @@ def test_the_view_numbers_lines_leaves_out_far_ones_and_shows_no_control_charact
     assert "      middle·[31m 39" in shown
     assert "draft" in shown
     assert "pass 2 of 9 · 1 of 2 tokens settled" in shown
-
-
-# ---- eval ----
-
-
-def evaluated(*flags: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "diffgemma_lsp", "eval", *map(str, flags)]
-    root = str(Path(cli.__file__).resolve().parents[1])
-    environment = {**os.environ, "PYTHONPATH": root}
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
-
-
-def test_evaluations_are_listed_and_have_their_own_flags(tmp_path: Path) -> None:
-    listed = evaluated("--help", cwd=tmp_path)
-    assert listed.returncode == 0
-    assert [name for name in evaluate.EVALUATIONS if name not in listed.stdout] == []
-    helped = evaluated("humaneval", "--help", cwd=tmp_path)
-    assert helped.returncode == 0
-    assert "usage: diffgemma-lsp eval humaneval" in helped.stdout
-    assert "--run-code" in helped.stdout
-
-
-def test_an_evaluation_runs_where_the_user_is_and_its_exit_code_comes_back(tmp_path: Path) -> None:
-    (tmp_path / "engine").mkdir()  # the user's own, which must not be run in ours' stead
-    (tmp_path / "engine" / "__init__.py").write_text("raise SystemExit(7)")
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "cake.py").write_text("def f():\n    x = 1\n    return x\n")
-    flags = ["--source", "src", "--count", 2, "--methods", "reference", "--device", "cpu"]
-    done = evaluated("holes", *flags, "--out", "out/result.json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
-    assert found["kinds"]["line"]["methods"]["reference"]["exact"]["value"] == 1
-    for wrong in (["--kinds", "circle"], ["--source", "nowhere"]):
-        failed = evaluated("holes", *wrong, "--out", "out/other.json", cwd=tmp_path)
-        assert failed.returncode == 2
-        assert failed.stderr.count("\n") == 1
-        assert failed.stderr.startswith("diffgemma-lsp eval holes: ")
-
-
-def test_what_can_not_be_evaluated(capfd: pytest.CaptureFixture[str]) -> None:
-    assert run("eval", "taste") == 2
-    assert "invalid choice: 'taste'" in complaint(capfd)

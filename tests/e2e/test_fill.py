@@ -39,18 +39,19 @@ def own_engine(real_engine: dict[str, str]) -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="dgtest-") as folder:
         env = {**real_engine, "DIFFGEMMA_LSP_RUNTIME_DIR": folder}
         yield env
-        run(env, "engine", "stop")
+        run(env, "engine", "stop", "--all")
 
 
 def result(env: dict[str, str], *arguments: object, stdin: bytes = b"") -> dict[str, object]:
     return json.loads(run(env, "fill", *arguments, "--json", stdin=stdin))
 
 
-@pytest.mark.parametrize("position", ["1:1", "25:5", "60:30", "72:1"])
+@pytest.mark.parametrize("position", ["1:1", "25:5", "60:12", "72:1"])
 def test_a_real_file(real_engine: dict[str, str], position: str) -> None:
     filled = result(real_engine, SOURCE, "--at", position, "--max-tokens", 16)
     assert list(filled) == [
         "text",
+        "reason",
         "holes",
         "steps",
         "forward_passes",
@@ -58,12 +59,14 @@ def test_a_real_file(real_engine: dict[str, str], position: str) -> None:
         "confidence",
         "ms",
     ]
-    assert filled["holes"] == [filled["text"]]
+    assert (filled["text"] == "") == (filled["reason"] is not None)
     assert 0 <= float(str(filled["confidence"])) <= 1
+    raw = result(real_engine, SOURCE, "--at", position, "--max-tokens", 16, "--raw")
+    assert [raw["text"]] == raw["holes"] == filled["holes"]
 
 
 def test_the_same_seed_gives_the_same_text(real_engine: dict[str, str]) -> None:
-    arguments = (SOURCE, "--at", "60:12", "--max-tokens", 12, "--seed", 3)
+    arguments = (SOURCE, "--at", "60:12", "--max-tokens", 12, "--seed", 3, "--raw")
     first, second = (result(real_engine, *arguments) for _ in range(2))
     assert first["text"] == second["text"]
     assert run(real_engine, "fill", *arguments).decode() == first["text"]
@@ -162,7 +165,8 @@ def test_a_sudoku_that_contradicts_itself_is_one_line_and_exit_2(
 
 def test_the_doctor_is_content(real_engine: dict[str, str]) -> None:
     assert "All is well." in run(real_engine, "doctor").decode()
-    assert json.loads(run(real_engine, "engine", "status", "--json"))["state"] in ("ready", "busy")
+    (engine,) = json.loads(run(real_engine, "engine", "status", "--json"))
+    assert engine["state"] in ("ready", "busy")
 
 
 def test_a_broken_model_is_one_line_and_exit_2(tmp_path: Path, own_engine: dict[str, str]) -> None:

@@ -71,7 +71,8 @@ def test_a_folder_becomes_a_model(folder: Path, tmp_path: Path) -> None:
     assert "inner/sampler.py" in listed
     assert "ignored.py" not in listed
     assert (out / "loss.svg").is_file()
-    for said in ("what it trains on", "at step 0", "at step 2", "next in a hole"):
+    few = "2 steps change next to nothing: the same command with more --minutes"
+    for said in ("what it trains on", "at step 0", "at step 2", "next in a hole", few):
         assert said in done.stderr
     engine = InfillEngine.load(str(model))
     assert engine.info.model == "nano"

@@ -222,7 +222,7 @@ def write_neovim() -> None:
         env = {**os.environ, RUNTIME_DIR_VARIABLE: folder}
         for name, frames in neovim_screens(env):
             (PICTURES / f"{name}.svg").write_text(svg(frames, "nvim"))
-        stop = [sys.executable, "-m", "diffgemma_lsp", "engine", "stop"]
+        stop = [sys.executable, "-m", "diffgemma_lsp", "engine", "stop", "--all"]
         subprocess.run(stop, env=env, cwd=ROOT, check=True)
 
 

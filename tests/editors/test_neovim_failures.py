@@ -135,4 +135,5 @@ def engine_pid(env: dict[str, str]) -> int:
     """The process that serves."""
     command = [sys.executable, "-m", "diffgemma_lsp", "engine", "status", "--json"]
     done = subprocess.run(command, env=env, capture_output=True, check=True)
-    return json.loads(done.stdout)["pid"]
+    (engine,) = json.loads(done.stdout)
+    return engine["pid"]

@@ -3,7 +3,8 @@
 Takes the service's own arguments. A request's first Fixed is a script for the fake, such as
 "passes=5 delay=0.01". What the fake does goes to the file events.txt beside the socket, one line
 each: "load", "pass <seed>", "left <seed>". A file named "broken" there makes loading fail.
-FAKE_VERSION makes the service claim another package version.
+FAKE_VERSION makes the service claim another package version, FAKE_FAILED_EXIT_S has one without a
+model end sooner.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import engine.service
-from engine import paths
+from engine import lifecycle, paths
 from engine.errors import ModelError
 from engine.types import EngineInfo, Fixed, Frame, Infill, InfillRequest, Piece
 
@@ -61,6 +62,9 @@ def main() -> int:
         paths.package_version = lambda: claimed
         engine.service.package_version = lambda: claimed
         engine.service.identity = lambda: f"{paths.PROTOCOL}/{claimed}"
+
+    if patience := os.environ.get("FAKE_FAILED_EXIT_S"):
+        lifecycle.FAILED_EXIT_S = float(patience)
 
     def note(line: str) -> None:
         with open(folder / "events.txt", "a") as events:

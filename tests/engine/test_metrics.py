@@ -15,6 +15,7 @@ from engine.evaluation.metrics import (
     compiles,
     edit_similarity,
     exact,
+    interval,
     mean,
     paired_difference,
     percentile,
@@ -115,3 +116,8 @@ def test_a_journal_of_other_settings_is_not_mixed_in(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="another seed"):
         Journal(path, {"seed": 2, "model": {"name": "nano"}})
     assert path.read_bytes() == before
+
+
+def test_what_can_not_be_said_is_left_out() -> None:
+    assert [str(mean([])), str(mean([2.0])), str(mean([1.0, 3.0]))] == ["–", "2.000", "2.000±1.000"]
+    assert [interval(-0.5, 0.25, "+.2f"), interval(math.nan, math.nan)] == ["-0.50 … +0.25", "–"]

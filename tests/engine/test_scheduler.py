@@ -1,21 +1,28 @@
-"""The scheduler with a fake engine on its real thread: turns, deadlines, ends, loading."""
+"""The scheduler with a fake engine on its real thread: turns, deadlines, ends."""
 
 from __future__ import annotations
 
-import gc
 import logging
-import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scheduling import (
+    ENDS,
+    INFILL,
+    STEPS,
+    FakeEngine,
+    OutOfMemoryError,
+    Reader,
+    request,
+    submit,
+)
 
 from engine.errors import (
-    BadRequest,
     Cancelled,
     DeadlineExceeded,
     EngineError,
@@ -24,111 +31,7 @@ from engine.errors import (
     OutOfMemory,
 )
 from engine.scheduler import Event, Job, Progress, Scheduler
-from engine.types import EngineInfo, Fixed, Frame, Hole, Infill, InfillRequest, Piece
-
-INFO = EngineInfo("fake", "cpu", "float32", 1, 16, 128, ("fill",))
-FRAME = Frame(1, 1, ((Piece("x", 1.0),),), 0.0, 1.0)
-INFILL = Infill("x", ("x",), 1, 1, "settled", 1.0, {})
-
-
-class OutOfMemoryError(RuntimeError):
-    """Named as torch's is."""
-
-
-STEPS: dict[str, Event | Exception | None] = {
-    "frame": FRAME,
-    "nothing": None,
-    "infill": INFILL,
-    "bad": BadRequest("no"),
-    "bug": ValueError("a secret of the document"),
-    "memory": MemoryError(),
-    "device memory": OutOfMemoryError("CUDA out of memory"),
-}
-ENDS = {
-    "infill": Infill,
-    "bad": BadRequest,
-    "bug": EngineError,
-    "memory": OutOfMemory,
-    "device memory": OutOfMemory,
-}
-
-
-class FakeEngine:
-    """Runs a script per request, found by its seed; can be held before each step."""
-
-    info = INFO
-
-    def __init__(self, scripts: Sequence[Sequence[str]] = (), default: Sequence[str] = ()) -> None:
-        self.scripts = scripts
-        self.default = default or ("frame", "infill")
-        self.turns: list[int] = []
-        self.begun: list[InfillRequest] = []
-        self.left: list[int] = []
-        self.may_go = threading.Event()
-        self.may_go.set()
-        self.in_step = threading.Event()
-
-    def stream(
-        self, request: InfillRequest, cancelled: Callable[[], bool]
-    ) -> Iterator[Frame | Infill | None]:
-        self.begun.append(request)
-        script = self.scripts[request.seed] if request.seed < len(self.scripts) else self.default
-        try:
-            for step in script:
-                self.in_step.set()
-                self.may_go.wait(10)
-                self.turns.append(request.seed)
-                if cancelled():
-                    raise Cancelled("noticed")
-                outcome = STEPS[step]
-                if isinstance(outcome, Exception):
-                    raise outcome
-                yield outcome  # type: ignore[misc]
-        finally:
-            self.left.append(request.seed)
-
-
-class Reader:
-    """Takes the events of one job."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.over = threading.Event()
-
-    def __call__(self, event: Event) -> None:
-        self.events.append(event)
-        if not isinstance(event, Frame):
-            self.over.set()
-
-    def end(self) -> Event:
-        assert self.over.wait(10), "the job did not end"
-        return self.events[-1]
-
-
-def request(seed: int = 0, budget_s: float | None = None) -> InfillRequest:
-    return InfillRequest((Fixed("a"), Hole()), budget_s=budget_s, seed=seed)
-
-
-def submit(
-    scheduler: Scheduler, seed: int = 0, budget_s: float | None = None, waited_s: float = 0.0
-) -> tuple[Job, Reader]:
-    reader = Reader()
-    return scheduler.submit(request(seed, budget_s), reader, time.monotonic() - waited_s), reader
-
-
-@pytest.fixture
-def started() -> Iterator[Callable[..., Scheduler]]:
-    made: list[Scheduler] = []
-
-    def start(engine: FakeEngine | None = None, **options: object) -> Scheduler:
-        load = options.pop("load", None) or (lambda progress: engine or FakeEngine())
-        made.append(Scheduler(load, **options))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield start
-    for scheduler in made:
-        assert scheduler.close(wait_s=5)
-
+from engine.types import Frame, Infill, InfillRequest
 
 SCRIPT = st.lists(st.sampled_from(sorted(STEPS)), max_size=6)
 ACTION = st.one_of(
@@ -277,48 +180,6 @@ def test_cancel_ends_at_once_and_the_engine_stops_within_a_pass(
     assert engine.left[0] == 0
 
 
-def test_a_failed_load_is_told_and_tried_again(started: Callable[..., Scheduler]) -> None:
-    attempts: list[bool] = []
-
-    def load(progress: Progress) -> FakeEngine:
-        attempts.append(True)
-        if len(attempts) < 3:
-            raise ModelError("no model at /there")
-        return FakeEngine()
-
-    scheduler = started(load=load, retry_s=0.2)
-    readers = [submit(scheduler, seed)[1] for seed in range(4)]
-    assert {str(reader.end()) for reader in readers} == {"no model at /there"}
-    assert len(attempts) == 1, "one attempt serves all who ask within retry_s"
-    assert scheduler.snapshot().last_error == "no model at /there"
-    time.sleep(0.25)
-    assert isinstance(submit(scheduler)[1].end(), ModelError)
-    scheduler.load().result(5)  # does not wait for retry_s
-    assert submit(scheduler)[1].end() is INFILL
-    assert len(attempts) == 3
-    assert scheduler.snapshot().last_error is None
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "words"),
-    [
-        (MemoryError(), OutOfMemory, "doesn't fit"),
-        (OutOfMemoryError("CUDA"), OutOfMemory, "doesn't fit"),
-        (FileNotFoundError("weights.bin"), ModelError, "FileNotFoundError: weights.bin"),
-    ],
-)
-def test_foreign_errors_of_a_load(
-    started: Callable[..., Scheduler], error: Exception, kind: type[ModelError], words: str
-) -> None:
-    def load(progress: Progress) -> FakeEngine:
-        raise error
-
-    end = submit(started(load=load))[1].end()
-    assert type(end) is kind
-    assert words in str(end)
-    assert "\n" not in str(end)
-
-
 def test_foreign_errors_of_a_pass_say_nothing_of_the_document(
     started: Callable[..., Scheduler], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -328,7 +189,7 @@ def test_foreign_errors_of_a_pass_say_nothing_of_the_document(
         full = submit(scheduler, 1)[1].end()
         unfinished = submit(scheduler, 2)[1].end()
     assert type(bug) is EngineError
-    assert "ValueError at test_scheduler.py:" in str(bug)
+    assert "ValueError at scheduling.py:" in str(bug)
     assert isinstance(full, OutOfMemory)
     assert "without a result" in str(unfinished)
     assert "secret" not in caplog.text + str(bug)
@@ -353,58 +214,6 @@ def test_out_of_memory_frees_what_the_pass_held(started: Callable[..., Scheduler
     reader = submit(started(Greedy()))[1]
     assert isinstance(reader.end(), OutOfMemory)
     assert held[0]() is None
-
-
-def test_progress_of_loading_is_seen(started: Callable[..., Scheduler]) -> None:
-    halfway, may_go = threading.Event(), threading.Event()
-
-    def load(progress: Progress) -> FakeEngine:
-        progress("reading", 0.5)
-        halfway.set()
-        may_go.wait(5)
-        return FakeEngine()
-
-    scheduler = started(load=load)
-    assert scheduler.snapshot().state == "unloaded"
-    loaded = scheduler.load()
-    assert halfway.wait(5)
-    now = scheduler.snapshot()
-    assert (now.state, now.loading, now.idle_s) == ("loading", ("reading", 0.5), 0.0)
-    job, reader = submit(scheduler)
-    scheduler.cancel(job)
-    assert isinstance(reader.end(), Cancelled), "loading does not hold up a cancel"
-    may_go.set()
-    loaded.result(5)
-    now = scheduler.snapshot()
-    assert (now.state, now.loading, now.info) == ("ready", None, INFO)
-
-
-def test_unload_waits_for_what_runs_and_frees_the_engine(
-    started: Callable[..., Scheduler],
-) -> None:
-    made: list[weakref.ref[FakeEngine]] = []
-    gate, in_step = threading.Event(), threading.Event()
-
-    def load(progress: Progress) -> FakeEngine:
-        engine = FakeEngine()
-        engine.may_go, engine.in_step = gate, in_step
-        made.append(weakref.ref(engine))
-        return engine
-
-    scheduler = started(load=load)
-    _, first = submit(scheduler, 0)
-    in_step.wait(5)
-    unloaded = scheduler.unload()
-    _, second = submit(scheduler, 1)
-    assert scheduler.snapshot().state == "busy"
-    assert not unloaded.done()
-    gate.set()
-    unloaded.result(5)
-    assert first.end() is INFILL
-    assert second.end() is INFILL
-    gc.collect()
-    assert len(made) == 2
-    assert made[0]() is None
 
 
 def test_a_reader_that_fails_hurts_nobody(started: Callable[..., Scheduler]) -> None:

@@ -239,6 +239,22 @@ def test_a_model_that_cannot_be_loaded(folder: Path, start: Callable[..., Servic
     assert service.status()["last_error"] is None
 
 
+def test_without_a_model_it_ends_once_nobody_asks(
+    folder: Path, start: Callable[..., Service]
+) -> None:
+    (folder / "broken").touch()
+    service = start(FAKE_FAILED_EXIT_S="0.5").ready("unloaded")
+    until_asked_in_vain = time.monotonic() + 1.5
+    while time.monotonic() < until_asked_in_vain:  # who goes on asking is answered by the same one
+        assert service.infill()[-1]["error"]["code"] == "model_error"
+        time.sleep(0.05)
+    assert service.events() == ["load"]
+    code, log = service.end()
+    assert code == 0
+    assert "there is no model here: name one that exists" in log
+    assert not service.paths.socket.exists()
+
+
 def test_idle_unload_and_idle_exit(start: Callable[..., Service]) -> None:
     service = start("--idle-unload", "0.3", "--idle-exit", "1.5").ready()
     assert service.status()["idle_unload_s"] == 0.3

@@ -97,6 +97,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(base: Path, tmp_path: Path, processe
     process = start(base, out, *words)
     wait_for_step(out, 3, process)
     os.killpg(process.pid, signal.SIGINT)
+    assert process.stderr is not None
+    # At once, before anything else: a step can take long.
+    assert process.stderr.readline() == "finishing the step, then saving\n"
     _, said = process.communicate()
     assert process.returncode == 130, said
     assert "same command" in said
@@ -117,7 +120,7 @@ def test_a_full_disk_leaves_the_last_good_state(base: Path, tmp_path: Path) -> N
     _, said = process.communicate()
     assert process.returncode == 2
     last = said.rstrip().splitlines()[-1]
-    assert last.startswith("train: can't save to")
+    assert last.startswith("diffgemma-lsp: can't save to")
     assert "what was saved before is intact" in last
     assert "Traceback" not in said
     assert {f: f.read_bytes() for f in out.rglob("*") if f.suffix == ".safetensors"} == kept

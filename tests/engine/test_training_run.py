@@ -65,6 +65,12 @@ def test_a_stopped_run_goes_on_and_its_model_loads(corpus: Path, tmp_path: Path)
     assert engine.fill(InfillRequest(fill_in_the_middle("x = ", "\n", 4))).steps >= 1
 
 
+def test_looking_at_held_back_files_tells_how_far_it_is(corpus: Path, tmp_path: Path) -> None:
+    looked: list[int] = []
+    Run(small_recipe(corpus, tmp_path / "run", validation=3), ALONE).validate(looked.append)
+    assert looked == [1, 2, 3]
+
+
 def test_a_run_in_two_parts_is_a_run_in_one(corpus: Path, tmp_path: Path) -> None:
     """Bit for bit, at a rate that does not depend on where the first part ends."""
     whole, parts = (small_recipe(corpus, tmp_path / n, steps=400) for n in ("whole", "parts"))

@@ -18,6 +18,7 @@ from engine.engine import InfillEngine
 from engine.model import DiffusionGemma
 from engine.models.profile import Profile, Sampling
 from engine.tokenizer import TextTokenizer
+from engine.training.nano import SMALLEST_VISION
 
 
 def cases(count: int) -> settings:
@@ -74,16 +75,7 @@ def tiny_config(**text: Any) -> dict[str, Any]:
             "max_position_embeddings": 4096,
             **text,
         },
-        "vision_config": {
-            "model_type": "gemma4_vision",
-            "hidden_size": 8,
-            "intermediate_size": 8,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 1,
-            "num_key_value_heads": 1,
-            "head_dim": 8,
-            "position_embedding_size": 16,
-        },
+        "vision_config": dict(SMALLEST_VISION),
         "boi_token_id": 0,
         "eoi_token_id": 0,
         "image_token_id": 0,

@@ -19,6 +19,27 @@ from engine.training.run import Run, Team
 SOURCES = sorted((Path(__file__).parents[2] / "engine").glob("*.py"))
 
 
+def module(number: int, functions: int = 12) -> str:
+    """A Python file of its own, in shapes that holes care about."""
+    lines = [f'"""Module {number}: recipes für {number} guests."""', "", "import math", ""]
+    for index in range(functions):
+        name = f"recipe_{number}_{index}"
+        lines += [
+            f"def {name}(flour, sugar=({index}, {number}), *, oven_{index}=None):",
+            f'    """Bake cake {index} — {number} °C."""',
+            f"    # Step {index}: stir {number + index} times",
+            f"    total = flour * {index + 3} + math.sqrt(sugar[0] - {number})",
+            f"    for layer_{index} in range(total % {number + 7}):",
+            f"\tif oven_{index} is None:  ",
+            f'            print("layer", layer_{index}, {{"n": [{index}, {number}]}})',
+            "",
+            f"    return {name}(total, sugar=sugar, oven_{index}=[a for a in (1, {index})])",
+            "",
+            "",
+        ]
+    return "\n".join(lines)
+
+
 def write_corpus(folder: Path) -> Path:
     """A corpus folder made of this project's own source."""
     folder.mkdir(parents=True, exist_ok=True)
