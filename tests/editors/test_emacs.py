@@ -11,7 +11,7 @@ from pathlib import Path
 from install import Program
 from neovim import FAKE, SERVER
 from readme import HOLES, ROOT, TEXT, blocks
-from terminal import Terminal
+from terminal import Terminal, save_until
 
 EGLOT, SETTINGS, LSP_MODE = 0, 1, 2
 """Which piece of code on the page is for what."""
@@ -53,15 +53,7 @@ def editing(
 
 def saved(terminal: Terminal, folder: Path, expected: str) -> None:
     """Returns when the document is as expected, and on the disk."""
-
-    for _ in range(12):
-        terminal.type("\x18\x13")
-        try:
-            terminal.wait_for(lambda _: (folder / "sample.py").read_text() == expected, 5.0)
-        except AssertionError:
-            continue
-        return
-    assert (folder / "sample.py").read_text() == expected, terminal.text()
+    save_until(terminal, "\x18\x13", folder / "sample.py", expected)
 
 
 def line(number: int) -> str:
