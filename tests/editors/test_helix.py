@@ -11,7 +11,7 @@ from pathlib import Path
 from install import Program
 from neovim import FAKE, SERVER
 from readme import HOLES, ROOT, TEXT, blocks
-from terminal import Terminal, save_until
+from terminal import Terminal
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def editing(
 
 def saved(terminal: Terminal, folder: Path, expected: str) -> None:
     """Returns when the document is as expected, and on the disk. Not in insert mode."""
-    save_until(terminal, ":w!\r", folder / "sample.py", expected)
+    terminal.save_until(":w!\r", folder / "sample.py", expected)
 
 
 def test_completion_and_actions(helix: Program, tmp_path: Path) -> None:

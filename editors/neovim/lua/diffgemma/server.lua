@@ -18,10 +18,11 @@ function M.notify(message, level)
 end
 
 ---@param message string
-local function warn_once(message)
+---@param level? integer
+local function notify_once(message, level)
   if not told[message] then
     told[message] = true
-    M.notify(message, vim.log.levels.WARN)
+    M.notify(message, level or vim.log.levels.WARN)
   end
 end
 
@@ -40,29 +41,33 @@ function M.needed()
   return client
 end
 
---- What the command is, if it can't be started.
+--- Why the command of the configuration can't be started, if that can be seen.
 ---@return string?
-function M.not_executable()
-  local config = vim.lsp.config[M.NAME]
-  local program = config and type(config.cmd) == 'table' and config.cmd[1]
-  return program and vim.fn.executable(program) == 0 and program or nil
+function M.wrong_command()
+  local cmd = vim.lsp.config[M.NAME].cmd ---@type unknown
+  if type(cmd) == 'function' then
+    return nil
+  end
+  if type(cmd) ~= 'table' or type(cmd[1]) ~= 'string' then
+    return ('cmd has to be a list of words, not %s'):format(vim.inspect(cmd))
+  end
+  return vim.fn.executable(cmd[1]) == 0 and cmd[1] .. ' is not executable' or nil
 end
 
 --- Neovim is silent about a server whose program is not there.
 ---@param args vim.api.keyset.create_autocmd.callback_args
 function M.check(args)
-  if not vim.lsp.is_enabled(M.NAME) then
+  if not vim.lsp.is_enabled(M.NAME) or M.client(args.buf) then
     return
   end
   local filetypes = vim.lsp.config[M.NAME].filetypes
-  if filetypes and not vim.list_contains(filetypes, args.match) then
+  if filetypes and not vim.list_contains(filetypes, vim.bo[args.buf].filetype) then
     return
   end
-  local program = M.not_executable()
-  if program then
-    local way_out = '%s is not executable; :checkhealth diffgemma says what to do'
+  local wrong = M.wrong_command()
+  if wrong then
     -- Later: what is drawn at start covers a message.
-    vim.schedule(function() warn_once(way_out:format(program)) end)
+    vim.schedule(function() notify_once(wrong .. '; :checkhealth diffgemma says what to do') end)
   end
 end
 
@@ -75,7 +80,7 @@ function M.attached(args)
   has_worked[client.id] = true
   local _, complaints = require('diffgemma.settings').read()
   for _, complaint in ipairs(complaints) do
-    warn_once(('vim.g.diffgemma: %s; it is ignored'):format(complaint))
+    notify_once(('vim.g.diffgemma: %s; it is ignored'):format(complaint))
   end
   require('diffgemma.suggest').attach(args.buf)
 end
@@ -88,6 +93,18 @@ function M.detached(args)
   end
 end
 
+--- Whether a process ended because Neovim had it end.
+---@param code integer
+---@param signal integer
+---@param worked boolean
+local function was_asked_for(code, signal, worked)
+  if vim.v.exiting ~= vim.NIL or not vim.lsp.is_enabled(M.NAME) then
+    return true
+  end
+  -- One that does not serve yet is stopped by a signal.
+  return signal == 15 or worked and code == 0 and signal == 0
+end
+
 --- The server's process is over. One that had worked is started again, but not for ever.
 ---@param code integer
 ---@param signal integer
@@ -95,9 +112,9 @@ end
 function M.ended(code, signal, client_id)
   vim.schedule(function()
     require('diffgemma.status').forget(client_id)
-    local worked = has_worked[client_id]
+    local worked = has_worked[client_id] or false
     has_worked[client_id] = nil
-    if code == 0 and (signal == 0 or signal == 15) or vim.v.exiting ~= vim.NIL then
+    if was_asked_for(code, signal, worked) then
       return
     end
     local now = vim.uv.now() / 1000
@@ -108,20 +125,21 @@ function M.ended(code, signal, client_id)
       -- Once Neovim has cleared away what was left of it.
       vim.defer_fn(function() vim.lsp.enable(M.NAME) end, 100)
     else
-      local way_out = 'the server ended (code %d, signal %d); see :checkhealth diffgemma'
-      M.notify(way_out:format(code, signal), vim.log.levels.ERROR)
+      local way_out = 'the server ended%s (code %d, signal %d); see :checkhealth diffgemma'
+      local when = worked and '' or ' before it served'
+      notify_once(way_out:format(when, code, signal), vim.log.levels.ERROR)
     end
   end)
 end
 
 --- Ends the server and starts it anew for all its buffers.
 function M.restart()
-  restarts = {}
+  restarts, told = {}, {}
   vim.lsp.enable(M.NAME, false)
   vim.lsp.enable(M.NAME)
-  local program = M.not_executable()
-  if program then
-    M.notify(('%s is not executable'):format(program), vim.log.levels.ERROR)
+  local wrong = M.wrong_command()
+  if wrong then
+    M.notify(wrong .. '; :checkhealth diffgemma says what to do', vim.log.levels.ERROR)
   end
 end
 
