@@ -6,6 +6,8 @@ M.NAME = 'diffgemma'
 --- So many times in RESTART_WINDOW_S it is started again by itself.
 local MOST_RESTARTS, RESTART_WINDOW_S = 3, 180
 
+local WAY_OUT = '; :checkhealth diffgemma says what to do'
+
 local told = {} ---@type table<string, boolean>
 local restarts = {} ---@type integer[]
 local has_worked = {} ---@type table<integer, boolean>
@@ -67,7 +69,7 @@ function M.check(args)
   local wrong = M.wrong_command()
   if wrong then
     -- Later: what is drawn at start covers a message.
-    vim.schedule(function() notify_once(wrong .. '; :checkhealth diffgemma says what to do') end)
+    vim.schedule(function() notify_once(wrong .. WAY_OUT) end)
   end
 end
 
@@ -125,9 +127,9 @@ function M.ended(code, signal, client_id)
       -- Once Neovim has cleared away what was left of it.
       vim.defer_fn(function() vim.lsp.enable(M.NAME) end, 100)
     else
-      local way_out = 'the server ended%s (code %d, signal %d); see :checkhealth diffgemma'
       local when = worked and '' or ' before it served'
-      notify_once(way_out:format(when, code, signal), vim.log.levels.ERROR)
+      local how = ('the server ended%s (code %d, signal %d)'):format(when, code, signal)
+      notify_once(how .. WAY_OUT, vim.log.levels.ERROR)
     end
   end)
 end
@@ -139,7 +141,7 @@ function M.restart()
   vim.lsp.enable(M.NAME)
   local wrong = M.wrong_command()
   if wrong then
-    M.notify(wrong .. '; :checkhealth diffgemma says what to do', vim.log.levels.ERROR)
+    notify_once(wrong .. WAY_OUT, vim.log.levels.ERROR)
   end
 end
 
