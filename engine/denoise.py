@@ -27,13 +27,15 @@ class Denoiser(Protocol):
 
     vocab_size: int
 
-    def logits(self, ids: Tensor, soft: Tensor | None, free: Tensor) -> Tensor:
-        """Canvas ids [T], soft embeddings [T, d], free bool [T] -> logits [n, V] in float32."""
-        ...
+    def logits(
+        self, ids: Tensor, soft: Tensor | None, free: Tensor, known: int | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Canvas ids [T], soft embeddings [T, d], free bool [T] -> logits [n, V] in float32.
 
-    def expected(self, ids: Tensor) -> Tensor | None:
-        """Logits [T + 1, V] of a causal reading: what comes at each of ids [T], the canvas' first
-        ones, and behind them, from what is left of it alone. None if the model can't tell."""
+        With them, if so many first slots are `known`, logits [known + 1, V] of a causal reading:
+        what comes at each of those and behind them, from what is left of it alone. None if `known`
+        is None, or the model can't tell.
+        """
         ...
 
     def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
@@ -122,10 +124,11 @@ def denoise(
     history: list[Tensor] = []
     for step in range(planned):
         counter = first_step + step + 1
-        raw = model.logits(canvas.ids, soft, canvas.free) + bias
-        raw = _without_noise(raw, canvas, slots, noisy)
-        if sampling.causal_share:
-            raw = _heard_causally(raw, model, canvas, slots, noisy, sampling.causal_share, bias)
+        known = _known(canvas, slots, noisy) if sampling.causal_share else None
+        raw, expected = model.logits(canvas.ids, soft, canvas.free, known)
+        raw = _without_noise(raw + bias, canvas, slots, noisy)
+        if expected is not None:
+            raw = _heard_causally(raw, expected, canvas, slots, sampling.causal_share, bias)
         heat = temperature(step, planned, t_max, sampling.t_min)
         probs = (raw / heat).softmax(-1)
         entropy = entropies(probs)
@@ -240,30 +243,25 @@ def _without_noise(raw: Tensor, canvas: Canvas, slots: Tensor, noisy: Tensor) ->
     return torch.where(impossible, raw, bare)
 
 
+def _known(canvas: Canvas, slots: Tensor, noisy: Tensor) -> int:
+    """How many first slots of the canvas hold no noise; the last one leads to nothing in it."""
+    return int(slots[noisy.nonzero()[0, 0]]) if bool(noisy.any()) else len(canvas.ids) - 1
+
+
 def _heard_causally(
-    raw: Tensor,
-    model: Denoiser,
-    canvas: Canvas,
-    slots: Tensor,
-    noisy: Tensor,
-    share: float,
-    bias: Tensor,
+    raw: Tensor, expected: Tensor, canvas: Canvas, slots: Tensor, share: float, bias: Tensor
 ) -> Tensor:
     """The logits [n, V] with a second opinion, that of the same weights' causal reading, wherever
-    all that is left of a slot is decided: up to the first slot that holds noise.
+    all that is left of a slot is known: what it expects [known + 1, V].
 
     A product of experts: what is known to both sides of a hole, and a language model's fluency,
     which small weights have long before. share: the weight of the second one.
     """
-    first = int(slots[noisy.nonzero()[0, 0]]) if bool(noisy.any()) else len(canvas.ids) - 1
-    logits = model.expected(canvas.ids[:first])
-    if logits is None:
-        return raw
-    rows = (slots <= first).nonzero().squeeze(-1)
+    rows = (slots < len(expected)).nonzero().squeeze(-1)
     believed = raw[rows].log_softmax(-1)
-    opinion = (logits[slots[rows]] + bias[rows]).log_softmax(-1)
+    opinion = (expected[slots[rows]] + bias[rows]).log_softmax(-1)
     if canvas.slack is not None:
-        read = logits.log_softmax(-1)
+        read = expected.log_softmax(-1)
         for hole in canvas.holes:
             own = (slots[rows] >= hole.start) & (slots[rows] < hole.stop)
             # A causal reading knows no slack. That a hole ends means that what follows it comes.

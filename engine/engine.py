@@ -61,17 +61,17 @@ class BoundModel:
         self.vocab_size = model.config.vocab_size
         self._reading: Reading | None = None
 
-    def logits(self, ids: Tensor, soft: Tensor | None, free: Tensor) -> Tensor:
-        """One decoder pass; the head runs on free rows only."""
-        return self.model.logits(self.cache.canvas(ids, soft)[free])
-
-    def expected(self, ids: Tensor) -> Tensor | None:
-        """What the encoder expects at ids [T] and behind them, each from what is left of it."""
+    def logits(
+        self, ids: Tensor, soft: Tensor | None, free: Tensor, known: int | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """One pass; the head runs on the rows that are asked for only."""
+        if known is None or self.cache.last is None:
+            return self.model.logits(self.cache.canvas(ids, soft)[free]), None
         if self._reading is None:
-            if self.cache.last is None:
-                return None
             self._reading = Reading(self.cache, self.model.config.canvas_length)
-        return self.model.logits(self._reading.rows(ids.tolist()))
+        hidden, expected = self._reading.with_canvas(ids, soft, ids[:known].tolist())
+        logits = self.model.logits(torch.cat((hidden[free], expected)))
+        return logits[: -len(expected)], logits[-len(expected) :]
 
     def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
         """A clamp conditions as itself: the embedding of its token."""

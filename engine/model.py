@@ -182,11 +182,13 @@ class Layer(nn.Module):
         self.register_buffer("encoder_layer_scalar", torch.ones(1))
 
     def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], attend: Attend, encoder: bool
+        self, x: Tensor, rope: tuple[Tensor, Tensor], attend: Attend, decoded: int
     ) -> Tensor:
+        """x [B, T, d] -> [B, T, d]. The first `decoded` rows are the decoder's, the others the
+        encoder's."""
         q, k, v = self.before(x, *rope)
         x = self.after(x, attend(self.index, q, k, v))
-        return x * (self.encoder_layer_scalar if encoder else self.layer_scalar)
+        return x * self._scalar(decoded, x.shape[1] - decoded)
 
     def before(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """All that comes before attention. Training compiles this and `after`."""
@@ -200,6 +202,14 @@ class Layer(nn.Module):
         sparse = self.experts(self.pre_feedforward_layernorm_2(rows), *self.router(rows))
         sparse = self.post_feedforward_layernorm_2(sparse)
         return (rows + self.post_feedforward_layernorm(dense + sparse)).view_as(x)
+
+    def _scalar(self, decoded: int, encoded: int) -> Tensor:
+        if not decoded:
+            return self.encoder_layer_scalar
+        if not encoded:
+            return self.layer_scalar
+        both = (self.layer_scalar.expand(decoded), self.encoder_layer_scalar.expand(encoded))
+        return torch.cat(both).unsqueeze(-1)
 
 
 class SelfConditioning(GatedMLP):
@@ -216,7 +226,8 @@ class SelfConditioning(GatedMLP):
 
 
 class DiffusionGemma(nn.Module):
-    """The text model. `encode` reads the prefix, `decode` the canvas; both return hidden rows."""
+    """The text model. `encode` reads the prefix, `decode` the canvas, `run` both side by side; all
+    return hidden rows."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -248,14 +259,31 @@ class DiffusionGemma(nn.Module):
 
     def encode(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """Prefix tokens [B, T] at positions [T] or [B, T] -> hidden rows [B, T, d]."""
-        return self._run(self.embed(ids), positions, attend, encoder=True)
+        return self._run(self.embed(ids), positions, attend, decoded=0)
 
     def decode(
         self, ids: Tensor, positions: Tensor, attend: Attend, soft: Tensor | None = None
     ) -> Tensor:
         """Canvas tokens [B, T], with the last pass' soft embeddings [B, T, d] -> [B, T, d]."""
         x = self.self_conditioning(self.embed(ids), soft)
-        return self._run(x, positions, attend, encoder=False)
+        return self._run(x, positions, attend, decoded=ids.shape[1])
+
+    def run(
+        self,
+        canvas: Tensor,
+        soft: Tensor | None,
+        ids: Tensor,
+        positions: Tensor,
+        attend: Attend,
+    ) -> tuple[Tensor, Tensor]:
+        """`decode` of a canvas [B, T] and `encode` of ids [B, S], in one pass over the weights.
+
+        positions [T + S]; `attend` gets the canvas' rows first -> [B, T, d] and [B, S, d].
+        """
+        decoded = canvas.shape[1]
+        x = torch.cat((self.self_conditioning(self.embed(canvas), soft), self.embed(ids)), dim=1)
+        hidden = self._run(x, positions, attend, decoded)
+        return hidden[:, :decoded], hidden[:, decoded:]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden rows [..., d] -> softcapped logits [..., V] in float32, through the tied head."""
@@ -263,12 +291,12 @@ class DiffusionGemma(nn.Module):
         cap = self.config.softcap
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    def _run(self, x: Tensor, positions: Tensor, attend: Attend, encoder: bool) -> Tensor:
+    def _run(self, x: Tensor, positions: Tensor, attend: Attend, decoded: int) -> Tensor:
         ropes: dict[LayerConfig, tuple[Tensor, Tensor]] = {}
         for layer, config in zip(self.layers, self.config.layers, strict=True):
             if config not in ropes:
                 ropes[config] = rope_table(config, positions, x.dtype)
-            x = layer(x, ropes[config], attend, encoder)
+            x = layer(x, ropes[config], attend, decoded)
         return self.norm(x)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.config import ModelConfig
-from engine.model import DiffusionGemma, read
+from engine.model import Attend, DiffusionGemma, read
 
 GROWTH = 1024
 """Buffers grow by at least so many tokens, so that typing doesn't move them at each key."""
@@ -53,28 +53,11 @@ class PrefixCache:
 
     def extend(self, ids: Sequence[int]) -> Tensor:
         """Encodes `ids` behind what is there; returns their hidden rows, [len(ids), d]."""
-        start = len(self.ids)
-        self._reserve(start + len(ids))
-        device = self.model.device
-        tokens = torch.tensor([list(ids)], device=device)
-        positions = torch.arange(start, start + len(ids), device=device)
-        masks = {
-            sliding: self._causal_mask(start, len(ids), sliding)
-            for sliding in {layer.sliding for layer in self.config.layers}
-        }
-
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            end = start + q.shape[1]
-            self._keys[layer][:, start:end] = k
-            self._values[layer][:, start:end] = v
-            mask = masks[self.config.layers[layer].sliding]
-            low = end - mask.shape[1]
-            return read(q, self._keys[layer][:, low:end], self._values[layer][:, low:end], mask)
-
-        hidden = self.model.encode(tokens, positions, attend)
-        self.ids.extend(ids)
-        self._last = (len(self.ids), hidden[0, -1:])
-        return hidden[0]
+        tokens = torch.tensor([list(ids)], device=self.model.device)
+        positions = self._positions(len(ids))
+        hidden = self.model.encode(tokens, positions, self._causally(len(ids)))[0]
+        self._join(ids, hidden)
+        return hidden
 
     @property
     def last(self) -> Tensor | None:
@@ -99,25 +82,80 @@ class PrefixCache:
         A sliding layer shows every canvas row the last `window - 1` prefix tokens and the whole
         canvas, as transformers' dynamic cache does.
         """
-        start = len(self.ids)
-        end = start + len(canvas)
-        self._reserve(end)
-        positions = torch.arange(start, end, device=canvas.device)
+        count = len(canvas)
+        soft = None if soft is None else soft.unsqueeze(0)
+        attend = self._both_ways(count)
+        return self.model.decode(canvas.unsqueeze(0), self._positions(count), attend, soft)[0]
+
+    def canvas_and_reading(
+        self, canvas: Tensor, soft: Tensor | None, other: PrefixCache, ids: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """`canvas` here and `extend` of another cache of the same model, in one pass over the
+        weights; returns the hidden rows of both."""
+        t = len(canvas)
+        mine, others = self._both_ways(t), other._causally(len(ids))
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            self._keys[layer][:, start:end] = k
-            self._values[layer][:, start:end] = v
-            sliding = self.config.layers[layer].sliding
-            low = max(0, start - self.config.sliding_window + 1) if sliding else 0
-            return read(q, self._keys[layer][:, low:end], self._values[layer][:, low:end])
+            here = mine(layer, q[:, :t], k[:, :t], v[:, :t])
+            return torch.cat((here, others(layer, q[:, t:], k[:, t:], v[:, t:])), dim=1)
 
         soft = None if soft is None else soft.unsqueeze(0)
-        return self.model.decode(canvas.unsqueeze(0), positions, attend, soft)[0]
+        tokens = torch.tensor([list(ids)], device=canvas.device)
+        positions = torch.cat((self._positions(t), other._positions(len(ids))))
+        hidden, read_on = self.model.run(canvas.unsqueeze(0), soft, tokens, positions, attend)
+        other._join(ids, read_on[0])
+        return hidden[0], read_on[0]
 
     @property
     def bytes(self) -> int:
         """Memory that the buffers take."""
         return sum(t.numel() * t.element_size() for t in (*self._keys, *self._values))
+
+    def _positions(self, count: int) -> Tensor:
+        start = len(self.ids)
+        return torch.arange(start, start + count, device=self.model.device)
+
+    def _join(self, ids: Sequence[int], hidden: Tensor) -> None:
+        self.ids.extend(ids)
+        self._last = (len(self.ids), hidden[-1:])
+
+    def _causally(self, count: int) -> Attend:
+        """How the next `count` prefix tokens read what stands before them."""
+        start = len(self.ids)
+        self._reserve(start + count)
+        masks = {
+            sliding: self._causal_mask(start, count, sliding)
+            for sliding in {layer.sliding for layer in self.config.layers}
+        }
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            mask = masks[self.config.layers[layer].sliding]
+            end = start + count
+            keys, values = self._written(layer, start, k, v, low=end - mask.shape[1])
+            return read(q, keys, values, mask)
+
+        return attend
+
+    def _both_ways(self, count: int) -> Attend:
+        """How `count` canvas tokens behind the prefix read it, and each other."""
+        start = len(self.ids)
+        self._reserve(start + count)
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            sliding = self.config.layers[layer].sliding
+            low = max(0, start - self.config.sliding_window + 1) if sliding else 0
+            return read(q, *self._written(layer, start, k, v, low))
+
+        return attend
+
+    def _written(
+        self, layer: int, start: int, k: Tensor, v: Tensor, low: int
+    ) -> tuple[Tensor, Tensor]:
+        """Writes keys and values from `start` on; returns all from `low` on."""
+        end = start + k.shape[1]
+        self._keys[layer][:, start:end] = k
+        self._values[layer][:, start:end] = v
+        return self._keys[layer][:, low:end], self._values[layer][:, low:end]
 
     def _causal_mask(self, start: int, count: int, sliding: bool) -> Tensor:
         """[count, seen] for rows start … start + count, without keys that no row can see."""
@@ -146,24 +184,30 @@ class PrefixCache:
 class Reading:
     """A causal reading of what stands behind a prefix, which changes from pass to pass.
 
-    Only what is new since the last time is encoded. In a copy of the prefix, since behind the
-    prefix itself lie the canvas' own keys and values. The prefix must have a last row.
+    Only what is new since the last time is encoded, in one pass with the canvas. In a copy of the
+    prefix, since behind the prefix itself lie the canvas' own keys and values. The prefix must
+    have a last row, and stay as it is.
     """
 
     def __init__(self, prefix: PrefixCache, room: int) -> None:
         assert prefix.last is not None
-        self._start = len(prefix.ids)
+        self._prefix = prefix
         self._cache = prefix.copy(room)
         self._rows = prefix.last
 
-    def rows(self, ids: Sequence[int]) -> Tensor:
-        """What is expected at each of `ids` and behind them: hidden rows [len(ids) + 1, d]."""
-        shared = _shared(self._cache.ids[self._start :], ids)
-        if shared < len(ids):
-            del self._cache.ids[self._start + shared :]
-            fresh = self._cache.extend(ids[shared:])
-            self._rows = torch.cat((self._rows[: shared + 1], fresh))
-        return self._rows[: len(ids) + 1]
+    def with_canvas(
+        self, canvas: Tensor, soft: Tensor | None, ids: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """The prefix' `canvas` [T, d], and what is expected at each of `ids` and behind them:
+        hidden rows [len(ids) + 1, d]."""
+        start = len(self._prefix.ids)
+        shared = _shared(self._cache.ids[start:], ids)
+        if shared == len(ids):
+            return self._prefix.canvas(canvas, soft), self._rows[: len(ids) + 1]
+        del self._cache.ids[start + shared :]
+        hidden, fresh = self._prefix.canvas_and_reading(canvas, soft, self._cache, ids[shared:])
+        self._rows = torch.cat((self._rows[: shared + 1], fresh))
+        return hidden, self._rows
 
 
 def _shared(known: Sequence[int], ids: Sequence[int]) -> int:

@@ -78,10 +78,12 @@ class Conditioned(BoundModel):
 
     clamps = "token"
 
-    def logits(self, ids: Tensor, soft: Tensor | None, free: Tensor) -> Tensor:
-        hidden = self.cache.canvas(ids, soft)
-        self._free, self._others = free, self.model.logits(hidden[~free])
-        return self.model.logits(hidden[free])
+    def logits(
+        self, ids: Tensor, soft: Tensor | None, free: Tensor, known: int | None
+    ) -> tuple[Tensor, Tensor | None]:
+        logits, expected = super().logits(ids, soft, torch.ones_like(free), known)
+        self._free, self._others = free, logits[~free]
+        return logits[free], expected
 
     def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
         soft = super().condition(ids, probs, open_slots)

@@ -340,12 +340,17 @@ class TwoReadings(FakeDenoiser):
         self.causal = causal
         self.read: list[list[int]] = []
 
-    def expected(self, ids: Tensor) -> Tensor | None:
-        self.read.append(ids.tolist())
-        logits = torch.zeros(len(ids) + 1, VOCAB)
-        for row in range(len(ids) + 1):
-            logits[row, self.causal[row]] = 20.0
-        return logits
+    def logits(
+        self, ids: Tensor, soft: Tensor | None, free: Tensor, known: int | None
+    ) -> tuple[Tensor, Tensor | None]:
+        logits, _ = super().logits(ids, soft, free, known)
+        if known is None:
+            return logits, None
+        self.read.append(ids[:known].tolist())
+        expected = torch.zeros(known + 1, VOCAB)
+        for row in range(known + 1):
+            expected[row, self.causal[row]] = 20.0
+        return logits, expected
 
 
 def test_a_causal_reading_has_a_say_where_all_before_is_decided() -> None:

@@ -267,10 +267,12 @@ class FakeDenoiser:
     ids: list[Tensor] = field(default_factory=list[Tensor])
     soft: list[Tensor | None] = field(default_factory=list[Tensor | None])
 
-    def logits(self, ids: Tensor, soft: Tensor | None, free: Tensor) -> Tensor:
+    def logits(
+        self, ids: Tensor, soft: Tensor | None, free: Tensor, known: int | None
+    ) -> tuple[Tensor, Tensor | None]:
         self.ids.append(ids.clone())
         self.soft.append(soft)
-        return self.script(len(self.ids), ids, free.nonzero().squeeze(-1))
+        return self.script(len(self.ids), ids, free.nonzero().squeeze(-1)), None
 
     def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
         soft = torch.nn.functional.one_hot(ids, self.vocab_size).float()
