@@ -95,18 +95,6 @@ function M.detached(args)
   end
 end
 
---- Whether a process ended because Neovim had it end.
----@param code integer
----@param signal integer
----@param worked boolean
-local function was_asked_for(code, signal, worked)
-  if vim.v.exiting ~= vim.NIL or not vim.lsp.is_enabled(M.NAME) then
-    return true
-  end
-  -- One that does not serve yet is stopped by a signal.
-  return signal == 15 or worked and code == 0 and signal == 0
-end
-
 --- The server's process is over. One that had worked is started again, but not for ever.
 ---@param code integer
 ---@param signal integer
@@ -114,9 +102,11 @@ end
 function M.ended(code, signal, client_id)
   vim.schedule(function()
     require('diffgemma.status').forget(client_id)
-    local worked = has_worked[client_id] or false
+    local worked = has_worked[client_id]
     has_worked[client_id] = nil
-    if was_asked_for(code, signal, worked) then
+    -- Neovim ends one by a request, or by a signal where it does not serve yet.
+    local asked_for = code == 0 and (signal == 15 or worked and signal == 0)
+    if asked_for or vim.v.exiting ~= vim.NIL then
       return
     end
     local now = vim.uv.now() / 1000
