@@ -131,6 +131,17 @@ class Terminal:
                 return
         raise AssertionError(f"{text!r} did not come:\n{self.text()}")
 
+    def save_until(self, keys: str, file: Path, expected: str) -> None:
+        """Types the keys that save until the file is as expected: a busy machine loses some."""
+        for _ in range(12):
+            self.type(keys)
+            try:
+                self.wait_for(lambda _: file.read_text() == expected, 5.0)
+            except AssertionError:
+                continue
+            return
+        assert file.read_text() == expected, self.text()
+
     def _read(self) -> None:
         while True:
             try:

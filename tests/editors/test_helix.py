@@ -41,14 +41,7 @@ def editing(
 
 def saved(terminal: Terminal, folder: Path, expected: str) -> None:
     """Returns when the document is as expected, and on the disk. Not in insert mode."""
-    for _ in range(12):
-        terminal.type(":w!\r")
-        try:
-            terminal.wait_for(lambda _: (folder / "sample.py").read_text() == expected, 5.0)
-        except AssertionError:
-            continue
-        return
-    assert (folder / "sample.py").read_text() == expected, terminal.text()
+    terminal.save_until(":w!\r", folder / "sample.py", expected)
 
 
 def test_completion_and_actions(helix: Program, tmp_path: Path) -> None:

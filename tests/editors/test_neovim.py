@@ -67,9 +67,13 @@ def test_commands(nvim: Program, tmp_path: Path) -> None:
         expected = f"{first}\n{head[:-1]}{filling}{head[-1:]}\n{rest}"
         session.wait_for(lambda: session.buffer() == expected)
         session.type(":Diffgemma status\r")
-        session.wait_for("diffgemma: ready, ready (fake)")
-        session.type(":Diffgemma nonsense\r")
-        session.wait_for('there is no "nonsense"')
+        session.wait_for("diffgemma: ready (fake)")
+        session.type(":Diffgemma\r")
+        session.wait_for(":Diffgemma takes one of: body, docstring, fill, ")
+        session.type("\r:Diffgemma nonsense\r")
+        session.wait_for('there is no "nonsense"; :Diffgemma takes one of: body, ')
+        session.type("\r")
+        assert session.messages().count("diffgemma: ready (fake)") == 2
         session.type(":Diffgemma unload\r")
         session.wait_for(lambda: session.lua("probe.status().state") == "idle")
         names = set(session.lua("vim.fn.getcompletion('Diffgemma ', 'cmdline')"))

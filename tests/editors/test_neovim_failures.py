@@ -10,8 +10,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import pytest
 from install import Program
-from neovim import FAKE, Session
+from neovim import FAKE, SERVER, Session
 from neovim import editing as editing_with
 from test_neovim_suggestions import PLANNED, SUGGESTED, type_until_suggested
 
@@ -45,13 +46,37 @@ def test_the_program_is_not_there(nvim: Program, tmp_path: Path) -> None:
         assert "vim.lsp.config(" in told
 
 
-def test_the_server_ends_at_once(nvim: Program, tmp_path: Path) -> None:
-    server = (sys.executable, "-c", "import sys; sys.exit(3)")
+def test_the_command_is_no_list(nvim: Program, tmp_path: Path) -> None:
+    config = "vim.o.cmdheight = 6; vim.lsp.config('diffgemma', { cmd = '/bin/server' })"
+    with editing(nvim, tmp_path, PLANNED, config=config) as session:
+        wait_for_message(session, 'cmd has to be a list of words, not "/bin/server"')
+
+
+def test_a_server_that_is_enabled_late_is_not_there(nvim: Program, tmp_path: Path) -> None:
+    config = "vim.o.cmdheight = 6; vim.lsp.enable('diffgemma', false)"
+    with editing(nvim, tmp_path, PLANNED, ("no-such-server",), config=config) as session:
+        session.type(":lua vim.lsp.enable('diffgemma')\ri")
+        wait_for_message(session, "no-such-server is not executable", ":checkhealth diffgemma")
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_server_ends_at_once(nvim: Program, tmp_path: Path, code: int) -> None:
+    runs = tmp_path / "runs"
+    server = ("sh", "-c", f"echo >> '{runs}'; exit {code}", "sh")
+    said = f"the server ended before it served (code {code}, signal 0)"
     with editing(nvim, tmp_path, PLANNED, server) as session:
-        wait_for_message(session, "the server ended (code 3", ":checkhealth diffgemma")
+        wait_for_message(session, f"{said}; :checkhealth diffgemma says what to do")
         told = health(session)
         assert "it is not running" in told
         assert ":Diffgemma restart" in told
+        assert "is not the doctor" in told
+        assert "set its path: vim.lsp.config(" in told
+        before = runs.stat().st_size
+        session.type(":tabedit other.py\r")
+        session.wait_for(lambda: runs.stat().st_size > before)
+        assert session.messages().count(said) == 1, "it is said once"
+        session.type(":Diffgemma restart\r")
+        session.wait_for(lambda: session.messages().count(said) == 2)
 
 
 def test_the_server_is_killed(nvim: Program, tmp_path: Path) -> None:
@@ -101,9 +126,24 @@ def test_the_model_is_not_there(nvim: Program, real_engine: dict[str, str], tmp_
         vim.lsp.config('diffgemma', { init_options = { model = '/no/such/model' } })
     """
     with editing(nvim, tmp_path, PLANNED, env=real_engine, config=config) as session:
-        session.wait_until_attached()
-        session.type("3GV:Diffgemma rewrite\r")
-        wait_for_message(session, "/no/such/model")
+        wait_for_message(session, "LSP[diffgemma]", "/no/such/model")  # nobody asked for anything
+        session.wait_for(lambda: session.lua(STATUSLINE) == "diffgemma: error")
+        said = session.messages().count("/no/such/model")
+        session.type("Gotyped")
+        nothing = "probe.reason('textDocument/inlineCompletion')"
+        session.wait_for(lambda: "/no/such/model" in session.lua(nothing))
+        assert session.messages().count("/no/such/model") == said, "it is said once"
+        session.type("\x1b3GV:Diffgemma rewrite\r")
+        session.wait_for(lambda: session.messages().count("/no/such/model") > said)
+        assert "no model at /no/such/model" in health(session)
+
+
+def test_there_is_too_little_memory_for_the_engine(nvim: Program, tmp_path: Path) -> None:
+    # An engine of its own: the one of the other tests is there already.
+    env = {"DIFFGEMMA_LSP_RUNTIME_DIR": str(tmp_path / "run")}
+    server = ("sh", "-c", 'ulimit -v 400000; exec "$@"', "sh", *SERVER)
+    with editing(nvim, tmp_path, PLANNED, server, env=env) as session:
+        wait_for_message(session, "LSP[diffgemma]", "memory")
         session.wait_for(lambda: session.lua(STATUSLINE) == "diffgemma: error")
 
 

@@ -19,6 +19,7 @@ local function on(event, name)
 end
 
 on('FileType', 'check')
+on('InsertEnter', 'check') -- the server may have been enabled after the file was opened
 on('LspAttach', 'attached')
 on('LspDetach', 'detached')
 
@@ -26,7 +27,7 @@ vim.api.nvim_create_user_command(
   'Diffgemma',
   function(command) require('diffgemma.command').run(command) end,
   {
-    nargs = '+',
+    nargs = '*',
     range = true,
     bang = true,
     desc = 'Ask the diffgemma server for something',

@@ -22,7 +22,9 @@ import {
   type FeatureState,
   LanguageClient,
   type LanguageClientOptions,
+  MessageType,
   RevealOutputChannelOn,
+  ShowMessageNotification,
 } from "vscode-languageclient/node";
 
 import { findProgram, NoServer, whyNot } from "./program";
@@ -53,6 +55,7 @@ const SET_PATH = "Set the Path";
 const HELP = "How to Install";
 const AGAIN = "Try Again";
 const OUTPUT = "Show Output";
+const SETTINGS = "Open Settings";
 
 export class Server implements Disposable {
   news: News = { state: "stopped", message: "The server has not been started.", percent: null };
@@ -216,6 +219,10 @@ export class Server implements Disposable {
         this.tell(state, message, percent);
       }
     });
+    // In the place of the client's own, which offers no way out.
+    client.onNotification(ShowMessageNotification.type, ({ type, message }) => {
+      void this.relay(type, message);
+    });
     client.onNotification(FRAME, (frame: Frame) => {
       this.frameEmitter.fire(frame);
     });
@@ -249,15 +256,26 @@ export class Server implements Disposable {
     this.newsEmitter.fire(this.news);
   }
 
-  /** Says what is wrong, with the ways out. */
+  /** Says what is wrong with the server, with the ways out. */
   private async complain(reason: string): Promise<void> {
-    const chosen = await window.showErrorMessage(
-      `Diffgemma: ${reason}`,
-      SET_PATH,
-      HELP,
-      AGAIN,
-      OUTPUT,
-    );
+    const ways = [SET_PATH, HELP, AGAIN, OUTPUT];
+    await this.go(await window.showErrorMessage(`Diffgemma: ${reason}`, ...ways));
+  }
+
+  /** Says what the server says; where something is wrong, such as the model, with the ways out. */
+  private async relay(type: MessageType, message: string): Promise<void> {
+    const ways = [SETTINGS, OUTPUT];
+    if (type === MessageType.Error) {
+      await this.go(await window.showErrorMessage(message, ...ways));
+    } else if (type === MessageType.Warning) {
+      await this.go(await window.showWarningMessage(message, ...ways));
+    } else {
+      await window.showInformationMessage(message);
+    }
+  }
+
+  /** Goes the way that was chosen, if one was. */
+  private async go(chosen: string | undefined): Promise<void> {
     if (chosen === SET_PATH) {
       await commands.executeCommand("workbench.action.openSettings", "diffgemma.server.path");
     } else if (chosen === HELP) {
@@ -266,6 +284,8 @@ export class Server implements Disposable {
       await this.restart();
     } else if (chosen === OUTPUT) {
       this.output.show();
+    } else if (chosen === SETTINGS) {
+      await commands.executeCommand("diffgemma.openSettings");
     }
   }
 

@@ -35,6 +35,14 @@ def test_without_a_server_there_is_a_way_out(
         window.wait_until_ready()
 
 
+def test_a_server_that_ends_at_once_has_output(editor: Editor, tmp_path: Path) -> None:
+    script = 'if [ "$1" = --version ]; then echo diffgemma-lsp 0; else echo its last words >&2; fi'
+    with editor.window(tmp_path, ADD, ("sh", "-c", script, "sh")) as window:
+        window.wait_for_message("The server did not start", "output says more")
+        window.page.get_by_role("button", name="Show Output").click()
+        window.page.locator(".panel .view-line", has_text="its last words").first.wait_for()
+
+
 @pytest.mark.parametrize(
     ("settings", "limit", "words"),
     [
@@ -52,6 +60,9 @@ def test_an_engine_that_does_not_start_says_why(
         window.list_messages()
         window.wait_for_message("diffgemma-lsp: ", *words)
         window.wait_for(lambda: all(word in window.state for word in words))
+        window.page.get_by_role("button", name="Show Output").first.wait_for()
+        window.page.get_by_role("button", name="Open Settings").first.click()
+        window.page.locator(".tab.active", has_text="Settings").wait_for()
 
 
 def test_a_broken_setting_is_named_and_the_rest_works(editor: Editor, tmp_path: Path) -> None:

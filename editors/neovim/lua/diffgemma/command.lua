@@ -116,7 +116,10 @@ end
 ---@param command vim.api.keyset.create_user_command.command_args
 function M.run(command)
   local name, words = command.fargs[1], table.concat(command.fargs, ' ', 2)
-  if others[name] then
+  local names = ':Diffgemma takes one of: ' .. table.concat(M.complete(''), ', ')
+  if not name then
+    require('diffgemma.status').show(names)
+  elseif others[name] then
     others[name](command.bang)
   elseif vim.list_contains(M.ACTIONS, name) then
     M.act(name, {
@@ -125,7 +128,7 @@ function M.run(command)
       instruction = words ~= '' and words or nil,
     })
   else
-    server.notify(('there is no %q'):format(name), vim.log.levels.ERROR)
+    server.notify(('there is no %q; %s'):format(name, names), vim.log.levels.ERROR)
   end
 end
 

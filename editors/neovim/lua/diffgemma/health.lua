@@ -16,15 +16,16 @@ local function check_neovim()
   end
 end
 
+local SET_CMD =
+  'set its path: vim.lsp.config("diffgemma", { cmd = { "/path/to/.venv/bin/diffgemma-lsp" } })'
+
 --- Whether the rest can be looked at.
 ---@return boolean
 local function check_program()
   health.start('diffgemma: the server')
-  local program = server.not_executable()
-  if program then
-    health.error(program .. ' is not executable', {
-      'set its path: vim.lsp.config("diffgemma", { cmd = { "/path/to/.venv/bin/diffgemma-lsp" } })',
-    })
+  local wrong = server.wrong_command()
+  if wrong then
+    health.error(wrong, SET_CMD)
     return false
   end
   if not vim.lsp.is_enabled(server.NAME) then
@@ -65,20 +66,44 @@ local function check_clients()
   end
 end
 
+--- The doctor of the program, for the model and the device that the server is told to use.
+---@param cmd string[]
+---@param options table The server's initializationOptions.
+---@return string[]
+local function doctor(cmd, options)
+  local command = vim.tbl_filter(function(word) return word ~= '--stdio' end, cmd)
+  command[#command + 1] = 'doctor'
+  for _, name in ipairs({ 'model', 'device' }) do
+    if type(options[name]) == 'string' then
+      vim.list_extend(command, { '--' .. name, options[name] })
+    end
+  end
+  return command
+end
+
 --- The program's own report, which fills a hole.
 local function check_engine()
   health.start('diffgemma: the engine')
-  local cmd = vim.lsp.config[server.NAME].cmd
+  local config = vim.lsp.config[server.NAME]
+  local cmd = config.cmd
   if type(cmd) ~= 'table' then
     return health.info('the server is started by a function, so its doctor is not asked')
   end
-  local command = vim.list_extend(vim.deepcopy(cmd), { 'doctor' })
-  local ok, done = pcall(function() return vim.system(command, { text = true }):wait(DOCTOR_MS) end)
-  if not ok or done.code == 124 then
-    return health.error(('`%s` did not end'):format(table.concat(command, ' ')))
+  local command = doctor(cmd, config.init_options or {})
+  local shown = table.concat(command, ' ')
+  local where = { text = true, cwd = config.cmd_cwd, env = config.cmd_env }
+  local ok, done = pcall(function() return vim.system(command, where):wait(DOCTOR_MS) end)
+  if not ok then
+    return health.error(("`%s` can't be started: %s"):format(shown, done), SET_CMD)
+  elseif done.code == 124 then
+    return health.error(('`%s` did not end'):format(shown))
+  end
+  local said = vim.trim(done.stdout .. done.stderr)
+  if not said:find('diffgemma-lsp', 1, true) then
+    return health.error(('`%s` is not the doctor, it says: %s'):format(shown, said), SET_CMD)
   end
   local report = done.code == 0 and health.ok or health.error
-  report(vim.trim(done.stdout .. done.stderr))
+  report(said)
 end
 
 function M.check()

@@ -6,6 +6,8 @@ M.NAME = 'diffgemma'
 --- So many times in RESTART_WINDOW_S it is started again by itself.
 local MOST_RESTARTS, RESTART_WINDOW_S = 3, 180
 
+local WAY_OUT = '; :checkhealth diffgemma says what to do'
+
 local told = {} ---@type table<string, boolean>
 local restarts = {} ---@type integer[]
 local has_worked = {} ---@type table<integer, boolean>
@@ -18,10 +20,11 @@ function M.notify(message, level)
 end
 
 ---@param message string
-local function warn_once(message)
+---@param level? integer
+local function notify_once(message, level)
   if not told[message] then
     told[message] = true
-    M.notify(message, vim.log.levels.WARN)
+    M.notify(message, level or vim.log.levels.WARN)
   end
 end
 
@@ -40,29 +43,33 @@ function M.needed()
   return client
 end
 
---- What the command is, if it can't be started.
+--- Why the command of the configuration can't be started, if that can be seen.
 ---@return string?
-function M.not_executable()
-  local config = vim.lsp.config[M.NAME]
-  local program = config and type(config.cmd) == 'table' and config.cmd[1]
-  return program and vim.fn.executable(program) == 0 and program or nil
+function M.wrong_command()
+  local cmd = vim.lsp.config[M.NAME].cmd ---@type unknown
+  if type(cmd) == 'function' then
+    return nil
+  end
+  if type(cmd) ~= 'table' or type(cmd[1]) ~= 'string' then
+    return ('cmd has to be a list of words, not %s'):format(vim.inspect(cmd))
+  end
+  return vim.fn.executable(cmd[1]) == 0 and cmd[1] .. ' is not executable' or nil
 end
 
 --- Neovim is silent about a server whose program is not there.
 ---@param args vim.api.keyset.create_autocmd.callback_args
 function M.check(args)
-  if not vim.lsp.is_enabled(M.NAME) then
+  if not vim.lsp.is_enabled(M.NAME) or M.client(args.buf) then
     return
   end
   local filetypes = vim.lsp.config[M.NAME].filetypes
-  if filetypes and not vim.list_contains(filetypes, args.match) then
+  if filetypes and not vim.list_contains(filetypes, vim.bo[args.buf].filetype) then
     return
   end
-  local program = M.not_executable()
-  if program then
-    local way_out = '%s is not executable; :checkhealth diffgemma says what to do'
+  local wrong = M.wrong_command()
+  if wrong then
     -- Later: what is drawn at start covers a message.
-    vim.schedule(function() warn_once(way_out:format(program)) end)
+    vim.schedule(function() notify_once(wrong .. WAY_OUT) end)
   end
 end
 
@@ -75,7 +82,7 @@ function M.attached(args)
   has_worked[client.id] = true
   local _, complaints = require('diffgemma.settings').read()
   for _, complaint in ipairs(complaints) do
-    warn_once(('vim.g.diffgemma: %s; it is ignored'):format(complaint))
+    notify_once(('vim.g.diffgemma: %s; it is ignored'):format(complaint))
   end
   require('diffgemma.suggest').attach(args.buf)
 end
@@ -97,7 +104,9 @@ function M.ended(code, signal, client_id)
     require('diffgemma.status').forget(client_id)
     local worked = has_worked[client_id]
     has_worked[client_id] = nil
-    if code == 0 and (signal == 0 or signal == 15) or vim.v.exiting ~= vim.NIL then
+    -- Neovim ends one by a request, or by a signal where it does not serve yet.
+    local asked_for = code == 0 and (signal == 15 or worked and signal == 0)
+    if asked_for or vim.v.exiting ~= vim.NIL then
       return
     end
     local now = vim.uv.now() / 1000
@@ -108,20 +117,21 @@ function M.ended(code, signal, client_id)
       -- Once Neovim has cleared away what was left of it.
       vim.defer_fn(function() vim.lsp.enable(M.NAME) end, 100)
     else
-      local way_out = 'the server ended (code %d, signal %d); see :checkhealth diffgemma'
-      M.notify(way_out:format(code, signal), vim.log.levels.ERROR)
+      local when = worked and '' or ' before it served'
+      local how = ('the server ended%s (code %d, signal %d)'):format(when, code, signal)
+      notify_once(how .. WAY_OUT, vim.log.levels.ERROR)
     end
   end)
 end
 
 --- Ends the server and starts it anew for all its buffers.
 function M.restart()
-  restarts = {}
+  restarts, told = {}, {}
   vim.lsp.enable(M.NAME, false)
   vim.lsp.enable(M.NAME)
-  local program = M.not_executable()
-  if program then
-    M.notify(('%s is not executable'):format(program), vim.log.levels.ERROR)
+  local wrong = M.wrong_command()
+  if wrong then
+    notify_once(wrong .. WAY_OUT, vim.log.levels.ERROR)
   end
 end
 

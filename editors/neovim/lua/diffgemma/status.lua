@@ -54,7 +54,7 @@ end
 ---@return string[]
 function M.lines(result)
   local model = type(result.model) == 'string' and (' (%s)'):format(result.model) or ''
-  local lines = { ('%s, %s%s'):format(result.state, result.message, model) }
+  local lines = { result.message .. model }
   local document = result.document
   if type(document) == 'table' then
     if type(document.off) == 'string' then
@@ -68,10 +68,11 @@ function M.lines(result)
 end
 
 --- Shows all that there is to know about the current buffer.
-function M.show()
+---@param more? string A last line.
+function M.show(more)
   local client = server.needed()
   if not client then
-    return
+    return more and server.notify(more)
   end
   local here = suggest.is_on()
   local params = { textDocument = vim.lsp.util.make_text_document_params() }
@@ -83,6 +84,7 @@ function M.show()
     if not here then
       table.insert(lines, 2, 'ghost text is turned off in this buffer; :Diffgemma on')
     end
+    lines[#lines + 1] = more
     server.notify(table.concat(lines, '\n'))
   end)
 end
