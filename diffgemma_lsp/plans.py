@@ -154,7 +154,7 @@ def _offered(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Pl
     found = offers(snapshot.text, snapshot.start, snapshot.end, snapshot.language_id)
     gaps = [gap for offer in found if offer.kind == order.kind.name for gap in offer.gaps]
     if not gaps:
-        raise NoPlan(f"nothing here wants this: {order.kind.title}")
+        raise NoPlan(f"{_LACKS[order.kind.name]}; put the cursor into one that begins with a whole line")
     most = LONGEST_HINT if order.kind.name == "hints" else None
     return Plan(tuple(_blank(gap, shape, most) for gap in gaps), order.instruction)
 
@@ -173,6 +173,13 @@ _MAKERS: dict[str, Callable[[Order, DocumentSnapshot, Settings], Plan]] = {
     "hints": _offered,
     "body": _offered,
 }
+
+_LACKS = {
+    "docstring": "no function or class without a docstring is here",
+    "hints": "no function without type hints is here",
+    "body": "no function whose body is yet to be written is here",
+}
+"""What was looked for by actions that put in what is missing."""
 
 
 # ---- what is made of a filling ----
