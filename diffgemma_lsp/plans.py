@@ -154,7 +154,8 @@ def _offered(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Pl
     found = offers(snapshot.text, snapshot.start, snapshot.end, snapshot.language_id)
     gaps = [gap for offer in found if offer.kind == order.kind.name for gap in offer.gaps]
     if not gaps:
-        raise NoPlan(f"{_LACKS[order.kind.name]}; put the cursor into one that begins with a whole line")
+        missing = _LACKS[order.kind.name]
+        raise NoPlan(f"{missing}; put the cursor into one that begins with a whole line")
     most = LONGEST_HINT if order.kind.name == "hints" else None
     return Plan(tuple(_blank(gap, shape, most) for gap in gaps), order.instruction)
 
