@@ -109,16 +109,13 @@ class Work:
     def _tell_what_is_left(self, fit: Fit) -> None:
         """Raises Nothing if everything stays as it was; tells the user if some of it does."""
         if not self._changes:
-            why = "would break the syntax" if fit.broken else "does not fit here"
-            raise Nothing(
-                f"what the model wrote {why}, so nothing was changed: select less, or try another "
-                "seed"
-            )
+            # Short, so that Neovim has room for it in one line.
+            why = "it would break the syntax" if fit.broken else "it does not fit here"
+            raise Nothing(f"nothing changed: {why}")
         if fit.broken:
             self.session.client.show(
                 types.MessageType.Info,
-                f"{fit.broken} of {len(fit.texts)} places stay as they were: what the model wrote "
-                "there would break the syntax",
+                f"{fit.broken} of {len(fit.texts)} places left: what came would break the syntax",
             )
 
     def edit(self) -> types.WorkspaceEdit:

@@ -58,13 +58,12 @@ def test_a_code_action_is_one_undo_step(nvim: Program, tmp_path: Path) -> None:
 
 
 def test_commands(nvim: Program, tmp_path: Path) -> None:
-    with editing(nvim, tmp_path, SHAPES, FAKE) as session:
+    text = '# fake: {"text": " + 2"}\ndef wider(width):\n    return (width)\n'
+    with editing(nvim, tmp_path, text, FAKE) as session:
         session.wait_until_attached()
-        session.type("2G$:Diffgemma! fill\r")
-        first, head, rest = SHAPES.split("\n", 2)
-        filling = "base = width * height\n    # and more"
+        session.type("3G$:Diffgemma! fill\r")
         # A cursor in normal mode stands on a character, and what is filled goes before it.
-        expected = f"{first}\n{head[:-1]}{filling}{head[-1:]}\n{rest}"
+        expected = text.replace("width)\n", "width + 2)\n")
         session.wait_for(lambda: session.buffer() == expected)
         session.type(":Diffgemma status\r")
         session.wait_for("diffgemma: ready (fake)")

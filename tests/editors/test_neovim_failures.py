@@ -172,8 +172,8 @@ def rewrites(session: Session) -> bool:
 
 
 def engine_pid(env: dict[str, str]) -> int:
-    """The process that serves."""
+    """The process that serves nano; one whose model is missing may still be there."""
     command = [sys.executable, "-m", "diffgemma_lsp", "engine", "status", "--json"]
     done = subprocess.run(command, env=env, capture_output=True, check=True)
-    (engine,) = json.loads(done.stdout)
-    return engine["pid"]
+    (pid,) = (one["pid"] for one in json.loads(done.stdout) if one["model"] is None)
+    return pid

@@ -137,7 +137,7 @@ async def test_holes_that_nothing_fits_stay(client: InProcessClient, engine: Fak
     result = await execute(client, "holes", order(range=span(0, 0, 3, 0), apply=False))
     assert after(text, result["edit"]) == "x = 1\ny = ...\nz = f(3)\n"
     assert (result["message"], result["fillings"]) == (None, ["1", None, "3"])
-    assert "1 of 3 places stay as they were" in client.shown[0]["message"]
+    assert "1 of 3 places left: " in client.shown[0]["message"]
     assert len(client.shown) == engine.runs == 1
 
 
