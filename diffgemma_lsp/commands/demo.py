@@ -125,7 +125,8 @@ def verdict(text: str) -> str:
             warnings.simplefilter("ignore")
             compile(text, "filled", "exec", dont_inherit=True)
     except SyntaxError as error:
-        return f"does not parse: {error.msg} (line {error.lineno})"
+        what = error.msg.partition(" (")[0]  # it may say the line itself, in parentheses
+        return f"does not parse: {what} (line {error.lineno})"
     except (ValueError, RecursionError, MemoryError) as error:
         return f"does not parse: {error}"
     return "parses"
