@@ -35,7 +35,7 @@ from engine.models.profile import Sampling
 from engine.tokenizer import TextTokenizer
 from engine.types import SamplingParams
 
-AXES = ("steps", "bound", "t max", "t min", "stable", "conf", "left", "hole")
+AXES = ("steps", "bound", "t max", "t min", "stable", "conf", "left", "share", "hole")
 COLUMNS = ("exact", "token_accuracy", "edit_similarity", "empty", "parses", "passes")
 
 
@@ -51,7 +51,7 @@ class Setting:
         """What the table shows of it, in the order of AXES."""
         s = self.sampling
         numbers = (s.max_steps, s.entropy_bound, s.t_max, s.t_min, s.stability, s.confidence)
-        return tuple(f"{number:g}" for number in (*numbers, s.from_left, self.hole))
+        return tuple(f"{number:g}" for number in (*numbers, s.from_left, s.causal_share, self.hole))
 
 
 def validation_sources(data: Path, tokenizer: TextTokenizer) -> list[Source]:
@@ -71,6 +71,7 @@ def grid(options: argparse.Namespace, base: Setting) -> list[Setting]:
         "stability": [{"stability": int(v)} for v in options.stability],
         "confidences": [{"confidence": v} for v in options.confidences],
         "left": [{"from_left": bool(v)} for v in options.left],
+        "shares": [{"causal_share": v} for v in options.shares],
         "holes": [{"hole": int(v)} for v in options.holes],
     }
     used = [axis for axis in axes.values() if axis]
@@ -139,12 +140,12 @@ def show(progress: Iterator[dict[Setting, list[Record]]], total: int, console: C
 
 def numbers(text: str) -> list[float]:
     """A list with commas."""
-    return [float(word) for word in text.split(",")]
+    return [float(word) for word in text.split(",") if word]
 
 
 def temperatures(text: str) -> list[tuple[float, float]]:
     """Pairs as in 0.8:0.4,0.5:0.1, of the first and behind the last pass."""
-    pairs = [word.split(":") for word in text.split(",")]
+    pairs = [word.split(":") for word in text.split(",") if word]
     return [(float(high), float(low)) for high, low in pairs]
 
 
@@ -169,6 +170,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--stability", type=axis, default=[])
     add("--confidences", type=axis, default=[])
     add("--left", type=axis, default=[0, 1], help="1: decided from the left, 0: the surest first")
+    add("--shares", type=axis, default=[], help="weights of the causal reading")
     add("--holes", type=axis, default=[16, 24, 32])
     return parser
 
