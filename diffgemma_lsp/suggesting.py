@@ -26,7 +26,7 @@ from engine.types import InfillRequest, SamplingParams
 # What may stand right of the cursor while typing: the rest of an editor's pairs, and punctuation.
 _CLOSING = re.compile(r"""[\s)\]}>"'`:,;]*""")
 
-OTHERS = SamplingParams(t_max=0.9, t_min=0.6)
+OTHERS = SamplingParams(t_max=0.9, t_min=0.6, rerank=False)
 """How further candidates are drawn: warm enough to differ from the first one."""
 
 

@@ -64,6 +64,10 @@ class Gap:
         self.done += ids
         self.certainty += certainty[: len(ids)]
 
+    def replace(self, ids: list[int], certainty: list[float]) -> None:
+        """Holds another answer, which ends by itself."""
+        self.done, self.certainty, self.capped = ids, certainty, False
+
     def rest(self, width: int) -> list[int]:
         """What of the draft lies behind its first `width` slots and is still to be placed."""
         return [] if self.draft is None or self.strength == 1 else self.draft[width:]
@@ -195,6 +199,12 @@ class Sheet:
             joined += ids
         self.work = self.work[layout.items :]
         return joined
+
+    def after(self, most: int) -> list[int]:
+        """The first ids behind the last gap, once all are filled; none behind the text's end."""
+        ids = list(chain.from_iterable(item for item in self.work if not isinstance(item, Gap)))
+        end = _id_of(self.tokenizer, self.profile.end)
+        return (ids[: ids.index(end)] if end in ids else ids)[:most]
 
     def give_up(self) -> None:
         """Ends the gaps that no canvas reached: they keep the draft that they have."""

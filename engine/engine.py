@@ -27,6 +27,7 @@ from engine.models.locate import locate
 from engine.models.profile import Profile, load_profile
 from engine.prefix_cache import PrefixCache, Reading
 from engine.prompt import prompt_ids
+from engine.rerank import AFTER, rerank
 from engine.sampler import Draws
 from engine.tokenizer import TextTokenizer
 from engine.types import (
@@ -248,6 +249,8 @@ class _Run:
         if self.sheet.pending:
             reason = "deadline"
             self.sheet.give_up()
+        elif self.sampling.rerank and not self._late():
+            yield from self._rerank()
         if reason in ("settled", "steps") and any(gap.capped for gap in self.sheet.gaps):
             reason = "max_tokens"
         yield self._result(reason)
@@ -299,6 +302,27 @@ class _Run:
                 return last.settled, layout, last
             if self._late():
                 return "deadline", layout, last
+
+    def _rerank(self) -> Iterator[None]:
+        """Lets the encoder answer, too: one hole with text behind it, and no draft to go by."""
+        gap, *others = self.sheet.gaps
+        after = self.sheet.after(AFTER)
+        if others or gap.hole.draft is not None or gap.hole.fixed_length or not after:
+            return
+        yield from self._prefill(self.prefix)
+        if self.cache.ids != self.prefix:  # there was no time
+            return
+        engine = self.engine
+        allowed = engine.banned == 0
+        if self.sheet.slack is not None:
+            allowed[self.sheet.slack] = False
+        most = min(gap.cap, engine.profile.hole)
+        for _ in rerank(self.cache, engine.tokenizer, gap, after, allowed, most):
+            self._look_up()
+            self.forward_passes += 1
+            if self._late():
+                return
+            yield None
 
     def _schedule(self, layout: Layout) -> Schedule:
         strength = max(gap.strength for gap, _ in layout.spans)

@@ -73,6 +73,7 @@ class SamplingParams:
     t_max, t_min: softmax temperature at the first and after the last pass, linear in between.
     stability: passes for which the best guess must stay the same before a canvas counts as settled.
     confidence: mean entropy (nats per free position) below which a stable canvas is settled.
+    rerank: whether a causal reading answers, too, and what stands around the hole decides.
     """
 
     max_steps: int | None = None
@@ -81,6 +82,7 @@ class SamplingParams:
     t_min: float | None = None
     stability: int | None = None
     confidence: float | None = None
+    rerank: bool | None = None
 
     def __post_init__(self) -> None:
         if self.max_steps is not None and self.max_steps < 1:

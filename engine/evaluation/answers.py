@@ -72,12 +72,13 @@ class Denoised:
 
 
 class FewPasses(Denoised):
-    """The denoiser with `passes` passes and no more: it gets one canvas, and does not slide on."""
+    """The denoiser alone with `passes` passes and no more: it gets one canvas, and does not slide
+    on."""
 
     def __init__(
         self, engine: InfillEngine, params: SamplingParams, seed: int, passes: int = 1
     ) -> None:
-        super().__init__(engine, replace(params, max_steps=passes), seed)
+        super().__init__(engine, replace(params, max_steps=passes, rerank=False), seed)
 
     def hole(self, prefix: str, reference: str) -> Hole:
         return Hole(max_tokens=self.engine.profile.hole)

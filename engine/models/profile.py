@@ -33,6 +33,7 @@ class Sampling:
     causal_share: how much the same weights' causal reading has to say about a slot, against what
         the canvas has; 0 asks only the canvas.
     from_left: each hole is decided from its left on (see engine.sampler.accept_from_left).
+    rerank: the causal reading answers, too, and the text around decides (see engine.rerank).
     """
 
     max_steps: int = 48
@@ -44,6 +45,7 @@ class Sampling:
     accepted_as_tokens: bool = False
     from_left: bool = False
     causal_share: float = 0.0
+    rerank: bool = False
 
     def override(self, params: SamplingParams) -> Sampling:
         """These values, except where `params` says otherwise."""
