@@ -30,6 +30,7 @@ class Written:
     """What the encoder writes. ended: whether it has come to what stands behind the hole."""
 
     ids: list[int] = field(default_factory=list[int])
+    certainty: list[float] = field(default_factory=list[float])
     ended: bool = False
 
 
@@ -43,21 +44,18 @@ def rerank(
 ) -> Iterator[None]:
     """Gives `gap` the encoder's own answer behind `prefix`, if `after` goes better with that.
 
-    In any case the certainty of its tokens becomes what the encoder makes of them, which can be
-    compared from hole to hole. Yields after each token that is written, so that it can be given up
-    at any time. after: the ids behind the hole. allowed: bool [V], what may be written; most: so
-    many tokens.
+    Yields after each token of it, so that it can be given up at any time. after: the ids behind
+    the hole. allowed: bool [V], what may be written; most: so many tokens.
     """
-    own = log_probs(prefix, gap.done, after)
-    gap.certainty = own[: len(gap.done)].exp().tolist()
-    yield
-    written, text = Written(), tokenizer.bytes_of(after)
-    yield from write(prefix, tokenizer, written, gap.typed, text, allowed, most)
+    written = Written()
+    yield from write(
+        prefix, tokenizer, written, gap.typed, tokenizer.bytes_of(after), allowed, most
+    )
     if not written.ended or written.ids == gap.done:
         return
-    other = log_probs(prefix, written.ids, after)
-    if bool(other.sum() > own.sum()):
-        gap.replace(written.ids, other[: len(written.ids)].exp().tolist())
+    own, other = (log_likelihood(prefix, ids, after) for ids in (gap.done, written.ids))
+    if other > own:
+        gap.replace(written.ids, written.certainty)
 
 
 def write(
@@ -81,8 +79,8 @@ def write(
         may_come = torch.zeros_like(allowed).index_fill(0, first, True)
     while len(written.ids) < most and cache.last is not None:
         logits = cache.model.logits(cache.last)[0]
-        logits = logits.masked_fill(~may_come, float("-inf"))
-        likeliest: list[int] = logits.topk(min(_TRIED, len(logits))).indices.tolist()
+        probs = logits.masked_fill(~may_come, float("-inf")).softmax(-1)
+        likeliest: list[int] = probs.topk(min(_TRIED, len(probs))).indices.tolist()
         ends = [_goes_on(after, tokenizer.bytes_of([token])) for token in likeliest]
         blank = not tokenizer.text_of(written.ids, len(typed)).strip()
         if ends[0] and not blank:
@@ -92,20 +90,21 @@ def write(
             return
         token = likeliest[ends.index(False)]
         written.ids.append(token)
+        written.certainty.append(float(probs[token]))
         cache.extend([token])
         may_come = allowed
         yield
 
 
-def log_probs(prefix: PrefixCache, middle: Sequence[int], after: Sequence[int]) -> Tensor:
-    """What the encoder gives each token of `middle` and of `after` behind the prefix, which must
-    have a last row: nats [len(middle) + len(after)], at least one."""
+def log_likelihood(prefix: PrefixCache, middle: Sequence[int], after: Sequence[int]) -> float:
+    """log p(middle, after | prefix) in nats, by the encoder. The prefix must have a last row, and
+    `after` a token."""
     assert prefix.last is not None
     ids = [*middle, *after]
     cache = prefix.copy(len(ids))
     rows = torch.cat((prefix.last, cache.extend(ids)[:-1]))
     logs = prefix.model.logits(rows).log_softmax(-1)
-    return logs.gather(1, torch.tensor(ids, device=logs.device).unsqueeze(1)).squeeze(1)
+    return float(logs.gather(1, torch.tensor(ids, device=logs.device).unsqueeze(1)).sum())
 
 
 def _goes_on(after: bytes, token: bytes) -> bool:

@@ -10,12 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.canvas import Gap
 from engine.engine import InfillEngine
 from engine.models.profile import Sampling
 from engine.prefix_cache import PrefixCache
-from engine.rerank import AFTER, Written, log_probs, rerank, write
-from engine.types import Hole, Infill, InfillRequest, SamplingParams, fill_in_the_middle, rewrite
+from engine.rerank import AFTER, Written, log_likelihood, write
+from engine.types import Infill, InfillRequest, SamplingParams, fill_in_the_middle, rewrite
 from tests.engine.tiny import cases, tiny_engine
 
 ENGINE = tiny_engine(seed=4, sampling=Sampling(max_steps=4, rerank=True))
@@ -45,14 +44,14 @@ def test_a_likelihood_is_that_of_the_tokens_one_by_one(
 ) -> None:
     cache = cached(before)
     ids, behind = TOKENIZER.encode(middle), TOKENIZER.encode(after)
-    expected: list[float] = []
+    expected = 0.0
     one = cached(before)
     for token in (*ids, *behind):
         assert one.last is not None
-        expected.append(float(MODEL.logits(one.last)[0].log_softmax(-1)[token]))
+        expected += float(MODEL.logits(one.last)[0].log_softmax(-1)[token])
         one.extend([token])
     held = list(cache.ids)
-    assert log_probs(cache, ids, behind).tolist() == pytest.approx(expected, abs=1e-3)
+    assert log_likelihood(cache, ids, behind) == pytest.approx(expected, abs=1e-3)
     assert cache.ids == held
 
 
@@ -66,11 +65,12 @@ def test_what_is_written_is_the_likeliest_that_may_come_and_never_blank(
     steps = sum(
         1 for _ in write(cached(before), TOKENIZER, written, b"", after.encode(), ALLOWED, most)
     )
-    assert steps == len(written.ids) <= most
+    assert steps == len(written.ids) == len(written.certainty) <= most
     one = cached(before)
-    for token in written.ids:
+    for token, certainty in zip(written.ids, written.certainty, strict=True):
         assert one.last is not None
         probs = MODEL.logits(one.last)[0].masked_fill(~ALLOWED, -torch.inf).softmax(-1)
+        assert float(probs[token]) == pytest.approx(certainty, abs=1e-4)
         better = (probs > probs[token] + 1e-4).nonzero().squeeze(-1).tolist()
         # Only what would have ended a blank answer was passed over.
         assert all(
@@ -90,20 +90,6 @@ def test_a_word_that_was_typed_in_part_is_gone_on_with() -> None:
     assert TOKENIZER.bytes_of(written.ids[:1]).startswith(b"pri")
 
 
-@torch.inference_mode()
-@cases(60)
-@given(before=texts, middle=texts, after=some)
-def test_certainty_is_what_the_encoder_makes_of_what_is_kept(
-    before: str, middle: str, after: str
-) -> None:
-    ids, behind = TOKENIZER.encode(middle), TOKENIZER.encode(after)
-    gap = Gap(Hole(), b"", 12, None, 1.0, 12, done=ids, certainty=[2.0] * len(ids))
-    list(rerank(cached(before), TOKENIZER, gap, behind, ALLOWED, 12))
-    kept = log_probs(cached(before), gap.done, behind)
-    assert gap.certainty == pytest.approx(kept[: len(gap.done)].exp().tolist(), abs=1e-5)
-    assert float(kept.sum()) >= float(log_probs(cached(before), ids, behind).sum()) - 1e-3
-
-
 @cases(60)
 @given(before=texts, after=texts)
 def test_the_likelier_answer_is_kept(before: str, after: str) -> None:
@@ -116,7 +102,7 @@ def test_the_likelier_answer_is_kept(before: str, after: str) -> None:
     stays, typed = TOKENIZER.heal(before)
     with torch.inference_mode():
         one, other = (
-            float(log_probs(cached(stays), TOKENIZER.encode(typed.decode() + text), behind).sum())
+            log_likelihood(cached(stays), TOKENIZER.encode(typed.decode() + text), behind)
             for text in (alone.text, chosen.text)
         )
     assert other > one - 1e-3
