@@ -33,7 +33,7 @@ OTHERS = SamplingParams(t_max=0.9, t_min=0.6, rerank=False)
 async def suggest(
     session: Session, flight: Flight, snapshot: DocumentSnapshot, settings: Settings
 ) -> tuple[Kept, ...]:
-    """Suggestions for the snapshot's cursor, the surest first; at least one.
+    """Suggestions for the snapshot's cursor, the model's own first, then the surest; at least one.
 
     Raises Nothing where there is none, and EngineError.
     """
@@ -96,6 +96,7 @@ async def _run(
     around: postprocess.Around | None = None  # made once, and only if there is an answer
     found: dict[str, Kept] = {}
     reasons: list[BaseException] = []
+    first_fits = False
     for answer in answers:
         try:
             if isinstance(answer, BaseException):
@@ -103,11 +104,16 @@ async def _run(
             around = around or _around(snapshot)
             one = _polished(around, answer, settings, flight.invoked)
             found.setdefault(one.text, one)
+            first_fits |= answer is answers[0]
         except (Nothing, EngineError) as reason:
             reasons.append(reason)
     if not found:
         raise reasons[0]
-    return tuple(sorted(found.values(), key=lambda one: -one.confidence))
+    # The others are drawn more warmly and without a second answer, so that their confidence says
+    # nothing against the first one's.
+    own = list(found.values())[: int(first_fits)]
+    drawn = list(found.values())[int(first_fits) :]
+    return (*own, *sorted(drawn, key=lambda one: -one.confidence))
 
 
 def _other(request: InfillRequest, number: int) -> InfillRequest:

@@ -73,7 +73,7 @@ async def test_after_a_deletion_only_what_is_known_comes_back(
 class Various(FakeEngine):
     """Answers by the request's seed."""
 
-    ANSWERS = (("one", 0.4), ("two", 0.8), ("one", 0.3))
+    ANSWERS = (("one", 0.4), ("two", 0.5), ("three", 0.8))
 
     async def stream(self, request: InfillRequest) -> AsyncGenerator[Frame | Infill]:
         self.runs += 1
@@ -82,18 +82,18 @@ class Various(FakeEngine):
         yield Infill(text, (text,), 8, 9, "settled", confidence, {})
 
 
-async def test_several_candidates_when_asked_the_surest_first() -> None:
+async def test_several_candidates_when_asked_the_models_own_first_then_the_surest() -> None:
     engine = Various()
     client = InProcessClient()
     client.connect(lambda settings: engine)
     await client.initialize(look_ahead=False, min_confidence=0.35)
     client.send(did_open(URI, "x = \n"))
     assert await texts(client, 0, 4) == ["one"]
-    assert await texts(client, 0, 4, INVOKED) == ["two", "one"]
+    assert await texts(client, 0, 4, INVOKED) == ["one", "three", "two"]
     assert [request.seed for request in engine.requests] == [0, 0, 1, 2]
     assert engine.requests[1].params != engine.requests[2].params == engine.requests[3].params
     client.send(did_change(URI, 2, insertion(0, 4, "t")))
-    assert await texts(client, 0, 5) == ["two"]
+    assert await texts(client, 0, 5) == ["three", "two"]
 
 
 async def test_the_next_one_is_thought_of_while_one_is_shown(
