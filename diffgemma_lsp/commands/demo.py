@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from diffgemma_lsp.commands import UsageError, sudoku
 from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow
@@ -89,7 +88,7 @@ def assemble(template: Template, infill: Infill) -> str:
 
 
 async def _play(arguments: argparse.Namespace, folder: Path, console: Console) -> None:
-    report = Table.grid(padding=(0, 3))
+    report: list[str] = []
     if arguments.model is None:
         console.print("nano is tiny and often wrong: watch how it settles, not what it writes.")
     async with connected(arguments) as client:
@@ -99,9 +98,9 @@ async def _play(arguments: argparse.Namespace, folder: Path, console: Console) -
             text = assemble(template, infill)
             _write(folder / scene.file, text)
             milliseconds = infill.timings.get("total", 0.0)
-            report.add_row(scene.file, f"{milliseconds:.0f} ms", verdict(text))
+            report.append(f"{scene.file:15}{milliseconds:6.0f} ms   {verdict(text)}")
     console.print("\n[bold]The filled files[/]")
-    console.print(report)
+    console.print("\n".join(report), soft_wrap=True, markup=False)
     console.print(f"They are in {folder}", soft_wrap=True, markup=False)
     console.print("Next: diffgemma-lsp demo sudoku")
 
