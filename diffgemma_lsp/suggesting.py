@@ -96,7 +96,7 @@ async def _run(
     around: postprocess.Around | None = None  # made once, and only if there is an answer
     found: dict[str, Kept] = {}
     reasons: list[BaseException] = []
-    first_fits = False
+    own: Kept | None = None  # the first request's; the others are warmer and not reranked
     for answer in answers:
         try:
             if isinstance(answer, BaseException):
@@ -104,16 +104,13 @@ async def _run(
             around = around or _around(snapshot)
             one = _polished(around, answer, settings, flight.invoked)
             found.setdefault(one.text, one)
-            first_fits |= answer is answers[0]
+            if answer is answers[0]:
+                own = one
         except (Nothing, EngineError) as reason:
             reasons.append(reason)
     if not found:
         raise reasons[0]
-    # The others are drawn more warmly and without a second answer, so that their confidence says
-    # nothing against the first one's.
-    own = list(found.values())[: int(first_fits)]
-    drawn = list(found.values())[int(first_fits) :]
-    return (*own, *sorted(drawn, key=lambda one: -one.confidence))
+    return tuple(sorted(found.values(), key=lambda one: (one is not own, -one.confidence)))
 
 
 def _other(request: InfillRequest, number: int) -> InfillRequest:
