@@ -21,6 +21,7 @@ from engine.types import (
 )
 from tests.engine.tiny import (
     SPECIAL,
+    any_hole,
     tiny_tokenizer,
 )
 
@@ -30,16 +31,7 @@ VOCAB = 282
 
 snippets = [*SPECIAL, "pri", "x = ", "\n", "\r\n", "\r\u2028\f", "🙂", "e\u0301", "a" * 60]
 texts = st.one_of(st.text(max_size=8), st.lists(st.sampled_from(snippets), max_size=3).map("".join))
-holes = st.one_of(
-    st.builds(Hole, max_tokens=st.one_of(st.none(), st.integers(1, 12))),
-    st.builds(Hole, max_tokens=st.integers(1, 12), fixed_length=st.just(True)),
-    st.builds(
-        Hole,
-        draft=texts,
-        strength=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
-        max_tokens=st.one_of(st.none(), st.integers(1, 12)),
-    ),
-)
+holes = any_hole(texts, most=12, little=0.1)
 params = st.builds(
     SamplingParams,
     max_steps=st.integers(1, 3),

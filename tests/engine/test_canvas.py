@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from engine.canvas import Gap, Sheet
 from engine.errors import BadRequest
 from engine.types import Fixed, Hole, Template
-from tests.engine.tiny import EOS, SLACK, cases, tiny_profile, tiny_tokenizer
+from tests.engine.tiny import EOS, SLACK, any_hole, cases, tiny_profile, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 BANNED = torch.zeros(282)
@@ -24,16 +24,7 @@ texts = st.one_of(
         max_size=6,
     ).map("".join),
 )
-holes = st.one_of(
-    st.builds(Hole, max_tokens=st.one_of(st.none(), st.integers(1, 40))),
-    st.builds(Hole, max_tokens=st.integers(1, 40), fixed_length=st.just(True)),
-    st.builds(
-        Hole,
-        draft=texts,
-        strength=st.sampled_from([0.0, 0.2, 0.5, 1.0]),
-        max_tokens=st.one_of(st.none(), st.integers(1, 40)),
-    ),
-)
+holes = any_hole(texts, most=40, little=0.2)
 templates = st.lists(st.one_of(texts.map(Fixed), holes), min_size=1, max_size=7).map(tuple)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from engine.model import DiffusionGemma
 from engine.models.profile import Profile, Sampling
 from engine.tokenizer import TextTokenizer
 from engine.training.nano import SMALLEST_VISION
+from engine.types import Hole
 
 
 def cases(count: int) -> settings:
@@ -29,6 +31,22 @@ def cases(count: int) -> settings:
         derandomize=True,
         database=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+def any_hole(texts: st.SearchStrategy[str], most: int, little: float) -> st.SearchStrategy[Hole]:
+    """Holes of every kind, of at most `most` tokens. texts: drafts; little: the least strength, but
+    for none, that one has."""
+    cap = st.integers(1, most)
+    return st.one_of(
+        st.builds(Hole, max_tokens=st.one_of(st.none(), cap)),
+        st.builds(Hole, max_tokens=cap, fixed_length=st.just(True)),
+        st.builds(
+            Hole,
+            draft=texts,
+            strength=st.sampled_from([0.0, little, 0.5, 1.0]),
+            max_tokens=st.one_of(st.none(), cap),
+        ),
     )
 
 
