@@ -235,6 +235,10 @@ class Sheet:
         """What each hole of the template holds."""
         return tuple(self._text(gap) for gap in self.gaps)
 
+    def text_of(self, gap: Gap, ids: list[int]) -> str:
+        """What a gap would hold with these ids."""
+        return self._newlines(self.tokenizer.text_of(ids, len(gap.typed)))
+
     def assembled(self) -> str:
         """All that stands from the first hole's start to the last hole's end."""
         texts = iter(self.texts())
@@ -332,7 +336,7 @@ class Sheet:
             gap.hole.strength == 0 or gap.done == self._encode_draft(draft, gap.typed)
         ):
             return draft
-        return self._newlines(self.tokenizer.text_of(gap.done, len(gap.typed)))
+        return self.text_of(gap, gap.done)
 
     def _newlines(self, text: str) -> str:
         return text if self.newline == "\n" else text.replace("\n", self.newline)

@@ -30,7 +30,7 @@ SHIPPED = ("nano", "sudoku")
 """The models that come with the package, by name; the first is the embedded one. `./nano` is a
 folder."""
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Goes up when a client of the old wire format could misunderstand a service of the new one."""
 
 VERSION_HEADER = "x-engine-version"

@@ -36,7 +36,7 @@ class PrefixCache:
 
     def shared(self, ids: Sequence[int]) -> int:
         """How many tokens of `ids` are here, from the beginning."""
-        return _shared(self.ids, ids)
+        return beginning(self.ids, ids)
 
     def keep(self, ids: Sequence[int], multiple: int = 1) -> int:
         """Drops all but what is shared with `ids`; returns how many tokens are left.
@@ -68,7 +68,7 @@ class PrefixCache:
     def copy(self, room: int) -> PrefixCache:
         """The same once more, in buffers of its own with room for so many further tokens."""
         twin = PrefixCache(self.model)
-        twin._reserve(len(self.ids) + room)
+        twin.reserve(len(self.ids) + room)
         for mine, others in ((twin._keys, self._keys), (twin._values, self._values)):
             for buffer, other in zip(mine, others, strict=True):
                 buffer[:, : len(self.ids)] = other[:, : len(self.ids)]
@@ -106,6 +106,30 @@ class PrefixCache:
         other._join(ids, read_on[0])
         return hidden[0], read_on[0]
 
+    def branches(self, ids: Sequence[int], depths: Tensor, seen: Tensor) -> Tensor:
+        """Hidden rows [n, d] of `ids`, the last n of a tree of m tokens behind the prefix.
+
+        depths: int64 [m], how far behind the prefix each token of the tree stands. seen: bool
+        [n, m], which of them each of the n sees. The other m - n are those of earlier calls, as
+        long as nothing else ran behind this prefix. The prefix itself stays as it is.
+        """
+        start, count = len(self.ids), len(ids)
+        at = start + depths.shape[0] - count
+        keys = torch.cat((torch.arange(start, device=depths.device), start + depths))
+        rows = keys[at:].unsqueeze(1)
+        whole = torch.cat((seen.new_ones(count, start), seen), dim=1)
+        window = self.config.sliding_window
+        near = whole & (keys > rows - window)
+        low = max(0, start - window + 1)
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            sliding = self.config.layers[layer].sliding
+            first, mask = (low, near[:, low:]) if sliding else (0, whole)
+            return read(q, *self._written(layer, at, k, v, first), mask)
+
+        tokens = torch.tensor([list(ids)], device=self.model.device)
+        return self.model.encode(tokens, keys[at:], attend)[0]
+
     @property
     def bytes(self) -> int:
         """Memory that the buffers take."""
@@ -122,7 +146,7 @@ class PrefixCache:
     def _causally(self, count: int) -> Attend:
         """How the next `count` prefix tokens read what stands before them."""
         start = len(self.ids)
-        self._reserve(start + count)
+        self.reserve(start + count)
         masks = {
             sliding: self._causal_mask(start, count, sliding)
             for sliding in {layer.sliding for layer in self.config.layers}
@@ -139,7 +163,7 @@ class PrefixCache:
     def _both_ways(self, count: int) -> Attend:
         """How `count` canvas tokens behind the prefix read it, and each other."""
         start = len(self.ids)
-        self._reserve(start + count)
+        self.reserve(start + count)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             sliding = self.config.layers[layer].sliding
@@ -165,7 +189,8 @@ class PrefixCache:
         keys = torch.arange(low, start + count, device=self.model.device).unsqueeze(0)
         return (keys <= rows) & (keys > rows - window)
 
-    def _reserve(self, tokens: int) -> None:
+    def reserve(self, tokens: int) -> None:
+        """Makes room for so many tokens, the prefix' own included; only those are kept."""
         if tokens <= self._capacity:
             return
         capacity = max(tokens, self._capacity + GROWTH)
@@ -181,36 +206,7 @@ class PrefixCache:
         self._capacity = capacity
 
 
-class Reading:
-    """A causal reading of what stands behind a prefix, which changes from pass to pass.
-
-    Only what is new since the last time is encoded, in one pass with the canvas. In a copy of the
-    prefix, since behind the prefix itself lie the canvas' own keys and values. The prefix must
-    have a last row, and stay as it is.
-    """
-
-    def __init__(self, prefix: PrefixCache, room: int) -> None:
-        assert prefix.last is not None
-        self._prefix = prefix
-        self._cache = prefix.copy(room)
-        self._rows = prefix.last
-
-    def with_canvas(
-        self, canvas: Tensor, soft: Tensor | None, ids: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
-        """The prefix' `canvas` [T, d], and what is expected at each of `ids` and behind them:
-        hidden rows [len(ids) + 1, d]."""
-        start = len(self._prefix.ids)
-        shared = _shared(self._cache.ids[start:], ids)
-        if shared == len(ids):
-            return self._prefix.canvas(canvas, soft), self._rows[: len(ids) + 1]
-        del self._cache.ids[start + shared :]
-        hidden, fresh = self._prefix.canvas_and_reading(canvas, soft, self._cache, ids[shared:])
-        self._rows = torch.cat((self._rows[: shared + 1], fresh))
-        return hidden, self._rows
-
-
-def _shared(known: Sequence[int], ids: Sequence[int]) -> int:
+def beginning(known: Sequence[int], ids: Sequence[int]) -> int:
     """How many tokens the two have in common, from the beginning."""
     pairs = enumerate(zip(known, ids, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(known), len(ids)))

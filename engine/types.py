@@ -168,16 +168,26 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Other:
+    """An answer that was not chosen. confidence: as in `Infill`."""
+
+    text: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
 class Infill:
     """The result.
 
     text: what stands from the start of the first hole to the end of the last one.
     holes: what each hole holds.
     steps: denoising passes; forward_passes: all forward passes, those of the prefix included.
-    confidence: how likely the holes hold exactly what belongs there, from 0 to 1. That is the
-        geometric mean of the certainty of the returned tokens, as the model's profile maps it; the
-        mean itself where the profile has no calibration.
+    confidence: how likely the holes hold exactly what belongs there, from 0 to 1. For an answer
+        that was chosen among several (see engine.rerank) that is its share in them, else the
+        geometric mean of the certainty of the returned tokens. Either is mapped by the model's
+        profile, if it has a calibration for it.
     timings: milliseconds by phase: "prefill", "denoise", "total" and so on.
+    others: what else could stand in the one hole, the best first; none if nothing was chosen.
     """
 
     text: str
@@ -187,6 +197,7 @@ class Infill:
     stop_reason: StopReason
     confidence: float
     timings: dict[str, float]
+    others: tuple[Other, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

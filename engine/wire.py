@@ -13,6 +13,7 @@ from engine.types import (
     Hole,
     Infill,
     InfillRequest,
+    Other,
     Piece,
     SamplingParams,
     Snippet,
@@ -90,7 +91,9 @@ def event_from_json(data: Json) -> Frame | Infill:
     if "error" in data:
         raise error_from_code(data["error"]["code"], data["error"]["message"])
     if "infill" in data:
-        fields: Json = {**data["infill"], "holes": tuple(data["infill"]["holes"])}
+        fields: Json = {**data["infill"]}
+        fields["holes"] = tuple(fields["holes"])
+        fields["others"] = tuple(Other(**other) for other in fields["others"])
         return Infill(**fields)
     fields = data["frame"]
     holes = tuple(tuple(Piece(text, certainty) for text, certainty in h) for h in fields["holes"])

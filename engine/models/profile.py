@@ -90,7 +90,9 @@ class Profile:
         What nobody asked for is suggested in no other.
     separator: the special token between documents in training; with None, or a token that the
         tokenizer does not know, a comment with the path stands above each piece.
-    calibration: what makes its certainty the confidence that is reported; None leaves it as it is.
+    calibration: what makes the engine's confidence (see engine.types.Infill) the one that it
+        reports, for answers of the kind that `sampling` makes: chosen among several, or not. None
+        leaves it as it is.
     """
 
     name: str

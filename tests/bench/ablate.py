@@ -24,8 +24,9 @@ from rich.table import Table
 from sweep import validation_sources
 from torch import Tensor
 
-import engine.engine
-from engine.engine import BoundModel, InfillEngine
+import engine.run
+from engine.bound_model import BoundModel
+from engine.engine import InfillEngine
 from engine.errors import EngineError
 from engine.evaluation.answers import Denoised
 from engine.evaluation.holes import KINDS, Cut, population
@@ -121,7 +122,7 @@ def filled(variant: Variant, model: Path, options: argparse.Namespace) -> dict[s
     loaded = InfillEngine.load(str(model))
     sources = validation_sources(options.data, loaded.tokenizer)
     Conditioned.clamps = variant.clamps
-    plain, engine.engine.BoundModel = engine.engine.BoundModel, Conditioned
+    plain, engine.run.BoundModel = engine.run.BoundModel, Conditioned
     try:
         answer = Denoised(loaded, SamplingParams(max_steps=variant.passes), options.seed)
         found: dict[str, list[Record]] = {}
@@ -132,7 +133,7 @@ def filled(variant: Variant, model: Path, options: argparse.Namespace) -> dict[s
             ]
         return found
     finally:
-        engine.engine.BoundModel = plain
+        engine.run.BoundModel = plain
 
 
 def result_of(variant: Variant, options: argparse.Namespace) -> dict[str, Any] | None:

@@ -12,9 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.bound_model import BoundModel
 from engine.canvas import Sheet
 from engine.denoise import Schedule, denoise
-from engine.engine import BoundModel, InfillEngine
+from engine.engine import InfillEngine
 from engine.errors import BadRequest, TrainingError
 from engine.evaluation import sudoku as evaluation
 from engine.loader import load_model

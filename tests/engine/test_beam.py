@@ -1,0 +1,99 @@
+"""What the encoder writes by itself."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.beam import Written, write
+from engine.prefix_cache import PrefixCache
+from tests.engine.tiny import cases, tiny_engine
+
+ENGINE = tiny_engine(seed=4)
+MODEL, TOKENIZER = ENGINE.model, ENGINE.tokenizer
+ALLOWED = (ENGINE.banned == 0).index_fill(0, torch.tensor(TOKENIZER.id_of("<slack>")), False)
+
+texts = st.text("ab =(1)\n", max_size=12)
+behind = st.sampled_from(["\n", "\n  b", ")", "= 1"])
+
+
+def cached(text: str) -> PrefixCache:
+    cache = PrefixCache(MODEL)
+    cache.extend([2, *TOKENIZER.encode(text)])
+    return cache
+
+
+def written(before: str, after: str, most: int, width: int = 4, typed: str = "") -> list[Written]:
+    found: list[Written] = []
+    steps = write(
+        cached(before), TOKENIZER, found, typed.encode(), after.encode(), ALLOWED, most, width
+    )
+    assert sum(1 for _ in steps) <= most
+    return found
+
+
+def ends(after: str, token: int) -> bool:
+    own = TOKENIZER.bytes_of([token])
+    return own.startswith(b"\n") if after[0] == "\n" else after.encode().startswith(own)
+
+
+@torch.inference_mode()
+@cases(60)
+@given(before=texts, after=behind, most=st.integers(1, 10), width=st.integers(1, 5))
+def test_what_is_written_says_how_likely_it_is(
+    before: str, after: str, most: int, width: int
+) -> None:
+    found = written(before, after, most, width)
+    assert len(found) <= width
+    assert len({one.ids for one in found}) == len(found)
+    for one in found:
+        assert TOKENIZER.bytes_of(one.ids).strip()
+        assert 1 <= len(one.ids) == len(one.certainty) <= most
+        plain, likelihood = cached(before), 0.0
+        for token, certainty in zip(one.ids, one.certainty, strict=True):
+            assert plain.last is not None
+            probs = MODEL.logits(plain.last)[0].softmax(-1)
+            assert abs(float(probs[token]) - certainty) < 1e-4
+            assert not ends(after, token)
+            likelihood += float(probs[token].log())
+            plain.extend([token])
+        assert plain.last is not None
+        logs = MODEL.logits(plain.last)[0].log_softmax(-1)
+        end = max(float(logs[i]) for i in range(len(TOKENIZER)) if ALLOWED[i] and ends(after, i))
+        assert abs(likelihood + end - one.likelihood) < 1e-3
+
+
+@torch.inference_mode()
+@cases(30)
+@given(before=texts, after=behind)
+def test_one_is_greedy_decoding(before: str, after: str) -> None:
+    plain, greedy = cached(before), list[int]()
+    while len(greedy) < 8:
+        assert plain.last is not None
+        order = MODEL.logits(plain.last)[0].masked_fill(~ALLOWED, -torch.inf).argsort()
+        likeliest = order.flip(0).tolist()
+        if TOKENIZER.bytes_of(greedy).strip() and ends(after, likeliest[0]):
+            assert [one.ids for one in written(before, after, 8, 1)] == [tuple(greedy)]
+            return
+        greedy.append(next(token for token in likeliest if not ends(after, token)))
+        plain.extend(greedy[-1:])
+    assert all(len(one.ids) == 8 for one in written(before, after, 8, 1))
+
+
+@torch.inference_mode()
+def test_a_wider_search_finds_nothing_less_likely() -> None:
+    for before in ("", "a = ", "print(", "return "):
+        best = [
+            max((one.likelihood for one in written(before, "\n", 6, width)), default=-torch.inf)
+            for width in (1, 64)
+        ]
+        assert best[1] >= best[0] - 1e-3
+        assert best[1] > -torch.inf
+
+
+@torch.inference_mode()
+def test_a_word_that_was_typed_in_part_is_gone_on_with() -> None:
+    found = written("x = ", "\n", 12, 32, typed="pri")
+    assert found
+    assert all(TOKENIZER.bytes_of(one.ids).startswith(b"pri") for one in found)
