@@ -6,18 +6,20 @@ import asyncio
 import time
 from typing import Literal, NamedTuple
 
-from engine.types import Frame
+from engine.types import Frame, Other
 
 
 class Answer(NamedTuple):
     """What a run came to: what each hole holds, and how sure the model is of it, from 0 to 1.
 
     finished: False if the deadline came first, and this is the best that there was by then.
+    others: what else could stand in the one hole, the surest first.
     """
 
     holes: tuple[str, ...]
     confidence: float
     finished: bool = True
+    others: tuple[Other, ...] = ()
 
 
 Kind = Literal["automatic", "invoked", "action", "ahead"]

@@ -12,7 +12,7 @@ from lsprotocol import types
 from diffgemma_lsp import context, edits, proto
 from diffgemma_lsp.client import Client, WorkDone
 from diffgemma_lsp.documents import Point, Text
-from diffgemma_lsp.flights import Flight, Nothing, gate
+from diffgemma_lsp.flights import Answer, Flight, Nothing, gate
 from diffgemma_lsp.orders import Order
 from diffgemma_lsp.plans import Fit, NoPlan, Plan, fitted, plan
 from diffgemma_lsp.session import Session
@@ -92,7 +92,7 @@ class Work:
             answer = await self.session.run(self.flight, replace(request, seed=seed), shown)
             shown.flush()
             gate(answer.confidence, self.settings.min_confidence)
-            fit = fitted(found.blanks, answer.holes, self.snapshot)
+            fit, confidence = self._fit(found, answer)
             if any(fit.texts) or tries == SEEDS or self.flight.left_s < enough:
                 break
             seed, tries = (seed + 1) % 2**63, tries + 1
@@ -104,7 +104,20 @@ class Work:
         self._tell_what_is_left(fit)
         strengths = (blank.strength for blank in found.blanks if blank.draft is not None)
         strength = next(strengths, None)
-        return Outcome(fit.texts, answer.confidence, seed, strength, answer.finished)
+        return Outcome(fit.texts, confidence, seed, strength, answer.finished)
+
+    def _fit(self, found: Plan, answer: Answer) -> tuple[Fit, float]:
+        """What of an answer fits, and how sure the model is of it; where nothing of it does, what
+        of the others."""
+        first = fitted(found.blanks, answer.holes, self.snapshot)
+        if any(first.texts):
+            return first, answer.confidence
+        for other in answer.others:
+            if other.confidence >= self.settings.min_confidence:
+                fit = fitted(found.blanks, (other.text,), self.snapshot)
+                if any(fit.texts):
+                    return fit, other.confidence
+        return first, answer.confidence
 
     def _tell_what_is_left(self, fit: Fit) -> None:
         """Raises Nothing if everything stays as it was; tells the user if some of it does."""

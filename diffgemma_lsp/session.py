@@ -238,7 +238,7 @@ class Session:
                         await self.engine_status()
                     if isinstance(event, Infill):
                         finished = event.stop_reason != "deadline"
-                        return Answer(event.holes, event.confidence, finished)
+                        return Answer(event.holes, event.confidence, finished, event.others)
                     frames[:] = [event]
                     if watch is not None:
                         watch(event)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 
 from diffgemma_lsp import context, postprocess
 from diffgemma_lsp.documents import Point
-from diffgemma_lsp.flights import Answer, Flight, Nothing, gate
+from diffgemma_lsp.flights import Flight, Nothing, gate
 from diffgemma_lsp.model import Model
 from diffgemma_lsp.pace import not_writing
 from diffgemma_lsp.session import Session
@@ -21,19 +22,20 @@ from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
 from diffgemma_lsp.suggestions import Kept, Place
 from engine.errors import EngineError
-from engine.types import InfillRequest, SamplingParams
+from engine.types import InfillRequest, Other, SamplingParams
 
 # What may stand right of the cursor while typing: the rest of an editor's pairs, and punctuation.
 _CLOSING = re.compile(r"""[\s)\]}>"'`:,;]*""")
 
-OTHERS = SamplingParams(t_max=0.9, t_min=0.6, rerank=False)
-"""How further candidates are drawn: warm enough to differ from the first one."""
+WARMER = SamplingParams(t_max=0.9, t_min=0.6, rerank=False)
+"""How candidates are drawn that differ from the first answer, where it came alone."""
 
 
 async def suggest(
     session: Session, flight: Flight, snapshot: DocumentSnapshot, settings: Settings
 ) -> tuple[Kept, ...]:
-    """Suggestions for the snapshot's cursor, the model's own first, then the surest; at least one.
+    """Suggestions for the snapshot's cursor, at least one and the best one first; of what nobody
+    asked for only that one.
 
     Raises Nothing where there is none, and EngineError.
     """
@@ -57,7 +59,7 @@ async def suggest(
         session.suggestions.keep(place, found)
     if settings.look_ahead and session.model.silent(snapshot.language_id) is None:
         session.spawn(_look_ahead(session, flight, snapshot, found[0], settings))
-    return found
+    return found[:wanted]
 
 
 def _must_know(model: Model, snapshot: DocumentSnapshot) -> None:
@@ -85,36 +87,42 @@ async def _run(
     settings: Settings,
     wanted: int,
 ) -> tuple[Kept, ...]:
-    """What the engine suggests: one answer, or as many different ones as are `wanted`."""
+    """What the engine suggests: its answer and what else it considered, the best first.
+
+    Where that is less than what is `wanted`, it is asked again. Raises Nothing or EngineError if
+    there is nothing at all.
+    """
     most = None if flight.invoked else settings.max_tokens
-    others = session.snippets(snapshot)
-    first = context.fill_request(snapshot, most, settings.seed, others)
-    requests = [first, *(_other(first, number) for number in range(1, wanted))]
-    answers = await asyncio.gather(
-        *(session.run(flight, request) for request in requests), return_exceptions=True
-    )
-    around: postprocess.Around | None = None  # made once, and only if there is an answer
+    request = context.fill_request(snapshot, most, settings.seed, session.snippets(snapshot))
+    answer = await session.run(flight, request)
+    around = _around(snapshot)
     found: dict[str, Kept] = {}
-    reasons: list[BaseException] = []
-    own: Kept | None = None  # the first request's; the others are warmer and not reranked
-    for answer in answers:
-        try:
-            if isinstance(answer, BaseException):
-                raise answer
-            around = around or _around(snapshot)
-            one = _polished(around, answer, settings, flight.invoked)
-            found.setdefault(one.text, one)
-            if answer is answers[0]:
-                own = one
-        except (Nothing, EngineError) as reason:
-            reasons.append(reason)
+    reasons: list[Nothing] = []
+
+    def add(answers: Iterable[Other]) -> None:
+        for one in answers:
+            try:
+                kept = _polished(around, one, settings, flight.invoked)
+                found.setdefault(kept.text, kept)
+            except Nothing as reason:
+                reasons.append(reason)
+
+    add((Other(answer.holes[0], answer.confidence), *answer.others))
+    missing = wanted - max(1, len(found))
+    runs = (session.run(flight, _warmer(request, number + 1)) for number in range(missing))
+    more = [
+        Other(one.holes[0], one.confidence)
+        for one in await asyncio.gather(*runs, return_exceptions=True)
+        if not isinstance(one, BaseException)
+    ]
+    add(sorted(more, key=lambda one: one.confidence, reverse=True))
     if not found:
         raise reasons[0]
-    return tuple(sorted(found.values(), key=lambda one: (one is not own, -one.confidence)))
+    return tuple(found.values())
 
 
-def _other(request: InfillRequest, number: int) -> InfillRequest:
-    return replace(request, params=OTHERS, seed=(request.seed + number) % 2**63)
+def _warmer(request: InfillRequest, number: int) -> InfillRequest:
+    return replace(request, params=WARMER, seed=(request.seed + number) % 2**63)
 
 
 def _around(snapshot: DocumentSnapshot) -> postprocess.Around:
@@ -126,14 +134,12 @@ def _around(snapshot: DocumentSnapshot) -> postprocess.Around:
     )
 
 
-def _polished(
-    around: postprocess.Around, answer: Answer, settings: Settings, invoked: bool
-) -> Kept:
+def _polished(around: postprocess.Around, answer: Other, settings: Settings, invoked: bool) -> Kept:
     """What is shown of an answer. Raises Nothing if it is not worth it."""
     gate(answer.confidence, settings.min_confidence)
     max_lines = None if invoked else settings.max_lines
     text, reason = postprocess.polish(
-        answer.holes[0], around, automatic=not invoked, max_lines=max_lines
+        answer.text, around, automatic=not invoked, max_lines=max_lines
     )
     if reason is not None:
         raise Nothing(reason)

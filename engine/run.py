@@ -251,7 +251,7 @@ class Run:
         logs = [log(max(certainty, 1e-9)) for certainty in certainties]
         mean = exp(sum(logs) / len(logs))
         # A profile that reranks has its calibration for what was chosen.
-        return mean if self.sampling.rerank else self._mapped(mean)
+        return mean if self.engine.profile.sampling.rerank else self._mapped(mean)
 
     def _mapped(self, confidence: float) -> float:
         calibration = self.engine.profile.calibration

@@ -5,7 +5,8 @@ A line `# fake: {"delay": 0.1}` anywhere around the hole plans the run:
 delay: seconds of work. text: the answer; else it tells of the prefix and suffix it was made for.
 texts: the answer's holes, if there are several. by_seed: answers to choose from by the seed. In an
 answer, <strength> is how much of the draft may change. frame: a frame with this text comes first.
-deaf: the budget is ignored. confidence: of the answer. stop: why it ended.
+deaf: the budget is ignored. confidence: of the answer. others: [text, confidence] of what else
+was considered. stop: why it ended.
 error: the code of the EngineError to raise. bug: an exception that nobody foresaw.
 stubborn: seconds that it takes to notice that it was cancelled.
 """
@@ -20,7 +21,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from engine.errors import error_from_code
-from engine.types import Fixed, Frame, Hole, Infill, InfillRequest, Piece
+from engine.types import Fixed, Frame, Hole, Infill, InfillRequest, Other, Piece
 
 PLAN = re.compile(r"# fake: (\{.*\})")
 
@@ -90,7 +91,8 @@ class FakeEngine:
         text = text.replace("<strength>", f"{hole.strength:g}")
         texts = self.texts or tuple(plan.get("texts", [text] * holes))
         reason, confidence = plan.get("stop", "settled"), plan.get("confidence", 0.9)
-        yield Infill(text, texts, 8, 9, reason, confidence, {"total": 1.0})
+        others = tuple(Other(*other) for other in plan.get("others", ()))
+        yield Infill(text, texts, 8, 9, reason, confidence, {"total": 1.0}, others)
 
     async def status(self) -> dict[str, Any] | None:
         self.asked += 1

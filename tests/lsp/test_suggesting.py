@@ -93,7 +93,29 @@ async def test_several_candidates_when_asked_the_models_own_first_then_the_sures
     assert [request.seed for request in engine.requests] == [0, 0, 1, 2]
     assert engine.requests[1].params != engine.requests[2].params == engine.requests[3].params
     client.send(did_change(URI, 2, insertion(0, 4, "t")))
-    assert await texts(client, 0, 5) == ["three", "two"]
+    assert await texts(client, 0, 5) == ["three"], "one, since nobody asked"
+
+
+OTHERS = '# fake: {"text": "= 3", "others": [["foo", 0.6], ["bar(1)", 0.3], ["= 4", 0.2]]}\n'
+
+
+async def test_what_else_was_considered_stands_in_and_is_shown_to_who_asks(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(look_ahead=False, candidates=2)
+    client.send(did_open(URI, OTHERS + "x = \n"))
+    assert await texts(client, 1, 4) == ["foo"], "the best one breaks the syntax"
+    assert await texts(client, 1, 4, INVOKED) == ["foo", "bar(1)"]
+    assert engine.runs == 1
+    client.send(did_change(URI, 2, insertion(1, 4, "b")))
+    assert await texts(client, 1, 5) == ["bar(1)"]
+    assert engine.runs == 1
+
+
+async def test_what_else_was_considered_must_be_sure_enough_too(client: InProcessClient) -> None:
+    await client.initialize(look_ahead=False, min_confidence=0.5, candidates=2)
+    client.send(did_open(URI, OTHERS + "x = \n"))
+    assert await texts(client, 1, 4, INVOKED) == ["foo"]
 
 
 async def test_the_next_one_is_thought_of_while_one_is_shown(
