@@ -10,12 +10,16 @@ from math import exp
 import torch
 from torch import Tensor
 
-from engine.prefix_cache import PrefixCache
+from engine.model import DiffusionGemma
 from engine.token_tree import ROOT, TokenTree
 from engine.tokenizer import TextTokenizer
 
 WIDTH = 8
 """So many continuations are gone on with side by side."""
+
+MARGIN = 4.0
+"""Nats by which an answer may be less likely than the likeliest. Of those that the text behind the
+hole chooses, 95% are nearer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,59 +33,94 @@ class Written:
     place: int = ROOT
 
     def then(self, token: int, likelihood: float) -> Written:
-        """It with one more token."""
+        """It with one more token, that is not in the tree yet."""
         sure = (*self.certainty, exp(likelihood))
         return Written((*self.ids, token), sure, self.likelihood + likelihood, self.place)
 
 
-def write(
-    prefix: PrefixCache,
-    tokenizer: TextTokenizer,
-    found: list[Written],
-    typed: bytes,
-    after: bytes,
-    allowed: Tensor,
-    most: int,
-    width: int = WIDTH,
-) -> Iterator[None]:
-    """Puts up to `width` continuations of `prefix`, whose last row must be known, into `found`.
+class Beam:
+    """The search for up to `width` continuations in `tree`, whose rows it needs.
 
     A continuation begins with the `typed` bytes, ends where the text `after` the hole goes on, and
-    is never blank; what has no end after `most` tokens is left out. allowed: bool [V], what may be
-    written. Yields after each token, so that it can be given up at any time.
+    is never blank; what has no end after `most` tokens is left out, and what is less likely than
+    another one by more than `margin` nats is not gone on with. allowed: bool [V], what may be
+    written. found: those that have ended.
     """
-    rows = prefix.last
-    assert rows is not None
-    tree = TokenTree(prefix, width * most)
-    may_come = allowed
-    if typed:
-        first = torch.tensor(tokenizer.starting_with(typed), device=allowed.device)
-        may_come = torch.zeros_like(allowed).index_fill(0, first, True)
-    live = [Written()]
-    for length in range(most + 1):
-        logs = prefix.model.logits(rows).log_softmax(-1).masked_fill(~may_come, float("-inf"))
+
+    def __init__(
+        self,
+        model: DiffusionGemma,
+        tokenizer: TextTokenizer,
+        tree: TokenTree,
+        typed: bytes,
+        after: bytes,
+        allowed: Tensor,
+        most: int,
+        width: int = WIDTH,
+        margin: float = MARGIN,
+    ) -> None:
+        self._model, self._tokenizer, self._tree = model, tokenizer, tree
+        self._typed, self._after, self._most = typed, after, most
+        self._width, self._margin = width, margin
+        self._allowed = allowed
+        self._first = allowed
+        if typed:
+            first = torch.tensor(tokenizer.starting_with(typed), device=allowed.device)
+            self._first = torch.zeros_like(allowed).index_fill(0, first, True)
+        self._live = [Written()]
+        self.found: list[Written] = []
+
+    @property
+    def likeliest(self) -> list[Written]:
+        """Those found that are not less likely than another one by more than `margin`."""
+        top = max((one.likelihood for one in self.found), default=0.0)
+        return [one for one in self.found if one.likelihood > top - self._margin]
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to go on with."""
+        return not self._live
+
+    def step(self) -> None:
+        """Goes on by a token, once the tree has encoded those of the step before; adds the next
+        ones to it. Does nothing when it is done."""
+        if self.done:
+            return
+        rows = self._tree.rows([one.place for one in self._live])
+        length = len(self._live[0].ids)
+        may_come = self._allowed if length else self._first
+        logs = self._model.logits(rows).log_softmax(-1).masked_fill(~may_come, float("-inf"))
         ended: list[Written] = []
         further: list[Written] = []
-        for one, (values, tokens) in zip(live, _likeliest(logs, 2 * width), strict=True):
-            blank = not tokenizer.text_of(list(one.ids), len(typed)).strip()
-            ends = [_goes_on(after, tokenizer.bytes_of([token])) for token in tokens]
+        for one, (values, tokens) in zip(
+            self._live, _likeliest(logs, 2 * self._width), strict=True
+        ):
+            blank = not self._tokenizer.text_of(list(one.ids), len(self._typed)).strip()
+            ends = [self._goes_on(token) for token in tokens]
             if True in ends and not blank:
                 end = values[ends.index(True)]
                 ended.append(replace(one, likelihood=one.likelihood + end))
-            if length < most:
+            if length < self._most:
                 words = zip(values, tokens, ends, strict=True)
                 further += [one.then(token, value) for value, token, end in words if not end]
         best = sorted(ended + further, key=lambda one: one.likelihood, reverse=True)
-        best = best[: width - len(found)]
-        found += [one for one in best if len(one.ids) == length]
-        live = [one for one in best if len(one.ids) > length]
-        if not live:
-            return
-        start = len(tree)
-        rows = tree.grow([one.ids[-1] for one in live], [one.place for one in live])
-        live = [replace(one, place=start + i) for i, one in enumerate(live)]
-        may_come = allowed
-        yield
+        best = best[: self._width - len(self.found)]
+        self.found += [one for one in best if len(one.ids) == length]
+        # A continuation only becomes less likely.
+        top = max((one.likelihood for one in self.found), default=float("-inf"))
+        self._live = [
+            replace(one, place=self._tree.add(one.ids[-1], one.place))
+            for one in best
+            if len(one.ids) > length and one.likelihood > top - self._margin
+        ]
+
+    def _goes_on(self, token: int) -> bool:
+        """Whether `token` begins what stands behind the hole; of line ends only that there is one,
+        since a token may hold the next line's indentation, too."""
+        own = self._tokenizer.bytes_of([token])
+        if self._after.startswith(b"\n"):
+            return own.startswith(b"\n")
+        return bool(own) and self._after.startswith(own)
 
 
 def _likeliest(logs: Tensor, count: int) -> Iterator[tuple[list[float], list[int]]]:
@@ -90,11 +129,3 @@ def _likeliest(logs: Tensor, count: int) -> Iterator[tuple[list[float], list[int
     for values, tokens in zip(top.values.tolist(), top.indices.tolist(), strict=True):
         possible = sum(value > float("-inf") for value in values)
         yield values[:possible], tokens[:possible]
-
-
-def _goes_on(after: bytes, token: bytes) -> bool:
-    """Whether `token` begins what stands behind the hole; of line ends only that there is one,
-    since a token may hold the next line's indentation, too."""
-    if after.startswith(b"\n"):
-        return token.startswith(b"\n")
-    return bool(token) and after.startswith(token)

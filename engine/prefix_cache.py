@@ -11,6 +11,7 @@ the next pass: no copy of the prefix is ever made.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +21,14 @@ from engine.model import Attend, DiffusionGemma, read
 
 GROWTH = 1024
 """Buffers grow by at least so many tokens, so that typing doesn't move them at each key."""
+
+
+class Branches(NamedTuple):
+    """Tokens of a tree that are to be encoded: ids [n], positions [n], and how they read."""
+
+    ids: Tensor
+    positions: Tensor
+    attend: Attend
 
 
 class PrefixCache:
@@ -36,7 +45,7 @@ class PrefixCache:
 
     def shared(self, ids: Sequence[int]) -> int:
         """How many tokens of `ids` are here, from the beginning."""
-        return beginning(self.ids, ids)
+        return _shared(self.ids, ids)
 
     def keep(self, ids: Sequence[int], multiple: int = 1) -> int:
         """Drops all but what is shared with `ids`; returns how many tokens are left.
@@ -68,7 +77,7 @@ class PrefixCache:
     def copy(self, room: int) -> PrefixCache:
         """The same once more, in buffers of its own with room for so many further tokens."""
         twin = PrefixCache(self.model)
-        twin.reserve(len(self.ids) + room)
+        twin._reserve(len(self.ids) + room)
         for mine, others in ((twin._keys, self._keys), (twin._values, self._values)):
             for buffer, other in zip(mine, others, strict=True):
                 buffer[:, : len(self.ids)] = other[:, : len(self.ids)]
@@ -87,48 +96,46 @@ class PrefixCache:
         attend = self._both_ways(count)
         return self.model.decode(canvas.unsqueeze(0), self._positions(count), attend, soft)[0]
 
-    def canvas_and_reading(
-        self, canvas: Tensor, soft: Tensor | None, other: PrefixCache, ids: Sequence[int]
+    def canvas_beside(
+        self, canvas: Tensor, soft: Tensor | None, others: Branches
     ) -> tuple[Tensor, Tensor]:
-        """`canvas` here and `extend` of another cache of the same model, in one pass over the
-        weights; returns the hidden rows of both."""
+        """`canvas`, and tokens of a tree of the same model, in one pass over the weights; returns
+        the hidden rows of both, [T, d] and [n, d]."""
         t = len(canvas)
-        mine, others = self._both_ways(t), other._causally(len(ids))
+        mine = self._both_ways(t)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             here = mine(layer, q[:, :t], k[:, :t], v[:, :t])
-            return torch.cat((here, others(layer, q[:, t:], k[:, t:], v[:, t:])), dim=1)
+            return torch.cat((here, others.attend(layer, q[:, t:], k[:, t:], v[:, t:])), dim=1)
 
         soft = None if soft is None else soft.unsqueeze(0)
-        tokens = torch.tensor([list(ids)], device=canvas.device)
-        positions = torch.cat((self._positions(t), other._positions(len(ids))))
-        hidden, read_on = self.model.run(canvas.unsqueeze(0), soft, tokens, positions, attend)
-        other._join(ids, read_on[0])
-        return hidden[0], read_on[0]
+        positions = torch.cat((self._positions(t), others.positions))
+        ids = others.ids.unsqueeze(0)
+        hidden, rows = self.model.run(canvas.unsqueeze(0), soft, ids, positions, attend)
+        return hidden[0], rows[0]
 
-    def branches(self, ids: Sequence[int], depths: Tensor, seen: Tensor) -> Tensor:
-        """Hidden rows [n, d] of `ids`, the last n of a tree of m tokens behind the prefix.
+    def branches(self, ids: Sequence[int], depths: Tensor, seen: Tensor) -> Branches:
+        """`ids` as the last n of a tree of m tokens behind what is here, which stays as it is.
 
-        depths: int64 [m], how far behind the prefix each token of the tree stands. seen: bool
-        [n, m], which of them each of the n sees. The other m - n are those of earlier calls, as
-        long as nothing else ran behind this prefix. The prefix itself stays as it is.
+        depths: int64 [m], how far behind it each token of the tree stands. seen: bool [n, m],
+        which of them each of the n sees. The other m - n are those of earlier calls, as long as
+        nothing else ran in this cache.
         """
         start, count = len(self.ids), len(ids)
-        at = start + depths.shape[0] - count
-        keys = torch.cat((torch.arange(start, device=depths.device), start + depths))
-        rows = keys[at:].unsqueeze(1)
+        at = start + len(depths) - count
+        self._reserve(at + count)
+        positions = torch.cat((torch.arange(start, device=depths.device), start + depths))
+        rows = positions[at:]
         whole = torch.cat((seen.new_ones(count, start), seen), dim=1)
-        window = self.config.sliding_window
-        near = whole & (keys > rows - window)
-        low = max(0, start - window + 1)
+        near = whole & (positions > rows.unsqueeze(1) - self.config.sliding_window)
+        low = max(0, start - self.config.sliding_window + 1)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             sliding = self.config.layers[layer].sliding
             first, mask = (low, near[:, low:]) if sliding else (0, whole)
             return read(q, *self._written(layer, at, k, v, first), mask)
 
-        tokens = torch.tensor([list(ids)], device=self.model.device)
-        return self.model.encode(tokens, keys[at:], attend)[0]
+        return Branches(torch.tensor(list(ids), device=self.model.device), rows, attend)
 
     @property
     def bytes(self) -> int:
@@ -146,7 +153,7 @@ class PrefixCache:
     def _causally(self, count: int) -> Attend:
         """How the next `count` prefix tokens read what stands before them."""
         start = len(self.ids)
-        self.reserve(start + count)
+        self._reserve(start + count)
         masks = {
             sliding: self._causal_mask(start, count, sliding)
             for sliding in {layer.sliding for layer in self.config.layers}
@@ -163,7 +170,7 @@ class PrefixCache:
     def _both_ways(self, count: int) -> Attend:
         """How `count` canvas tokens behind the prefix read it, and each other."""
         start = len(self.ids)
-        self.reserve(start + count)
+        self._reserve(start + count)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             sliding = self.config.layers[layer].sliding
@@ -189,8 +196,7 @@ class PrefixCache:
         keys = torch.arange(low, start + count, device=self.model.device).unsqueeze(0)
         return (keys <= rows) & (keys > rows - window)
 
-    def reserve(self, tokens: int) -> None:
-        """Makes room for so many tokens, the prefix' own included; only those are kept."""
+    def _reserve(self, tokens: int) -> None:
         if tokens <= self._capacity:
             return
         capacity = max(tokens, self._capacity + GROWTH)
@@ -201,12 +207,12 @@ class PrefixCache:
             for old, new in ((keys, self._keys), (values, self._values)):
                 buffer = torch.empty(shape, dtype=self.model.dtype, device=self.model.device)
                 if old:
-                    buffer[:, : len(self.ids)] = old[index][:, : len(self.ids)]
+                    buffer[:, : self._capacity] = old[index]
                 new.append(buffer)
         self._capacity = capacity
 
 
-def beginning(known: Sequence[int], ids: Sequence[int]) -> int:
+def _shared(known: Sequence[int], ids: Sequence[int]) -> int:
     """How many tokens the two have in common, from the beginning."""
     pairs = enumerate(zip(known, ids, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(known), len(ids)))

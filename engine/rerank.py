@@ -7,25 +7,17 @@ text behind the hole is a judge also where the denoiser made little of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, fsum
 
 import torch
-from torch import Tensor
 
-from engine.beam import Written, write
-from engine.canvas import Gap
-from engine.prefix_cache import PrefixCache
+from engine.model import DiffusionGemma
 from engine.token_tree import ROOT, TokenTree
-from engine.tokenizer import TextTokenizer
 
 AFTER = 32
 """Tokens behind the hole that are asked for their opinion."""
-
-MARGIN = 4.0
-"""Nats by which an answer may be less likely than the likeliest to be judged. Of those that are
-chosen, 95% are nearer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,40 +26,6 @@ class Ranked:
 
     ids: list[int]
     confidence: float
-
-
-class Rivals:
-    """Answers of the encoder to one hole, beside that of the denoiser.
-
-    after: the first ids behind the hole, at least one.
-    """
-
-    def __init__(self, tokenizer: TextTokenizer, gap: Gap, after: Sequence[int]) -> None:
-        self._tokenizer, self._gap, self._after = tokenizer, gap, after
-        self.written: list[Written] = []
-
-    def write(self, prefix: PrefixCache, allowed: Tensor, most: int) -> Iterator[None]:
-        """Writes them, behind a prefix whose last row is known; yields after each token.
-
-        allowed: bool [V], what may be written; most: so many tokens in an answer.
-        """
-        behind = self._tokenizer.bytes_of(self._after)
-        return write(prefix, self._tokenizer, self.written, self._gap.typed, behind, allowed, most)
-
-    def compete(self, prefix: PrefixCache) -> list[Ranked]:
-        """Gives the gap, which is filled, the answer that goes best with the text around it.
-
-        Returns all that were judged, the best first.
-        """
-        top = max(one.likelihood for one in self.written)
-        certainty = {one.ids: one.certainty for one in self.written}
-        near = [one.ids for one in self.written if one.likelihood > top - MARGIN]
-        answers = [list(ids) for ids in dict.fromkeys((tuple(self._gap.done), *near))]
-        ranked = rank(answers, likelihoods(prefix, answers, self._after))
-        if ranked[0].ids != self._gap.done:
-            best = ranked[0].ids
-            self._gap.replace(best, list(certainty[tuple(best)]))
-        return ranked
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,25 +54,17 @@ def rank(answers: Sequence[list[int]], likelihoods: Sequence[Likelihood]) -> lis
 
 
 def likelihoods(
-    prefix: PrefixCache, answers: Sequence[Sequence[int]], after: Sequence[int]
+    model: DiffusionGemma, tree: TokenTree, answers: Sequence[Sequence[int]], after: Sequence[int]
 ) -> list[Likelihood]:
-    """How likely the encoder finds each answer and `after` behind `prefix`, in one pass.
-
-    The prefix must have a last row, and `after` a token.
-    """
-    assert prefix.last is not None
+    """How likely the encoder finds each answer, and `after` behind it, below the tree's root; what
+    the tree does not hold yet is encoded in one pass. `after` must have a token."""
     texts = [[*answer, *after] for answer in answers]
-    ids: list[int] = []
-    parents: list[int] = []
-    for text in texts:
-        # What the last token leads to is not asked.
-        parents += [ROOT, *range(len(ids), len(ids) + len(text) - 2)][: len(text) - 1]
-        ids += text[:-1]
-    rows = TokenTree(prefix, len(ids)).grow(ids, parents) if ids else prefix.last[:0]
+    # What the last token leads to is not asked.
+    paths = [[ROOT, *tree.path(text[:-1])] for text in texts]
+    tree.encode()
     found: list[Likelihood] = []
-    for answer, text in zip(answers, texts, strict=True):
-        own, rows = rows[: len(text) - 1], rows[len(text) - 1 :]
-        logs = prefix.model.logits(torch.cat((prefix.last, own))).log_softmax(-1)
+    for answer, text, path in zip(answers, texts, paths, strict=True):
+        logs = model.logits(tree.rows(path)).log_softmax(-1)
         each = logs.gather(1, torch.tensor(text, device=logs.device).unsqueeze(1))
         end = len(answer) + 1
         found.append(Likelihood(float(each[:end].sum()), float(each[end:].sum())))

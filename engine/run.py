@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from math import exp, inf, log
-from typing import TYPE_CHECKING
+from math import exp, log
+from typing import TYPE_CHECKING, NamedTuple
 
+from engine.beam import Beam
 from engine.bound_model import BoundModel
 from engine.canvas import Layout, Sheet
 from engine.denoise import Pass, Schedule, denoise
 from engine.errors import BadRequest, Cancelled, DeadlineExceeded
 from engine.prompt import prompt_ids
-from engine.rerank import AFTER, Ranked, Rivals
+from engine.rerank import AFTER, Ranked, likelihoods, rank
 from engine.sampler import Draws
+from engine.token_tree import TokenTree
 from engine.types import Frame, Infill, InfillRequest, Other, Piece, StopReason
 
 if TYPE_CHECKING:
@@ -28,6 +30,14 @@ CHOOSING = 2
 class _Timings:
     prefill: float = 0.0
     denoise: float = 0.0
+
+
+class Rivals(NamedTuple):
+    """Answers of the encoder to the one hole, in the making. after: the first ids behind it."""
+
+    tree: TokenTree
+    beam: Beam
+    after: list[int]
 
 
 class Run:
@@ -51,6 +61,7 @@ class Run:
         self.prefix = [*ids[:start], *told, *ids[start:]]
         self.head = start + len(told)
         self.cache = engine.take_cache(self.prefix)
+        self.rivals: Rivals | None = None
         self.ranked: list[Ranked] = []
         self.steps = 0
         self.forward_passes = 0
@@ -63,14 +74,11 @@ class Run:
             yield self._frame(0, 0, {}, 0.0)
         ids = self.prefix
         joined: list[int] = []
-        rivals = self._rivals()
         while self.sheet.pending and not self._late():
             ids = self._fitted([*ids, *joined, *self.sheet.leading()])
             yield from self._prefill(ids)
             if self._late():
                 break
-            if rivals and self.steps == 0:
-                yield from self._write(rivals)
             reason, layout, last = yield from self._denoise()
             joined = self.sheet.commit(
                 layout, last.best.tolist(), last.certainty.tolist(), last=reason == "deadline"
@@ -78,8 +86,8 @@ class Run:
         if self.sheet.pending:
             reason = "deadline"
             self.sheet.give_up()
-        elif rivals and rivals.written:
-            yield from self._choose(rivals)
+        elif self.rivals is not None:
+            yield from self._choose(self.rivals)
         if reason in ("settled", "steps") and any(gap.capped for gap in self.sheet.gaps):
             reason = "max_tokens"
         yield self._result(reason)
@@ -111,9 +119,9 @@ class Run:
         """Denoises the next canvas; returns why it stopped, its layout and its last pass."""
         engine = self.engine
         layout = self.sheet.lay_out(engine.model.config.canvas_length, engine.banned)
+        bound = self._bound()
         schedule = self._schedule(layout)
         draws = Draws(self.request.seed, engine.model.device)
-        bound = BoundModel(engine.model, self.cache)
         passes = denoise(bound, layout.canvas, schedule, draws, first_step=self.steps)
         base = self.steps
         last: Pass | None = None
@@ -132,40 +140,54 @@ class Run:
             if self._late():
                 return "deadline", layout, last
 
-    def _rivals(self) -> Rivals | None:
-        """The encoder answers, too, if there is one hole with text behind it, and no draft."""
-        gap, *others = self.sheet.gaps
+    def _bound(self) -> BoundModel:
+        """The model behind the prefix as it is now; what is read causally begins there, too."""
+        causal = self.sampling.causal_share > 0 or self.sampling.rerank
+        if not causal or self.cache.last is None:
+            return BoundModel(self.cache)
+        tree = TokenTree(self.cache)
+        if self.steps > 0:
+            return BoundModel(self.cache, tree)
+        self.rivals = self._rivals(tree)
+        return BoundModel(self.cache, tree, self.rivals and self.rivals.beam)
+
+    def _rivals(self, tree: TokenTree) -> Rivals | None:
+        """The encoder answers, too, if there is one hole with text behind it and no draft, and
+        time for it."""
+        engine, (gap, *others) = self.engine, self.sheet.gaps
         after = self.sheet.after(AFTER)
         told = gap.hole.draft is not None or gap.hole.fixed_length
-        if not self.sampling.rerank or others or told:
+        if not self.sampling.rerank or others or told or not after:
             return None
-        return Rivals(self.engine.tokenizer, gap, after) if after else None
-
-    def _write(self, rivals: Rivals) -> Iterator[None]:
-        """Lets them answer in half of the time that is left, and keeps time to choose."""
-        engine, gap = self.engine, self.sheet.gaps[0]
         choosing = CHOOSING * engine.pass_seconds
-        until = inf if self.deadline is None else self.deadline - self._left() / 2
         if self.deadline is not None and self._left() < 4 * choosing:
-            return
+            return None
+        self.reserved = choosing
         allowed = engine.banned == 0
         if self.sheet.slack is not None:
             allowed[self.sheet.slack] = False
-        for _ in rivals.write(self.cache, allowed, min(gap.cap, engine.profile.hole)):
-            self._look_up()
-            self.forward_passes += 1
-            if time.monotonic() > until:
-                break
-            yield None
-        self.reserved = choosing if rivals.written else 0.0
+        most, behind = min(gap.cap, engine.profile.hole), engine.tokenizer.bytes_of(after)
+        beam = Beam(engine.model, engine.tokenizer, tree, gap.typed, behind, allowed, most)
+        return Rivals(tree, beam, after)
 
     def _choose(self, rivals: Rivals) -> Iterator[None]:
-        """Lets the text around the hole choose among all answers."""
-        self.reserved = 0.0
-        yield from self._prefill(self.prefix)
-        if self.cache.ids == self.prefix:  # there was time
-            self.ranked = rivals.compete(self.cache)
+        """Lets the text around the hole choose among all answers, the denoiser's one of them."""
+        tree, beam = rivals.tree, rivals.beam
+        while not beam.done and not self._late():
+            self._look_up()
+            tree.encode()
+            beam.step()
             self.forward_passes += 1
+            yield None
+        if not beam.found:
+            return
+        gap = self.sheet.gaps[0]
+        certainty = {one.ids: list(one.certainty) for one in beam.likeliest}
+        answers = [list(ids) for ids in dict.fromkeys((tuple(gap.done), *certainty))]
+        self.ranked = rank(answers, likelihoods(self.engine.model, tree, answers, rivals.after))
+        self.forward_passes += 1
+        if (best := self.ranked[0].ids) != gap.done:
+            gap.replace(best, certainty[tuple(best)])
 
     def _schedule(self, layout: Layout) -> Schedule:
         strength = max(gap.strength for gap, _ in layout.spans)

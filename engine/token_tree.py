@@ -1,53 +1,87 @@
 """Continuations of a prefix that share their beginnings.
 
 Every token is encoded once, and sees the prefix and the tokens above it (tree attention: Miao et
-al., arXiv 2305.09781). So many continuations are gone on with in one pass, and none of their keys
-and values is ever moved.
+al., arXiv 2305.09781). So many continuations are gone on with in one pass, alone or beside a
+canvas, what was encoded for one is there for all, and no keys and values are ever moved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from engine.prefix_cache import PrefixCache
+from engine.prefix_cache import Branches, PrefixCache
 
 ROOT = -1
 """The place of the prefix' last token, below which the first tokens stand."""
 
 
 class TokenTree:
-    """A tree behind `prefix`, with room for so many tokens.
+    """A tree behind a prefix, in a copy of it: the prefix itself stays free for canvases.
 
-    Its keys and values stand where a canvas' would: the next canvas overwrites them, and the tree
-    is done for.
+    Places count from 0 in the order in which tokens are added. What is added is encoded by the
+    next `encode` or `encode_beside`; only then its row is known. The prefix' last row must be.
     """
 
-    def __init__(self, prefix: PrefixCache, room: int) -> None:
-        self._prefix = prefix
-        device = prefix.model.device
-        self._depths = torch.zeros(0, dtype=torch.long, device=device)
-        self._above = torch.zeros(0, 0, dtype=torch.bool, device=device)
-        prefix.reserve(len(prefix.ids) + room)
+    def __init__(self, prefix: PrefixCache, room: int = 256) -> None:
+        assert prefix.last is not None
+        self._cache = prefix.copy(room)
+        self._places: dict[tuple[int, int], int] = {}
+        self._ids: list[int] = []
+        self._parents: list[int] = []
+        self._rows = [prefix.last[0]]  # the root's first
+        self._above = torch.zeros(0, 0, dtype=torch.bool, device=prefix.model.device)
 
-    def __len__(self) -> int:
-        return len(self._depths)
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to encode."""
+        return len(self._ids) + 1 > len(self._rows)
 
-    def grow(self, ids: Sequence[int], parents: Sequence[int]) -> Tensor:
-        """Adds `ids`, each below the token at its parent's place; returns hidden rows [n, d].
+    def add(self, token: int, parent: int = ROOT) -> int:
+        """The place of `token` below the one at `parent`; a new one if it is not there yet."""
+        place = self._places.setdefault((parent, token), len(self._ids))
+        if place == len(self._ids):
+            self._ids.append(token)
+            self._parents.append(parent)
+        return place
 
-        Places count from 0 in the order in which tokens were added, also within one call; a
-        parent stands before its child.
-        """
-        old, total = len(self), len(self) + len(ids)
-        above = torch.zeros(total, total, dtype=torch.bool, device=self._above.device)
-        above[:old, :old] = self._above
-        for place, parent in enumerate(parents, old):
+    def path(self, ids: Iterable[int], parent: int = ROOT) -> list[int]:
+        """The places of tokens that stand one below the other."""
+        places: list[int] = []
+        for token in ids:
+            parent = self.add(token, parent)
+            places.append(parent)
+        return places
+
+    def rows(self, places: Sequence[int]) -> Tensor:
+        """Hidden rows [n, d] of what is encoded."""
+        return torch.stack([self._rows[place + 1] for place in places])
+
+    def encode(self) -> None:
+        """Encodes what was added, if anything was."""
+        if self.pending:
+            ids, positions, attend = self._branches()
+            model = self._cache.model
+            self._rows += model.encode(ids.unsqueeze(0), positions, attend)[0].unbind()
+
+    def encode_beside(self, prefix: PrefixCache, canvas: Tensor, soft: Tensor | None) -> Tensor:
+        """The same in one pass with a canvas behind `prefix`; returns its hidden rows [T, d]."""
+        if not self.pending:
+            return prefix.canvas(canvas, soft)
+        hidden, rows = prefix.canvas_beside(canvas, soft, self._branches())
+        self._rows += rows.unbind()
+        return hidden
+
+    def _branches(self) -> Branches:
+        known, total = len(self._rows) - 1, len(self._ids)
+        above = self._above.new_zeros(total, total)
+        above[:known, :known] = self._above
+        for place in range(known, total):
+            parent = self._parents[place]
             if parent != ROOT:
                 above[place] = above[parent]
             above[place, place] = True
         self._above = above
-        self._depths = above.sum(1) - 1
-        return self._prefix.branches(ids, self._depths, above[old:])
+        return self._cache.branches(self._ids[known:], above.sum(1) - 1, above[known:])

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.beam import Written, write
+from engine.beam import Beam, Written
 from engine.prefix_cache import PrefixCache
+from engine.token_tree import TokenTree
 from tests.engine.tiny import cases, tiny_engine
 
 ENGINE = tiny_engine(seed=4)
@@ -24,13 +25,20 @@ def cached(text: str) -> PrefixCache:
     return cache
 
 
-def written(before: str, after: str, most: int, width: int = 4, typed: str = "") -> list[Written]:
-    found: list[Written] = []
-    steps = write(
-        cached(before), TOKENIZER, found, typed.encode(), after.encode(), ALLOWED, most, width
-    )
-    assert sum(1 for _ in steps) <= most
-    return found
+def written(
+    before: str, after: str, most: int, width: int = 4, typed: str = "", margin: float = 1e9
+) -> list[Written]:
+    tree, behind = TokenTree(cached(before)), after.encode()
+    beam = Beam(MODEL, TOKENIZER, tree, typed.encode(), behind, ALLOWED, most, width, margin)
+    steps = 0
+    while not beam.done:
+        tree.encode()
+        beam.step()
+        steps += 1
+    assert steps <= most + 1
+    beam.step()
+    assert not tree.pending
+    return beam.found
 
 
 def ends(after: str, token: int) -> bool:
@@ -90,6 +98,19 @@ def test_a_wider_search_finds_nothing_less_likely() -> None:
         ]
         assert best[1] >= best[0] - 1e-3
         assert best[1] > -torch.inf
+
+
+@torch.inference_mode()
+@cases(40)
+@given(before=texts, after=behind, margin=st.floats(0.1, 6))
+def test_what_is_much_less_likely_than_another_one_is_not_looked_for(
+    before: str, after: str, margin: float
+) -> None:
+    everything, near = written(before, after, 8, 6), written(before, after, 8, 6, margin=margin)
+    top = max((one.likelihood for one in everything), default=0.0)
+    for one in everything:
+        if one.likelihood > top - margin:
+            assert one.ids in {other.ids for other in near}
 
 
 @torch.inference_mode()

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from engine.bound_model import Reading
 from engine.config import parse_config
 from engine.model import DiffusionGemma
 from engine.prefix_cache import GROWTH, PrefixCache
@@ -118,45 +117,6 @@ def test_only_what_is_shared_up_to_a_multiple_is_kept(model: DiffusionGemma) -> 
     # One less: what the last id leads to is not known any more, and is computed again.
     assert cache.keep(ids[:20]) == 19
     assert cache.ids == ids[:19]
-
-
-@torch.inference_mode()
-@cases(60)
-@given(
-    texts=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), min_size=1, max_size=6),
-    length=st.integers(1, 40),
-)
-def test_a_reading_gives_what_encoding_it_all_gives_and_leaves_the_prefix_alone(
-    model: DiffusionGemma, texts: list[tuple[int, int]], length: int
-) -> None:
-    prefix = random_ids(length, seed=5)
-    cache = PrefixCache(model)
-    cache.extend(prefix)
-    before = canvas_of(cache)
-    reading = Reading(cache, 12)
-    canvas = torch.arange(20)
-    alone = cache.canvas(canvas)
-    for count, seed in texts:
-        # The same numbers for a seed, so that texts share beginnings.
-        ids = random_ids(4, seed=6)[: min(count, 4)] + random_ids(12, seed)[4:count]
-        hidden, rows = reading.with_canvas(canvas, None, ids)
-        whole = PrefixCache(model).extend([*prefix, *ids])
-        assert rows.shape == (len(ids) + 1, whole.shape[1])
-        assert float((rows - whole[length - 1 :]).abs().max()) < 1e-4
-        assert float((hidden - alone).abs().max()) < 1e-4
-        assert torch.equal(canvas_of(cache), before)
-    assert cache.ids == prefix
-
-
-@torch.inference_mode()
-def test_a_canvas_conditions_the_same_beside_a_reading(model: DiffusionGemma) -> None:
-    cache = PrefixCache(model)
-    cache.extend(random_ids(30, seed=5))
-    canvas = torch.arange(20)
-    soft = model.embed(torch.tensor(random_ids(20, seed=7)))
-    hidden, _ = Reading(cache, 12).with_canvas(canvas, soft, random_ids(5, seed=8))
-    assert float((hidden - cache.canvas(canvas, soft)).abs().max()) < 1e-4
-    assert float((hidden - cache.canvas(canvas)).abs().max()) > 1e-2
 
 
 @torch.inference_mode()

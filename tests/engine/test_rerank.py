@@ -16,6 +16,7 @@ from engine.engine import InfillEngine
 from engine.models.profile import Sampling
 from engine.prefix_cache import PrefixCache
 from engine.rerank import AFTER, Likelihood, likelihoods, rank
+from engine.token_tree import TokenTree
 from engine.types import Infill, InfillRequest, SamplingParams, fill_in_the_middle, rewrite
 from tests.engine.tiny import cases, tiny_engine
 
@@ -43,10 +44,9 @@ def fill(before: str, after: str, params: SamplingParams = BOTH) -> Infill:
 def test_a_likelihood_is_that_of_the_tokens_one_by_one(
     before: str, middles: list[str], after: str
 ) -> None:
-    cache = cached(before)
-    held = list(cache.ids)
+    tree = TokenTree(cached(before))
     answers, behind = [TOKENIZER.encode(middle) for middle in middles], TOKENIZER.encode(after)
-    found = likelihoods(cache, answers, behind)
+    found = likelihoods(MODEL, tree, answers, behind)
     assert len(found) == len(answers)
     for ids, likelihood in zip(answers, found, strict=True):
         each: list[float] = []
@@ -58,7 +58,6 @@ def test_a_likelihood_is_that_of_the_tokens_one_by_one(
         end = len(ids) + 1
         assert likelihood.ended == pytest.approx(sum(each[:end]), abs=1e-3)
         assert likelihood.after == pytest.approx(sum(each[end:]), abs=1e-3)
-    assert cache.ids == held
 
 
 @cases(60)
@@ -73,7 +72,8 @@ def test_the_likelier_answer_is_kept(before: str, after: str) -> None:
     stays, typed = TOKENIZER.heal(before)
     with torch.inference_mode():
         one, other = likelihoods(
-            cached(stays),
+            MODEL,
+            TokenTree(cached(stays)),
             [TOKENIZER.encode(typed.decode() + text) for text in (alone.text, chosen.text)],
             behind,
         )
@@ -136,7 +136,7 @@ def test_a_draft_several_holes_and_a_deadline_are_left_alone(
     def never(*_: object) -> None:
         raise AssertionError("no other answer is due here")
 
-    monkeypatch.setattr("engine.rerank.write", never)
+    monkeypatch.setattr("engine.run.Beam", never)
     fill("a = ", "")
     ENGINE.fill(InfillRequest(rewrite("a = ", "b", "\n", 0.5)))
     fill("a = ", "\n", ALONE)

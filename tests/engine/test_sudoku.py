@@ -230,7 +230,7 @@ def test_clues_never_change_at_any_pass(seed: int, clues: int) -> None:
     assert ours.tokenizer.text_of(clamped.tolist()) == on_canvas.replace(EMPTY, "")
     schedule = Schedule(ours.profile.sampling, 6)
     passes = 0
-    for one in denoise(BoundModel(ours.model, cache), canvas, schedule, Draws(seed, CPU)):
+    for one in denoise(BoundModel(cache), canvas, schedule, Draws(seed, CPU)):
         passes += 1
         assert torch.equal(canvas.ids[~canvas.free], clamped)
         assert set(ours.tokenizer.text_of(one.best.tolist())) <= set(DIGITS)

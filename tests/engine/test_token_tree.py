@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from engine.bound_model import BoundModel
 from engine.config import parse_config
 from engine.model import DiffusionGemma
 from engine.prefix_cache import GROWTH, PrefixCache
@@ -16,10 +17,11 @@ from tests.engine.tiny import cases, random_model, tiny_config
 
 VOCAB = tiny_config()["text_config"]["vocab_size"]
 WINDOW = tiny_config()["text_config"]["sliding_window"]
+CANVAS = torch.arange(20)
 
 tokens = st.integers(0, VOCAB - 1)
-node = st.tuples(tokens, st.integers(0, 99))
-"""A token, and which of the places before it (the root included) is its parent."""
+node = st.tuples(st.integers(0, 3), st.integers(0, 99))
+"""A token, of few so that some are there already, and which place (or the root) is above it."""
 
 
 @pytest.fixture(scope="module")
@@ -27,54 +29,103 @@ def model() -> DiffusionGemma:
     return random_model(parse_config(tiny_config()), seed=3)
 
 
-def alone(model: DiffusionGemma, prefix: list[int], ids: list[int]) -> Tensor:
+def cached(model: DiffusionGemma, prefix: list[int]) -> PrefixCache:
     cache = PrefixCache(model)
     cache.extend(prefix)
-    return cache.extend(ids)[-1]
+    return cache
+
+
+def same(one: Tensor, other: Tensor) -> None:
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
 @torch.inference_mode()
 @cases(100)
 @given(
     prefix=st.lists(tokens, min_size=1, max_size=3 * WINDOW),
-    calls=st.lists(st.lists(node, min_size=1, max_size=6), min_size=1, max_size=4),
+    calls=st.lists(st.lists(node, max_size=6), min_size=1, max_size=4),
+    room=st.sampled_from([1, 64]),
+    beside=st.booleans(),
 )
 def test_every_row_is_that_of_its_own_text_alone(
-    model: DiffusionGemma, prefix: list[int], calls: list[list[tuple[int, int]]]
+    model: DiffusionGemma,
+    prefix: list[int],
+    calls: list[list[tuple[int, int]]],
+    room: int,
+    beside: bool,
 ) -> None:
-    cache = PrefixCache(model)
-    cache.extend(prefix)
-    tree = TokenTree(cache, sum(map(len, calls)))
-    texts: list[list[int]] = []
+    cache = cached(model, prefix)
+    canvas = cache.canvas(CANVAS)
+    tree = TokenTree(cache, room)
+    texts: dict[int, list[int]] = {ROOT: []}
     for call in calls:
-        parents: list[int] = []
         for token, choice in call:
-            parent = choice % (len(texts) + 1) - 1
-            parents.append(parent)
-            texts.append([*(texts[parent] if parent != ROOT else []), token])
-        rows = tree.grow([token for token, _ in call], parents)
-        for row, text in zip(rows, texts[-len(call) :], strict=True):
-            torch.testing.assert_close(row, alone(model, prefix, text), atol=1e-4, rtol=1e-4)
-    assert len(tree) == len(texts)
+            parent = choice % len(texts) - 1
+            place = tree.add(token, parent)
+            assert texts.setdefault(place, [*texts[parent], token]) == [*texts[parent], token]
+        if beside:
+            same(tree.encode_beside(cache, CANVAS, None), canvas)
+        else:
+            tree.encode()
+        assert not tree.pending
+        for row, text in zip(tree.rows(list(texts)), texts.values(), strict=True):
+            same(row, cached(model, [*prefix, *text]).last[0])  # type: ignore[index]
+    assert len({tuple(text) for text in texts.values()}) == len(texts), "each text is there once"
     assert cache.ids == prefix
+    same(cache.canvas(CANVAS), canvas)
 
 
 @torch.inference_mode()
 def test_a_text_longer_than_the_window_sees_no_further_than_it(model: DiffusionGemma) -> None:
     text = list(range(2 * WINDOW))
-    cache = PrefixCache(model)
-    cache.extend([5, 6])
-    rows = TokenTree(cache, len(text)).grow(text, range(ROOT, len(text) - 1))
-    torch.testing.assert_close(rows[-1], alone(model, [5, 6], text), atol=1e-4, rtol=1e-4)
+    tree = TokenTree(cached(model, [5, 6]))
+    places = tree.path(text)
+    tree.encode()
+    last = cached(model, [5, 6, *text]).last
+    assert last is not None
+    same(tree.rows(places[-1:]), last)
 
 
 @torch.inference_mode()
-def test_a_tree_outlasts_no_room_and_leaves_the_prefix_as_it_was(model: DiffusionGemma) -> None:
-    cache = PrefixCache(model)
-    cache.extend([7] * (GROWTH - 3))
-    tree = TokenTree(cache, 12)
-    first = tree.grow([1, 2, 3], [ROOT, 0, 1])
-    tree.grow([4] * 9, [2, *range(3, 11)])  # past the end of the buffers as they were
-    again = TokenTree(cache, 12).grow([1, 2, 3], [ROOT, 0, 1])
-    assert torch.equal(first, again)
-    assert cache.ids == [7] * (GROWTH - 3)
+def test_a_tree_that_outgrows_its_buffers_keeps_what_it_has(model: DiffusionGemma) -> None:
+    tree = TokenTree(cached(model, [7]), room=1)
+    text = [9] * (GROWTH + 10)
+    for start in range(0, len(text), 300):
+        tree.path(text[: start + 300])
+        tree.encode()
+    last = cached(model, [7, *text]).last
+    assert last is not None
+    same(tree.rows([len(text) - 1]), last)
+
+
+@torch.inference_mode()
+def test_a_canvas_conditions_the_same_beside_a_tree(model: DiffusionGemma) -> None:
+    cache = cached(model, list(range(30)))
+    soft = model.embed(CANVAS + 3)
+    tree = TokenTree(cache)
+    tree.path([1, 2, 3])
+    hidden = tree.encode_beside(cache, CANVAS, soft)
+    same(hidden, cache.canvas(CANVAS, soft))
+    assert float((hidden - cache.canvas(CANVAS)).abs().max()) > 1e-2
+
+
+@torch.inference_mode()
+@cases(60)
+@given(
+    prefix=st.lists(tokens, min_size=1, max_size=40),
+    readings=st.lists(st.lists(st.integers(0, 3), min_size=20, max_size=20), max_size=4),
+    known=st.integers(0, 19),
+)
+def test_a_bound_model_reads_what_encoding_it_all_gives(
+    model: DiffusionGemma, prefix: list[int], readings: list[list[int]], known: int
+) -> None:
+    cache = cached(model, prefix)
+    bound = BoundModel(cache, TokenTree(cache))
+    free = known <= CANVAS
+    for ids in readings:
+        canvas = torch.tensor(ids)
+        logits, expected = bound.logits(canvas, None, free, known)
+        same(logits, model.logits(cache.canvas(canvas)[free]))
+        whole = PrefixCache(model).extend([*prefix, *ids[:known]])
+        assert expected is not None
+        same(expected, model.logits(whole[len(prefix) - 1 :]))
