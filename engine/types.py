@@ -73,7 +73,7 @@ class SamplingParams:
     t_max, t_min: softmax temperature at the first and after the last pass, linear in between.
     stability: passes for which the best guess must stay the same before a canvas counts as settled.
     confidence: mean entropy (nats per free position) below which a stable canvas is settled.
-    rerank: whether a causal reading answers, too, and what stands around the hole decides.
+    rerank: whether the encoder answers, too, and what stands around the hole decides.
     """
 
     max_steps: int | None = None

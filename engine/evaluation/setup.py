@@ -106,7 +106,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--stability", type=int, metavar="N", help="passes without a change before it may stop")
     add("--confidence", type=float, metavar="NATS", help="mean entropy below which it may stop")
     either = argparse.BooleanOptionalAction
-    add("--rerank", action=either, help="let the causal reading answer, too, and choose")
+    add("--rerank", action=either, help="let the encoder answer, too, and choose")
 
 
 def add_source(parser: argparse.ArgumentParser, what: str) -> None:

@@ -33,7 +33,7 @@ class Sampling:
     causal_share: how much the same weights' causal reading has to say about a slot, against what
         the canvas has; 0 asks only the canvas.
     from_left: each hole is decided from its left on (see engine.sampler.accept_from_left).
-    rerank: the causal reading answers, too, and the text around decides (see engine.rerank).
+    rerank: the encoder answers, too, and the text around decides (see engine.rerank).
     """
 
     max_steps: int = 48

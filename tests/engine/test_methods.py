@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine import engine as engine_module
+from engine import run as engine_run
 from engine.denoise import Canvas, Pass
 from engine.engine import InfillEngine
 from engine.evaluation import methods
@@ -77,7 +77,7 @@ def test_no_method_touches_what_stands_around_the_hole(
     method: str, checkpoint: Path, engine: InfillEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canvases: list[tuple[list[int], list[int]]] = []  # clamped ids before and after
-    denoise, generate = engine_module.denoise, Stock.generate
+    denoise, generate = engine_run.denoise, Stock.generate
 
     def watched_denoise(model: Any, canvas: Canvas, *rest: Any, **named: Any) -> Iterator[Pass]:
         before = canvas.ids[~canvas.free].tolist()
@@ -91,7 +91,7 @@ def test_no_method_touches_what_stands_around_the_hole(
         canvases.append((before, best[~clamp.free].tolist()))
         return best
 
-    monkeypatch.setattr(engine_module, "denoise", watched_denoise)
+    monkeypatch.setattr(engine_run, "denoise", watched_denoise)
     monkeypatch.setattr(Stock, "generate", watched_generate)
     answerer = Methods(engine, options(checkpoint)).chosen([method], 5, "constant")[method]
     answer = answerer(PREFIX, SUFFIX, "urn 2 * x")
