@@ -104,9 +104,10 @@ def offered(request: InfillRequest, infill: Infill, language: str) -> Polished:
     if draft:  # of a rewrite the end alone is seen to: white space there stays as it was
         return Polished(infill.text.rstrip() + draft[len(draft.rstrip()) :], None)
     newline = newline_of(before + after)
-    return polish(
-        infill.text, Around(with_line_ends(before), with_line_ends(after), language, newline)
-    )
+    around = Around(with_line_ends(before), with_line_ends(after), language, newline)
+    answers = (infill.text, *(other.text for other in infill.others))
+    polished = [polish(answer, around) for answer in answers]
+    return next((one for one in polished if one.reason is None), polished[0])
 
 
 def result_to_json(infill: Infill, text: str, reason: str | None) -> dict[str, object]:

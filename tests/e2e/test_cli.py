@@ -18,7 +18,7 @@ from diffgemma_lsp import cli
 from diffgemma_lsp.commands import demo, doctor, streaming, sudoku
 from diffgemma_lsp.commands.view import FillView
 from engine.errors import OutOfMemory
-from engine.types import Fixed, Frame, Hole, Infill, InfillRequest, Piece, SamplingParams
+from engine.types import Fixed, Frame, Hole, Infill, InfillRequest, Other, Piece, SamplingParams
 
 
 class FakeEngine:
@@ -28,6 +28,7 @@ class FakeEngine:
         self.requests: list[InfillRequest] = []
         self.done: list[str] = []
         self.fills = ["filled"]
+        self.others: tuple[Other, ...] = ()
         self.error: BaseException | None = None
 
     def __call__(self, options: Any) -> FakeEngine:
@@ -41,7 +42,8 @@ class FakeEngine:
         count = sum(isinstance(part, Hole) for part in request.template)
         holes = tuple((self.fills * count)[:count])
         yield Frame(1, 8, tuple((Piece(text, 0.3),) for text in holes), 1.5, 0.3)
-        yield Infill("".join(holes), holes, 3, 5, "settled", 0.87654, {"total": 123.456})
+        times = {"total": 123.456}
+        yield Infill("".join(holes), holes, 3, 5, "settled", 0.87654, times, self.others)
 
     async def status(self) -> dict[str, Any] | None:
         return None
@@ -91,6 +93,19 @@ def test_fill_prints_the_middle_alone(
     assert hole == Hole()
     assert suffix == Fixed("\r\n\x0cprint('🙂e\u0301')\n")
     assert fake.done == ["aclose"]
+
+
+def test_what_else_was_considered_stands_in_where_the_best_does_not_fit(
+    fake: FakeEngine, source: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake.fills, fake.others = ["= 1"], (Other("= 2", 0.2), Other("x", 0.1), Other("y", 0.05))
+    assert run("fill", source, "--at", "2:12") == 0
+    assert capfd.readouterr() == ("x", "")
+    fake.others = (Other("= 2", 0.2),)
+    assert run("fill", source, "--at", "2:12") == 0
+    assert "syntax" in complaint(capfd)
+    assert run("fill", source, "--at", "2:12", "--raw") == 0
+    assert capfd.readouterr() == ("= 1", "")
 
 
 def test_flags_reach_the_engine(fake: FakeEngine, source: Path) -> None:
