@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,9 @@ Token = types.ProgressToken | None
 
 SEEDS = 3
 """With so many seeds an order is tried, as long as nothing fits that the model writes."""
+
+OTHERS = 3
+"""So many of the other answers are tried first, the likeliest ones."""
 
 MOST_ACTIONS = 32
 """Orders that are carried out at a time, of one client."""
@@ -92,7 +96,7 @@ class Work:
             answer = await self.session.run(self.flight, replace(request, seed=seed), shown)
             shown.flush()
             gate(answer.confidence, self.settings.min_confidence)
-            fit, confidence = self._fit(found, answer)
+            fit, confidence = await self._fit(found, answer)
             if any(fit.texts) or tries == SEEDS or self.flight.left_s < enough:
                 break
             seed, tries = (seed + 1) % 2**63, tries + 1
@@ -106,14 +110,15 @@ class Work:
         strength = next(strengths, None)
         return Outcome(fit.texts, confidence, seed, strength, answer.finished)
 
-    def _fit(self, found: Plan, answer: Answer) -> tuple[Fit, float]:
+    async def _fit(self, found: Plan, answer: Answer) -> tuple[Fit, float]:
         """What of an answer fits, and how sure the model is of it; where nothing of it does, what
         of the others."""
         first = fitted(found.blanks, answer.holes, self.snapshot)
         if any(first.texts):
             return first, answer.confidence
-        for other in answer.others:
-            if other.confidence >= self.settings.min_confidence:
+        for other in answer.others[:OTHERS]:
+            if other.confidence >= self.settings.min_confidence and self.flight.left_s > 0:
+                await asyncio.sleep(0)  # each takes a while in a long file
                 fit = fitted(found.blanks, (other.text,), self.snapshot)
                 if any(fit.texts):
                     return fit, other.confidence

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -53,10 +54,12 @@ async def suggest(
         if not invoked:
             _must_know(session.model, snapshot)
             await _moment(session, snapshot)
-        found = await _run(session, flight, snapshot, settings, wanted)
+        fitting = await _run(session, flight, snapshot, settings, wanted)
         if not invoked:
             _must_know(session.model, snapshot)  # of which the first run was the first to tell
+        found = fitting.found
         session.suggestions.keep(place, found)
+        session.spawn(_keep_more(session, place, fitting, settings))
     if settings.look_ahead and session.model.silent(snapshot.language_id) is None:
         session.spawn(_look_ahead(session, flight, snapshot, found[0], settings))
     return found[:wanted]
@@ -80,13 +83,58 @@ async def _moment(session: Session, snapshot: DocumentSnapshot) -> None:
         await asyncio.sleep(wait)
 
 
+class _Fitting:
+    """What can be shown of several answers. They are looked at one by one and only as far as is
+    needed, since each takes a few milliseconds, and some many.
+
+    reasons: why those that were looked at in vain can't be shown.
+    """
+
+    def __init__(self, around: postprocess.Around, settings: Settings, invoked: bool) -> None:
+        self._around, self._settings, self._invoked = around, settings, invoked
+        self._kept: dict[str, Kept] = {}
+        self._left: deque[Other] = deque()
+        self.reasons: list[Nothing] = []
+
+    @property
+    def found(self) -> tuple[Kept, ...]:
+        """Those that can be shown, so far."""
+        return tuple(self._kept.values())
+
+    def add(self, answers: Iterable[Other]) -> None:
+        """Adds answers to those that are left to look at."""
+        self._left.extend(answers)
+
+    def lacks(self, wanted: int) -> bool:
+        """Whether fewer than `wanted` are found, and some are left."""
+        return len(self._kept) < wanted and bool(self._left)
+
+    def look(self) -> None:
+        """Looks at the next answer."""
+        try:
+            one = _polished(self._around, self._left.popleft(), self._settings, self._invoked)
+            self._kept.setdefault(one.text, one)
+        except Nothing as reason:
+            self.reasons.append(reason)
+
+
+async def _keep_more(session: Session, place: Place, fitting: _Fitting, settings: Settings) -> None:
+    """Has what else was considered at hand, for who types or asks for something else."""
+    before = fitting.found
+    while fitting.lacks(settings.candidates):
+        await asyncio.sleep(0)  # whatever else there is to do comes first
+        fitting.look()
+    if fitting.found != before:
+        session.suggestions.keep(place, fitting.found)
+
+
 async def _run(
     session: Session,
     flight: Flight,
     snapshot: DocumentSnapshot,
     settings: Settings,
     wanted: int,
-) -> tuple[Kept, ...]:
+) -> _Fitting:
     """What the engine suggests: its answer and what else it considered, the best first.
 
     Where that is less than what is `wanted`, it is asked again. Raises Nothing or EngineError if
@@ -95,30 +143,25 @@ async def _run(
     most = None if flight.invoked else settings.max_tokens
     request = context.fill_request(snapshot, most, settings.seed, session.snippets(snapshot))
     answer = await session.run(flight, request)
-    around = _around(snapshot)
-    found: dict[str, Kept] = {}
-    reasons: list[Nothing] = []
-
-    def add(answers: Iterable[Other]) -> None:
-        for one in answers:
-            try:
-                kept = _polished(around, one, settings, flight.invoked)
-                found.setdefault(kept.text, kept)
-            except Nothing as reason:
-                reasons.append(reason)
-
-    add((Other(answer.holes[0], answer.confidence), *answer.others))
-    missing = wanted - max(1, len(found))
+    fitting = _Fitting(_around(snapshot), settings, flight.invoked)
+    fitting.add((Other(answer.holes[0], answer.confidence), *answer.others))
+    while fitting.lacks(wanted):
+        fitting.look()
+    missing = wanted - max(1, len(fitting.found))
+    if answer.others and settings.min_confidence > 0:
+        missing = 0  # how sure the model is of what it was not asked to choose is no measure
     runs = (session.run(flight, _warmer(request, number + 1)) for number in range(missing))
     more = [
         Other(one.holes[0], one.confidence)
         for one in await asyncio.gather(*runs, return_exceptions=True)
         if not isinstance(one, BaseException)
     ]
-    add(sorted(more, key=lambda one: one.confidence, reverse=True))
-    if not found:
-        raise reasons[0]
-    return tuple(found.values())
+    fitting.add(sorted(more, key=lambda one: one.confidence, reverse=True))
+    while fitting.lacks(wanted):
+        fitting.look()
+    if not fitting.found:
+        raise fitting.reasons[0]
+    return fitting
 
 
 def _warmer(request: InfillRequest, number: int) -> InfillRequest:
@@ -177,7 +220,8 @@ async def _look_ahead(
     deadline = time.monotonic() + settings.invoked_budget_ms / 1000
     flight = session.begin(snapshot.uri, "ahead", deadline)
     try:
-        found = await session.answer(flight, _run(session, flight, accepted, settings, wanted=1))
+        run = _run(session, flight, accepted, settings, wanted=1)
+        fitting = await session.answer(flight, run)
     except (Nothing, EngineError):
         return  # whoever comes to that place asks again
-    session.suggestions.keep(place, found)
+    session.suggestions.keep(place, fitting.found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import exp
 
 import torch
 from torch import Tensor
@@ -24,27 +23,21 @@ hole chooses, 95% are nearer."""
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A continuation of the prefix. certainty: of each token. likelihood: log p in nats of the
-    tokens, and of the end once it has ended. place: of its last token in the tree."""
+    """A continuation of the prefix. likelihood: log p in nats of the tokens, and of the end once it
+    has ended. place: of its last token in the tree."""
 
     ids: tuple[int, ...] = ()
-    certainty: tuple[float, ...] = ()
     likelihood: float = 0.0
     place: int = ROOT
-
-    def then(self, token: int, likelihood: float) -> Written:
-        """It with one more token, that is not in the tree yet."""
-        sure = (*self.certainty, exp(likelihood))
-        return Written((*self.ids, token), sure, self.likelihood + likelihood, self.place)
 
 
 class Beam:
     """The search for up to `width` continuations in `tree`, whose rows it needs.
 
     A continuation begins with the `typed` bytes, ends where the text `after` the hole goes on, and
-    is never blank; what has no end after `most` tokens is left out, and what is less likely than
-    another one by more than `margin` nats is not gone on with. allowed: bool [V], what may be
-    written. found: those that have ended.
+    is never blank; what has no end after `most` tokens is left out, and what is less likely by
+    more than `margin` nats than one that has ended is not gone on with. allowed: bool [V], what may
+    be written. found: those that have ended.
     """
 
     def __init__(
@@ -96,13 +89,19 @@ class Beam:
             self._live, _likeliest(logs, 2 * self._width), strict=True
         ):
             blank = not self._tokenizer.text_of(list(one.ids), len(self._typed)).strip()
-            ends = [self._goes_on(token) for token in tokens]
+            # The first token holds the typed bytes, too, which stand in front of the hole.
+            begins = length == 0 and bool(self._typed)
+            ends = [not begins and self._goes_on(token) for token in tokens]
             if True in ends and not blank:
                 end = values[ends.index(True)]
                 ended.append(replace(one, likelihood=one.likelihood + end))
             if length < self._most:
                 words = zip(values, tokens, ends, strict=True)
-                further += [one.then(token, value) for value, token, end in words if not end]
+                further += [
+                    Written((*one.ids, token), one.likelihood + value, one.place)
+                    for value, token, end in words
+                    if not end
+                ]
         best = sorted(ended + further, key=lambda one: one.likelihood, reverse=True)
         best = best[: self._width - len(self.found)]
         self.found += [one for one in best if len(one.ids) == length]

@@ -64,9 +64,9 @@ class Gap:
         self.done += ids
         self.certainty += certainty[: len(ids)]
 
-    def replace(self, ids: list[int], certainty: list[float]) -> None:
-        """Holds another answer, which ends by itself."""
-        self.done, self.certainty, self.capped = ids, certainty, False
+    def replace(self, ids: list[int]) -> None:
+        """Holds another answer, which ends by itself; of its tokens no pass gave a certainty."""
+        self.done, self.certainty, self.capped = ids, [], False
 
     def rest(self, width: int) -> list[int]:
         """What of the draft lies behind its first `width` slots and is still to be placed."""
@@ -201,7 +201,7 @@ class Sheet:
         return joined
 
     def after(self, most: int) -> list[int]:
-        """The first ids behind the last gap, once all are filled; none behind the text's end."""
+        """The first ids behind the last gap; none behind the text's end."""
         ids = list(chain.from_iterable(item for item in self.work if not isinstance(item, Gap)))
         end = _id_of(self.tokenizer, self.profile.end)
         return (ids[: ids.index(end)] if end in ids else ids)[:most]

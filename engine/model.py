@@ -22,6 +22,10 @@ from torch import Tensor, nn
 
 from engine.config import LayerConfig, ModelConfig
 
+ROWS = 8
+"""On a CPU rows are run in multiples of so many: the matrix library keeps a kernel for every number
+of rows that it meets, and a service that lives for days would meet them all."""
+
 
 class Attend(Protocol):
     """What a caller of the stack supplies: attention itself."""
@@ -287,17 +291,34 @@ class DiffusionGemma(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden rows [..., d] -> softcapped logits [..., V] in float32, through the tied head."""
-        logits = F.linear(hidden, self.embed_tokens.weight).float()
+        rows, spare = hidden.shape[-2], spare_rows(hidden)
+        hidden = F.pad(hidden, (0, 0, 0, spare)) if spare else hidden
+        logits = F.linear(hidden, self.embed_tokens.weight)[..., :rows, :].float()
         cap = self.config.softcap
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
     def _run(self, x: Tensor, positions: Tensor, attend: Attend, decoded: int) -> Tensor:
+        """Embeddings [B, T, d], of which the first `decoded` are the decoder's -> hidden rows."""
+        rows, spare = x.shape[1], spare_rows(x)
+        if spare:
+            x, positions = F.pad(x, (0, 0, 0, spare)), F.pad(positions, (0, spare))
+            decoded = decoded if decoded < rows else rows + spare
         ropes: dict[LayerConfig, tuple[Tensor, Tensor]] = {}
+
+        def attend_rows(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            out = attend(layer, q[:, :rows], k[:, :rows], v[:, :rows])
+            return F.pad(out, (0, 0) * (out.dim() - 2) + (0, spare))
+
         for layer, config in zip(self.layers, self.config.layers, strict=True):
             if config not in ropes:
                 ropes[config] = rope_table(config, positions, x.dtype)
-            x = layer(x, ropes[config], attend, decoded)
-        return self.norm(x)
+            x = layer(x, ropes[config], attend_rows if spare else attend, decoded)
+        return self.norm(x[:, :rows])
+
+
+def spare_rows(x: Tensor) -> int:
+    """How many empty rows are to stand behind x [..., T, d]."""
+    return -x.shape[-2] % ROWS if x.device.type == "cpu" else 0
 
 
 def rope_table(layer: LayerConfig, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,8 @@ only what comes after the longest shared beginning is computed anew. All layers 
 (sliding ones too), so the cache can be cut at any point and stays exact.
 
 The canvas' keys and values are written behind the prefix' in the same buffers, and overwritten by
-the next pass: no copy of the prefix is ever made.
+the next pass: for a canvas the prefix is never copied. What is read causally has a copy of its own
+(engine/token_tree.py).
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class PrefixCache:
         tokens = torch.tensor([list(ids)], device=self.model.device)
         positions = self._positions(len(ids))
         hidden = self.model.encode(tokens, positions, self._causally(len(ids)))[0]
-        self._join(ids, hidden)
+        self.ids.extend(ids)
+        self._last = (len(self.ids), hidden[-1:])
         return hidden
 
     @property
@@ -81,7 +83,7 @@ class PrefixCache:
         for mine, others in ((twin._keys, self._keys), (twin._values, self._values)):
             for buffer, other in zip(mine, others, strict=True):
                 buffer[:, : len(self.ids)] = other[:, : len(self.ids)]
-        twin.ids, twin._last = list(self.ids), self._last
+        twin.ids = list(self.ids)
         return twin
 
     def canvas(self, canvas: Tensor, soft: Tensor | None = None) -> Tensor:
@@ -145,10 +147,6 @@ class PrefixCache:
     def _positions(self, count: int) -> Tensor:
         start = len(self.ids)
         return torch.arange(start, start + count, device=self.model.device)
-
-    def _join(self, ids: Sequence[int], hidden: Tensor) -> None:
-        self.ids.extend(ids)
-        self._last = (len(self.ids), hidden[-1:])
 
     def _causally(self, count: int) -> Attend:
         """How the next `count` prefix tokens read what stands before them."""

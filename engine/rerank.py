@@ -46,11 +46,8 @@ def rank(answers: Sequence[list[int]], likelihoods: Sequence[Likelihood]) -> lis
     totals = [one.ended + one.after for one in likelihoods]
     weights = [exp(total - max(totals)) for total in totals]
     covered = min(1.0, fsum(exp(one.ended) for one in likelihoods))
-    ranked = [
-        Ranked(ids, weight / fsum(weights) * covered)
-        for ids, weight in zip(answers, weights, strict=True)
-    ]
-    return sorted(ranked, key=lambda one: one.confidence, reverse=True)
+    order = sorted(range(len(answers)), key=lambda index: totals[index], reverse=True)
+    return [Ranked(answers[i], weights[i] / fsum(weights) * covered) for i in order]
 
 
 def likelihoods(

@@ -22,8 +22,8 @@ from engine.types import Frame, Infill, InfillRequest, Other, Piece, StopReason
 if TYPE_CHECKING:
     from engine.engine import InfillEngine
 
-CHOOSING = 2
-"""Choosing among answers takes the time of so many passes."""
+CHOOSING = 3
+"""Choosing among answers takes the time of so many passes, or less: of two mostly."""
 
 
 @dataclass(slots=True)
@@ -142,16 +142,16 @@ class Run:
 
     def _bound(self) -> BoundModel:
         """The model behind the prefix as it is now; what is read causally begins there, too."""
-        causal = self.sampling.causal_share > 0 or self.sampling.rerank
-        if not causal or self.cache.last is None:
-            return BoundModel(self.cache)
-        tree = TokenTree(self.cache)
-        if self.steps > 0:
-            return BoundModel(self.cache, tree)
-        self.rivals = self._rivals(tree)
-        return BoundModel(self.cache, tree, self.rivals and self.rivals.beam)
+        reads = self.cache.last is not None
+        if reads and self.steps == 0:
+            self.rivals = self._rivals()
+            if self.rivals is not None:
+                return BoundModel(self.cache, self.rivals.tree, self.rivals.beam)
+        if reads and self.sampling.causal_share > 0:
+            return BoundModel(self.cache, TokenTree(self.cache))
+        return BoundModel(self.cache)
 
-    def _rivals(self, tree: TokenTree) -> Rivals | None:
+    def _rivals(self) -> Rivals | None:
         """The encoder answers, too, if there is one hole with text behind it and no draft, and
         time for it."""
         engine, (gap, *others) = self.engine, self.sheet.gaps
@@ -167,6 +167,7 @@ class Run:
         if self.sheet.slack is not None:
             allowed[self.sheet.slack] = False
         most, behind = min(gap.cap, engine.profile.hole), engine.tokenizer.bytes_of(after)
+        tree = TokenTree(self.cache)
         beam = Beam(engine.model, engine.tokenizer, tree, gap.typed, behind, allowed, most)
         return Rivals(tree, beam, after)
 
@@ -179,15 +180,15 @@ class Run:
             beam.step()
             self.forward_passes += 1
             yield None
-        if not beam.found:
+        if not beam.found or (self.deadline is not None and time.monotonic() > self.deadline):
             return
         gap = self.sheet.gaps[0]
-        certainty = {one.ids: list(one.certainty) for one in beam.likeliest}
-        answers = [list(ids) for ids in dict.fromkeys((tuple(gap.done), *certainty))]
+        ids = dict.fromkeys((tuple(gap.done), *(one.ids for one in beam.likeliest)))
+        answers = [list(one) for one in ids]
         self.ranked = rank(answers, likelihoods(self.engine.model, tree, answers, rivals.after))
         self.forward_passes += 1
         if (best := self.ranked[0].ids) != gap.done:
-            gap.replace(best, certainty[tuple(best)])
+            gap.replace(best)
 
     def _schedule(self, layout: Layout) -> Schedule:
         strength = max(gap.strength for gap, _ in layout.spans)
@@ -245,13 +246,13 @@ class Run:
         confidence = self._confidence(certainties) if certainties else 1.0
         others: list[Other] = []
         if self.ranked:
-            gap = self.sheet.gaps[0]
-            best, *rest = [
-                Other(self.sheet.text_of(gap, one.ids), self._mapped(one.confidence))
-                for one in self.ranked
-            ]
+            shares: dict[str, float] = {}
+            for one in self.ranked:  # some may be the same text in other tokens
+                text = self.sheet.text_of(self.sheet.gaps[0], one.ids)
+                shares[text] = shares.get(text, 0.0) + one.confidence
+            best, *others = [Other(text, self._mapped(share)) for text, share in shares.items()]
+            others.sort(key=lambda one: one.confidence, reverse=True)
             confidence = best.confidence
-            others = [one for one in rest if one.text != best.text]
         total = time.monotonic() - self.began
         return Infill(
             text=self.sheet.assembled(),

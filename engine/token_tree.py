@@ -25,7 +25,7 @@ class TokenTree:
     next `encode` or `encode_beside`; only then its row is known. The prefix' last row must be.
     """
 
-    def __init__(self, prefix: PrefixCache, room: int = 256) -> None:
+    def __init__(self, prefix: PrefixCache, room: int = 512) -> None:
         assert prefix.last is not None
         self._cache = prefix.copy(room)
         self._places: dict[tuple[int, int], int] = {}

@@ -62,9 +62,12 @@ def run(arguments: argparse.Namespace) -> int:
     request = build_request(arguments)
     infill = asyncio.run(_fill(arguments, request))
     language = language_id(arguments.file)
-    text, reason = (infill.text, None) if arguments.raw else offered(request, infill, language)
+    if arguments.raw:
+        text, reason, confidence = infill.text, None, infill.confidence
+    else:
+        (text, reason), confidence = offered(request, infill, language)
     if arguments.json:
-        shown = result_to_json(infill, text, reason)
+        shown = result_to_json(infill, text, reason, confidence)
         _write(json.dumps(shown, ensure_ascii=False) + "\n")
     elif reason is not None:
         print(complaint(f"{reason}; --raw prints what the model wrote"), file=sys.stderr)
@@ -96,22 +99,32 @@ def build_request(arguments: argparse.Namespace) -> InfillRequest:
     )
 
 
-def offered(request: InfillRequest, infill: Infill, language: str) -> Polished:
-    """What an editor would be offered of the answer to `build_request`'s request."""
+def offered(request: InfillRequest, infill: Infill, language: str) -> tuple[Polished, float]:
+    """What an editor would be offered of the answer to `build_request`'s request, and how sure of
+    it the model is."""
     before, draft, after = (
         part.text if isinstance(part, Fixed) else part.draft or "" for part in request.template
     )
     if draft:  # of a rewrite the end alone is seen to: white space there stays as it was
-        return Polished(infill.text.rstrip() + draft[len(draft.rstrip()) :], None)
+        ending = draft[len(draft.rstrip()) :]
+        return Polished(infill.text.rstrip() + ending, None), infill.confidence
     newline = newline_of(before + after)
     around = Around(with_line_ends(before), with_line_ends(after), language, newline)
-    answers = (infill.text, *(other.text for other in infill.others))
-    polished = [polish(answer, around) for answer in answers]
-    return next((one for one in polished if one.reason is None), polished[0])
+    best = polish(infill.text, around)
+    if best.reason is None:
+        return best, infill.confidence
+    for other in infill.others:
+        polished = polish(other.text, around)
+        if polished.reason is None:
+            return polished, other.confidence
+    return best, infill.confidence
 
 
-def result_to_json(infill: Infill, text: str, reason: str | None) -> dict[str, object]:
-    """What --json prints. text: what is shown; if that is nothing, the reason says why."""
+def result_to_json(
+    infill: Infill, text: str, reason: str | None, confidence: float
+) -> dict[str, object]:
+    """What --json prints. text, confidence: of what is shown; if that is nothing, the reason says
+    why. holes: what the model thinks best."""
     return {
         "text": text,
         "reason": reason,
@@ -119,7 +132,7 @@ def result_to_json(infill: Infill, text: str, reason: str | None) -> dict[str, o
         "steps": infill.steps,
         "forward_passes": infill.forward_passes,
         "stop_reason": infill.stop_reason,
-        "confidence": round(infill.confidence, 4),
+        "confidence": round(confidence, 4),
         "ms": round(infill.timings.get("total", 0.0), 1),
     }
 

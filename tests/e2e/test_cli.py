@@ -101,6 +101,9 @@ def test_what_else_was_considered_stands_in_where_the_best_does_not_fit(
     fake.fills, fake.others = ["= 1"], (Other("= 2", 0.2), Other("x", 0.1), Other("y", 0.05))
     assert run("fill", source, "--at", "2:12") == 0
     assert capfd.readouterr() == ("x", "")
+    assert run("fill", source, "--at", "2:12", "--json") == 0
+    shown = json.loads(capfd.readouterr().out)
+    assert (shown["text"], shown["confidence"], shown["holes"]) == ("x", 0.1, ["= 1"])
     fake.others = (Other("= 2", 0.2),)
     assert run("fill", source, "--at", "2:12") == 0
     assert "syntax" in complaint(capfd)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 
+import torch.nn as nn
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from engine.engine import CACHES, InfillEngine
-from engine.model import DiffusionGemma
+from engine.model import ROWS, DiffusionGemma
 from engine.types import (
     Infill,
     InfillRequest,
@@ -109,3 +111,22 @@ def test_the_engine_says_what_it_is() -> None:
     assert info.canvas_length == 32
     assert info.can == ("fill",)
     assert isinstance(REAL.model, DiffusionGemma)
+
+
+def test_the_number_of_rows_that_a_cpu_meets_is_bounded() -> None:
+    """The matrix library keeps a kernel for each: they would fill the memory within days."""
+    met: set[int] = set()
+
+    def meet(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        met.add(inputs[0].flatten(0, -2).shape[0])
+
+    layers = REAL.model.layers.modules()
+    hooks = [m.register_forward_pre_hook(meet) for m in layers if isinstance(m, nn.Linear)]
+    try:
+        for length in range(1, 60, 3):
+            fresh().fill(InfillRequest(fill_in_the_middle("a" * length, "\n")))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert met
+    assert all(rows % ROWS == 0 for rows in met)

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from engine.engine import InfillEngine
-from engine.models.profile import Sampling
+from engine.errors import Cancelled
+from engine.model import DiffusionGemma
+from engine.models.profile import Calibration, Sampling
 from engine.prefix_cache import PrefixCache
 from engine.rerank import AFTER, Likelihood, likelihoods, rank
 from engine.token_tree import TokenTree
-from engine.types import Infill, InfillRequest, SamplingParams, fill_in_the_middle, rewrite
+from engine.types import (
+    Fixed,
+    Hole,
+    Infill,
+    InfillRequest,
+    SamplingParams,
+    Template,
+    fill_in_the_middle,
+    rewrite,
+)
 from tests.engine.tiny import cases, tiny_engine
+
+LONGEST_WORD = 6
 
 ENGINE = tiny_engine(seed=4, sampling=Sampling(max_steps=4, rerank=True))
 MODEL, TOKENIZER = ENGINE.model, ENGINE.tokenizer
@@ -36,6 +52,10 @@ def cached(text: str) -> PrefixCache:
 
 def fill(before: str, after: str, params: SamplingParams = BOTH) -> Infill:
     return ENGINE.fill(InfillRequest(fill_in_the_middle(before, after), params))
+
+
+CHOSEN = ("b", "\nab = (1)\n")
+"""Around a hole for which the encoder has answers, too."""
 
 
 @torch.inference_mode()
@@ -130,16 +150,98 @@ def test_nano_changes_its_mind_where_the_text_behind_says_so() -> None:
     assert 0 < changed < len(ends)
 
 
-def test_a_draft_several_holes_and_a_deadline_are_left_alone(
+def never(*_: object) -> None:
+    raise AssertionError("no other answer is due here")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        fill_in_the_middle("a = ", ""),
+        rewrite("a = ", "b", "\n", 0.5),
+        (Fixed("a = "), Hole(), Fixed("b = "), Hole(), Fixed("\n")),
+        (Fixed("a = "), Hole(max_tokens=4, fixed_length=True), Fixed("\n")),
+    ],
+    ids=["nothing behind it", "a draft", "two holes", "a fixed length"],
+)
+def test_some_holes_are_left_to_the_denoiser(
+    template: Template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.run.Beam", never)
+    assert ENGINE.fill(InfillRequest(template)).others == ()
+
+
+def test_who_wants_no_other_answer_or_has_no_time_gets_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def never(*_: object) -> None:
-        raise AssertionError("no other answer is due here")
-
     monkeypatch.setattr("engine.run.Beam", never)
-    fill("a = ", "")
-    ENGINE.fill(InfillRequest(rewrite("a = ", "b", "\n", 0.5)))
     fill("a = ", "\n", ALONE)
-    slow: InfillEngine = tiny_engine(seed=4, sampling=Sampling(max_steps=4, rerank=True))
+    slow = tiny_engine(seed=4, sampling=Sampling(max_steps=4, rerank=True))
     slow.pass_seconds = 1e6
     slow.fill(InfillRequest(fill_in_the_middle("a = ", "\n"), budget_s=100.0))
+
+
+@cases(40)
+@given(before=texts, after=some, most=st.integers(1, 6))
+def test_no_answer_has_more_tokens_than_the_hole_may(before: str, after: str, most: int) -> None:
+    infill = ENGINE.fill(InfillRequest(fill_in_the_middle(before, after, most)))
+    _, typed = TOKENIZER.heal(before)
+    for text in (infill.text, *(other.text for other in infill.others)):
+        assert "<slack>" not in text
+        # Written otherwise it may be shorter, but a token has a byte at least.
+        assert len(TOKENIZER.encode(typed.decode() + text)) <= most * LONGEST_WORD
+
+
+def test_other_answers_take_no_longer_than_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every way to run the model takes a second by this clock."""
+    engine = tiny_engine(seed=4, sampling=Sampling(max_steps=4, rerank=True))
+    now = [0.0]
+    monkeypatch.setattr("engine.run.time.monotonic", lambda: now[0])
+    run = DiffusionGemma._run
+
+    def slowly(*arguments: Any, **named: Any) -> Tensor:
+        now[0] += 1.0
+        return run(*arguments, **named)
+
+    monkeypatch.setattr(DiffusionGemma, "_run", slowly)
+    engine.pass_seconds = 1.0
+    chosen = 0
+    for budget in range(2, 40):
+        began = now[0]
+        template = fill_in_the_middle(*CHOSEN)
+        infill = engine.fill(InfillRequest(template, budget_s=float(budget)))
+        assert now[0] - began <= budget + 1
+        chosen += bool(infill.others)
+    assert 0 < chosen < 38
+
+
+def test_a_search_can_be_given_up() -> None:
+    engine = tiny_engine(seed=4, sampling=Sampling(max_steps=1, rerank=True))
+    asked = [0]
+
+    def cancelled() -> bool:
+        asked[0] += 1
+        return asked[0] > passes
+
+    request = InfillRequest(fill_in_the_middle(*CHOSEN))
+    passes = 10**6
+    engine.fill(request, cancelled)
+    needed, asked[0] = asked[0], 0
+    assert needed > 4, "the search goes on behind the denoiser's only pass"
+    passes = needed - 1
+    with pytest.raises(Cancelled):
+        engine.fill(request, cancelled)
+
+
+def test_what_was_chosen_is_mapped_as_the_profile_says_and_nothing_else_is() -> None:
+    calibration = Calibration(1.0, -3.0)
+    mapped = tiny_engine(seed=4, sampling=Sampling(max_steps=4, rerank=True))
+    mapped.profile = replace(mapped.profile, calibration=calibration)
+    request = InfillRequest(fill_in_the_middle(*CHOSEN))
+    plain, other = ENGINE.fill(request), mapped.fill(request)
+    assert plain.others
+    assert other.confidence == pytest.approx(calibration(plain.confidence))
+    for one, raw in zip(other.others, plain.others, strict=True):
+        assert one.confidence == pytest.approx(calibration(raw.confidence))
+    alone = replace(request, params=ALONE)
+    assert mapped.fill(alone).confidence == ENGINE.fill(alone).confidence

@@ -177,6 +177,21 @@ async def test_no_edit_breaks_the_syntax(client: InProcessClient, engine: FakeEn
     assert [request.seed for request in engine.requests] == [0, 1, 2]
 
 
+@pytest.mark.parametrize(("least", "tried", "put"), [(0.0, 1, "b"), (0.25, 1, "a"), (0.5, 3, None)])
+async def test_what_else_was_considered_stands_in_if_the_model_is_sure_enough(
+    client: InProcessClient, engine: FakeEngine, least: float, tried: int, put: str | None
+) -> None:
+    await client.initialize(capabilities=RESOLVES, min_confidence=least)
+    text = slow(0, text="= 3", others=[["= 4", 0.4], ["b", 0.2], ["a", 0.3]]) + "x = \n"
+    client.send(did_open(URI, text))
+    action = await resolved(client, span(1, 4, 1, 4), "Fill here")
+    assert len(engine.requests) == tried
+    if put is None:
+        assert "edit" not in action
+    else:
+        assert after(text, action["edit"]) == text.replace("x = ", f"x = {put}")
+
+
 async def test_what_has_nothing_to_complete_comes_back_as_it_is(
     client: InProcessClient, engine: FakeEngine
 ) -> None:
