@@ -132,11 +132,12 @@ class Terminal:
         raise AssertionError(f"{text!r} did not come:\n{self.text()}")
 
     def save_until(self, keys: str, file: Path, expected: str) -> None:
-        """Types the keys that save until the file is as expected: a busy machine loses some."""
+        """Types the keys that save until the file is as expected: a busy machine loses some. For a
+        moment it may be gone, where an editor puts a new one in its place."""
         for _ in range(12):
             self.type(keys)
             try:
-                self.wait_for(lambda _: file.read_text() == expected, 5.0)
+                self.wait_for(lambda _: file.exists() and file.read_text() == expected, 5.0)
             except AssertionError:
                 continue
             return

@@ -51,7 +51,7 @@ def test_completion_and_actions(helix: Program, tmp_path: Path) -> None:
         terminal.type("\r")
         rewritten = TEXT.replace("base = width + height", "width * height")
         saved(terminal, tmp_path, rewritten)
-        terminal.type("u")
+        terminal.press_until("u", "base = width + height", back="")
         saved(terminal, tmp_path, TEXT)
         terminal.press_until("4Gx a", "Fill all holes")
         terminal.type("\x0e\r")  # the one below it

@@ -74,8 +74,8 @@ def test_nano_rewrites_with_a_preview(editor: Editor, tmp_path: Path) -> None:
         window.wait_for(lambda: "ready" in window.state)
         window.press("Control+b")  # the editor is what matters in pictures
         line = text[: text.index("def position")].count("\n") + 1
-        window.go(line + 2, 5)
-        window.press("Shift+ArrowDown", "Shift+ArrowDown", "Shift+ArrowDown")
+        window.go(line + 1, 5)
+        window.press("Shift+End")
         window.command("Rewrite Selection…")
         window.page.locator(".quick-input-widget", has_text="press Enter").wait_for()
         window.press("Enter")

@@ -62,7 +62,7 @@ def test_an_engine_that_does_not_start_says_why(
         window.wait_for(lambda: all(word in window.state for word in words))
         window.page.get_by_role("button", name="Show Output").first.wait_for()
         window.page.get_by_role("button", name="Open Settings").first.click()
-        window.page.locator(".tab.active", has_text="Settings").wait_for()
+        window.page.locator(".settings-editor").wait_for()
 
 
 def test_a_broken_setting_is_named_and_the_rest_works(editor: Editor, tmp_path: Path) -> None:
