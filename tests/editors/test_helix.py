@@ -46,14 +46,14 @@ def saved(terminal: Terminal, folder: Path, expected: str) -> None:
 
 def test_completion_and_actions(helix: Program, tmp_path: Path) -> None:
     with editing(helix, tmp_path, TEXT, FAKE) as terminal:
-        # A menu is there as soon as there is a server.
-        terminal.press_until("3Gx a", "Rewrite selection")
+        # A menu is there as soon as there is a server. A second x would take the next line along.
+        terminal.press_until("3Gx a", "Rewrite selection", back="\x1b;gg")
         terminal.type("\r")
         rewritten = TEXT.replace("base = width + height", "width * height")
         saved(terminal, tmp_path, rewritten)
         terminal.press_until("u", "base = width + height", back="")
         saved(terminal, tmp_path, TEXT)
-        terminal.press_until("4Gx a", "Fill all holes")
+        terminal.press_until("4Gx a", "Fill all holes", back="\x1b;gg")
         terminal.type("\x0e\r")  # the one below it
         filled = TEXT.replace("...", "width * height")
         saved(terminal, tmp_path, filled)
