@@ -291,9 +291,10 @@ class DiffusionGemma(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden rows [..., d] -> softcapped logits [..., V] in float32, through the tied head."""
-        rows, spare = hidden.shape[-2], spare_rows(hidden)
-        hidden = F.pad(hidden, (0, 0, 0, spare)) if spare else hidden
-        logits = F.linear(hidden, self.embed_tokens.weight)[..., :rows, :].float()
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        padded = F.pad(rows, (0, 0, 0, spare_rows(rows)))
+        logits = F.linear(padded, self.embed_tokens.weight)[: len(rows)].float()
+        logits = logits.view(*hidden.shape[:-1], -1)
         cap = self.config.softcap
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
