@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from engine.model import DiffusionGemma
 from engine.token_tree import ROOT, TokenTree
 from engine.tokenizer import TextTokenizer
 
@@ -42,7 +41,6 @@ class Beam:
 
     def __init__(
         self,
-        model: DiffusionGemma,
         tokenizer: TextTokenizer,
         tree: TokenTree,
         typed: bytes,
@@ -52,7 +50,7 @@ class Beam:
         width: int = WIDTH,
         margin: float = MARGIN,
     ) -> None:
-        self._model, self._tokenizer, self._tree = model, tokenizer, tree
+        self._tokenizer, self._tree = tokenizer, tree
         self._typed, self._after, self._most = typed, after, most
         self._width, self._margin = width, margin
         self._allowed = allowed
@@ -66,8 +64,13 @@ class Beam:
     @property
     def likeliest(self) -> list[Written]:
         """Those found that are not less likely than another one by more than `margin`."""
-        top = max((one.likelihood for one in self.found), default=0.0)
-        return [one for one in self.found if one.likelihood > top - self._margin]
+        least = self._least
+        return [one for one in self.found if one.likelihood > least]
+
+    @property
+    def _least(self) -> float:
+        """What is not likelier than this is out. A continuation only becomes less likely."""
+        return max((one.likelihood for one in self.found), default=float("-inf")) - self._margin
 
     @property
     def done(self) -> bool:
@@ -79,10 +82,10 @@ class Beam:
         ones to it. Does nothing when it is done."""
         if self.done:
             return
-        rows = self._tree.rows([one.place for one in self._live])
         length = len(self._live[0].ids)
         may_come = self._allowed if length else self._first
-        logs = self._model.logits(rows).log_softmax(-1).masked_fill(~may_come, float("-inf"))
+        logs = self._tree.log_probs([one.place for one in self._live])
+        logs = logs.masked_fill(~may_come, float("-inf"))
         ended: list[Written] = []
         further: list[Written] = []
         for one, (values, tokens) in zip(
@@ -105,12 +108,11 @@ class Beam:
         best = sorted(ended + further, key=lambda one: one.likelihood, reverse=True)
         best = best[: self._width - len(self.found)]
         self.found += [one for one in best if len(one.ids) == length]
-        # A continuation only becomes less likely.
-        top = max((one.likelihood for one in self.found), default=float("-inf"))
+        least = self._least
         self._live = [
             replace(one, place=self._tree.add(one.ids[-1], one.place))
             for one in best
-            if len(one.ids) > length and one.likelihood > top - self._margin
+            if len(one.ids) > length and one.likelihood > least
         ]
 
     def _goes_on(self, token: int) -> bool:

@@ -13,7 +13,6 @@ from math import exp, fsum
 
 import torch
 
-from engine.model import DiffusionGemma
 from engine.token_tree import ROOT, TokenTree
 
 AFTER = 32
@@ -51,7 +50,7 @@ def rank(answers: Sequence[list[int]], likelihoods: Sequence[Likelihood]) -> lis
 
 
 def likelihoods(
-    model: DiffusionGemma, tree: TokenTree, answers: Sequence[Sequence[int]], after: Sequence[int]
+    tree: TokenTree, answers: Sequence[Sequence[int]], after: Sequence[int]
 ) -> list[Likelihood]:
     """How likely the encoder finds each answer, and `after` behind it, below the tree's root; what
     the tree does not hold yet is encoded in one pass. `after` must have a token."""
@@ -61,7 +60,7 @@ def likelihoods(
     tree.encode()
     found: list[Likelihood] = []
     for answer, text, path in zip(answers, texts, paths, strict=True):
-        logs = model.logits(tree.rows(path)).log_softmax(-1)
+        logs = tree.log_probs(path)
         each = logs.gather(1, torch.tensor(text, device=logs.device).unsqueeze(1))
         end = len(answer) + 1
         found.append(Likelihood(float(each[:end].sum()), float(each[end:].sum())))

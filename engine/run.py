@@ -168,7 +168,7 @@ class Run:
             allowed[self.sheet.slack] = False
         most, behind = min(gap.cap, engine.profile.hole), engine.tokenizer.bytes_of(after)
         tree = TokenTree(self.cache)
-        beam = Beam(engine.model, engine.tokenizer, tree, gap.typed, behind, allowed, most)
+        beam = Beam(engine.tokenizer, tree, gap.typed, behind, allowed, most)
         return Rivals(tree, beam, after)
 
     def _choose(self, rivals: Rivals) -> Iterator[None]:
@@ -185,7 +185,7 @@ class Run:
         gap = self.sheet.gaps[0]
         ids = dict.fromkeys((tuple(gap.done), *(one.ids for one in beam.likeliest)))
         answers = [list(one) for one in ids]
-        self.ranked = rank(answers, likelihoods(self.engine.model, tree, answers, rivals.after))
+        self.ranked = rank(answers, likelihoods(tree, answers, rivals.after))
         self.forward_passes += 1
         if (best := self.ranked[0].ids) != gap.done:
             gap.replace(best)

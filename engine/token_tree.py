@@ -59,6 +59,10 @@ class TokenTree:
         """Hidden rows [n, d] of what is encoded."""
         return torch.stack([self._rows[place + 1] for place in places])
 
+    def log_probs(self, places: Sequence[int]) -> Tensor:
+        """What may come below each of them: log-probabilities [n, V] in nats."""
+        return self._cache.model.logits(self.rows(places)).log_softmax(-1)
+
     def encode(self) -> None:
         """Encodes what was added, if anything was."""
         if self.pending:

@@ -29,7 +29,7 @@ def written(
     before: str, after: str, most: int, width: int = 4, typed: str = "", margin: float = 1e9
 ) -> list[Written]:
     tree, behind = TokenTree(cached(before)), after.encode()
-    beam = Beam(MODEL, TOKENIZER, tree, typed.encode(), behind, ALLOWED, most, width, margin)
+    beam = Beam(TOKENIZER, tree, typed.encode(), behind, ALLOWED, most, width, margin)
     steps = 0
     while not beam.done:
         tree.encode()

@@ -66,7 +66,7 @@ def test_a_likelihood_is_that_of_the_tokens_one_by_one(
 ) -> None:
     tree = TokenTree(cached(before))
     answers, behind = [TOKENIZER.encode(middle) for middle in middles], TOKENIZER.encode(after)
-    found = likelihoods(MODEL, tree, answers, behind)
+    found = likelihoods(tree, answers, behind)
     assert len(found) == len(answers)
     for ids, likelihood in zip(answers, found, strict=True):
         each: list[float] = []
@@ -92,7 +92,6 @@ def test_the_likelier_answer_is_kept(before: str, after: str) -> None:
     stays, typed = TOKENIZER.heal(before)
     with torch.inference_mode():
         one, other = likelihoods(
-            MODEL,
             TokenTree(cached(stays)),
             [TOKENIZER.encode(typed.decode() + text) for text in (alone.text, chosen.text)],
             behind,
