@@ -26,6 +26,11 @@ class Model:
         return cls(info["model"], tuple(info["can"]), languages)
 
     @property
+    def known(self) -> bool:
+        """Whether the engine has said anything: it had its model then."""
+        return bool(self.name)
+
+    @property
     def limits(self) -> str | None:
         """Where it suggests nothing unless it is asked, as a line for a person; None if nowhere."""
         if self.languages is None:

@@ -186,6 +186,11 @@ class Session:
         """How many requests wait for the engine."""
         return sum(flight.kind != "ahead" for flight in self._flights)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way, not even what nobody waits for."""
+        return not self._flights
+
     def idle_but_for(self, flight: Flight) -> bool:
         """Whether nobody else waits for the engine."""
         return all(other is flight or other.kind == "ahead" for other in self._flights)

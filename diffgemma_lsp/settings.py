@@ -104,7 +104,8 @@ class Settings:
     rewrite_strength: how much of a selection a rewrite may change, from 0 to 1.
     markers: texts that mark holes to be filled, beside `...`, `___` and TODO lines.
     candidates: how many different suggestions there are to choose from when you ask for one.
-    look_ahead: think of the next suggestion while one is shown, as if it were accepted.
+    look_ahead: think of the next suggestion while one is shown, as if it were accepted; read what
+        stands in front of the cursor when it has moved.
     max_tokens: the most tokens of a suggestion while typing; null leaves it to the model.
     max_lines: the most lines of a suggestion while typing; null shows all.
     min_confidence: show nothing of which the model is less sure than this, from 0 to 1.

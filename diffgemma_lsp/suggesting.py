@@ -32,6 +32,10 @@ WARMER = SamplingParams(t_max=0.9, t_min=0.6, rerank=False)
 """How candidates are drawn that differ from the first answer, where it came alone."""
 
 
+READ = SamplingParams(max_steps=1, rerank=False)
+"""The least of a run that reads what stands in front of the cursor."""
+
+
 async def suggest(
     session: Session, flight: Flight, snapshot: DocumentSnapshot, settings: Settings
 ) -> tuple[Kept, ...]:
@@ -217,11 +221,32 @@ async def _look_ahead(
     place = _place(accepted)
     if not session.idle_but_for(answered) or session.suggestions.find(place, typed=0):
         return
-    deadline = time.monotonic() + settings.invoked_budget_ms / 1000
-    flight = session.begin(snapshot.uri, "ahead", deadline)
+    flight = session.begin(snapshot.uri, "ahead", _patient(settings))
     try:
         run = _run(session, flight, accepted, settings, wanted=1)
         fitting = await session.answer(flight, run)
     except (Nothing, EngineError):
         return  # whoever comes to that place asks again
     session.suggestions.keep(place, fitting.found)
+
+
+async def read_ahead(session: Session, snapshot: DocumentSnapshot) -> None:
+    """Has the engine read what stands in front of a cursor that has just moved there, while nothing
+    else is under way: it would take nearly half of the time for the first suggestion."""
+    settings = session.settings_for(snapshot.uri, snapshot.language_id)
+    off = session.off(snapshot.uri, snapshot.language_id)
+    if not settings.look_ahead or off is not None or not session.idle:
+        return
+    if not session.model.known or session.model.silent(snapshot.language_id) is not None:
+        return  # nobody loads a model for this
+    flight = session.begin(snapshot.uri, "ahead", _patient(settings))
+    request = context.fill_request(snapshot, 1, settings.seed, session.snippets(snapshot))
+    try:
+        await session.answer(flight, session.run(flight, replace(request, params=READ)))
+    except (Nothing, EngineError):
+        return  # the first suggestion reads it
+
+
+def _patient(settings: Settings) -> float:
+    """The deadline of what nobody waits for."""
+    return time.monotonic() + settings.invoked_budget_ms / 1000

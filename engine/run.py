@@ -160,8 +160,8 @@ class Run:
         if not self.sampling.rerank or others or told or not after:
             return None
         choosing = CHOOSING * engine.pass_seconds
-        if self.deadline is not None and self._left() < 4 * choosing:
-            return None
+        if self.deadline is not None and self._left() < 2 * choosing:
+            return None  # too few tokens for answers that end
         self.reserved = choosing
         allowed = engine.banned == 0
         if self.sheet.slack is not None:

@@ -1,8 +1,8 @@
 """textDocument/codeAction and codeAction/resolve: what can be done here, and the edit of one.
 
-Editors ask for actions at every move of the cursor, so the first never runs the model: it only says
-what fits the place and the model. The edit is made when an action is chosen; where the client can't
-ask for it then, the action carries a command that does the same.
+Editors ask for actions at every move of the cursor, so the first is answered without the model: it
+only says what fits the place and the model. The edit is made when an action is chosen; where the
+client can't ask for it then, the action carries a command that does the same.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from diffgemma_lsp.orders import KINDS as ORDERS
 from diffgemma_lsp.perform import Work, carry_out
 from diffgemma_lsp.session import Session
 from diffgemma_lsp.snapshot import DocumentSnapshot
+from diffgemma_lsp.suggesting import read_ahead
 
 Actions = list[types.CodeAction]
 
@@ -32,6 +33,8 @@ def code_action(session: Session, params: types.CodeActionParams) -> asyncio.Tas
     if (document := session.documents.get(params.text_document.uri)) is not None:
         points = proto.to_points(document.text, params.range, session.encoding)
         snapshot = session.snapshot(document, *points)
+        if _has_moved(params, snapshot):
+            session.spawn(read_ahead(session, snapshot))
     return session.spawn(_answer(session, params, snapshot))
 
 
@@ -82,13 +85,18 @@ def _orders(
             here, kind=ORDERS["fix"], range=diagnostic.range, instruction=str(diagnostic.message)
         )
         yield order, diagnostic
-    # What has no trigger comes from a client that only asks when its user does.
-    automatic = params.context.trigger_kind == types.CodeActionTriggerKind.Automatic
-    if snapshot.start == snapshot.end and automatic:
+    if _has_moved(params, snapshot):
         return
     settings = session.settings_for(snapshot.uri, snapshot.language_id)
     for name in plans.fitting(snapshot, settings):
         yield replace(here, kind=ORDERS[name]), None
+
+
+def _has_moved(params: types.CodeActionParams, snapshot: DocumentSnapshot) -> bool:
+    """Whether nothing was asked for: a cursor is somewhere else, and nothing is selected."""
+    # What has no trigger comes from a client that only asks when its user does.
+    automatic = params.context.trigger_kind == types.CodeActionTriggerKind.Automatic
+    return automatic and snapshot.start == snapshot.end
 
 
 def _is_wanted(kind: str, only: Sequence[str] | None) -> bool:

@@ -79,6 +79,13 @@ def test_the_server_ends_at_once(nvim: Program, tmp_path: Path, code: int) -> No
         session.wait_for(lambda: session.messages().count(said) == 2)
 
 
+def test_the_server_never_answers(nvim: Program, tmp_path: Path) -> None:
+    with editing(nvim, tmp_path, PLANNED, ("sh", "-c", "cat > /dev/null")) as session:
+        wait_for_message(session, "the server has not answered for 15 s; :checkhealth diffgemma")
+        assert "it is not running" in health(session)
+        session.type(":Diffgemma restart\r")  # it can be left
+
+
 def test_the_server_is_killed(nvim: Program, tmp_path: Path) -> None:
     children = "vim.api.nvim_get_proc_children(vim.fn.getpid())"
     with editing(nvim, tmp_path, PLANNED, FAKE) as session:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from acting import asking
 from fake_engine import FakeEngine, slow
 from in_process import InProcessClient
 from lsp_client import (
@@ -17,13 +18,14 @@ from lsp_client import (
     did_open,
     insertion,
     position,
+    span,
 )
 from lsprotocol import types
 
 from diffgemma_lsp.documents import Document, Text
 from diffgemma_lsp.pace import MOST_S, Pace, not_writing
 from diffgemma_lsp.proto import apply_change
-from engine.types import Frame, Infill, InfillRequest
+from engine.types import Fixed, Frame, Hole, Infill, InfillRequest
 
 URI = "file:///work/a.py"
 PLAN = '# fake: {"text": "foo(bar)"}\n'
@@ -147,6 +149,79 @@ async def test_what_nobody_waits_for_gives_way(client: InProcessClient, engine: 
     answer = client.ask(*completion(URI, 2, 4, INVOKED))
     assert [item["insertText"] for item in await answered_at_once(answer)] == ["foo"]
     assert engine.cancelled >= 1
+
+
+async def landed(client: InProcessClient) -> None:
+    """Returns when nothing is under way any more."""
+    async with asyncio.timeout(5):
+        while client.server.session._flights or client.server.session._tasks:
+            await asyncio.sleep(0.01)
+
+
+async def moved_to(client: InProcessClient, line: int, character: int) -> None:
+    """Tells the server of a cursor as VS Code does."""
+    method, params = asking(span(line, character, line, character), triggerKind=2)
+    assert await client.request(method, params) == []
+
+
+async def test_what_is_in_front_of_a_cursor_is_read_when_it_moves_there(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize()
+    await landed(client)  # the model is loaded
+    client.send(did_open(URI, PLAN + "x = \ny = \n"))
+    await moved_to(client, 2, 4)
+    await landed(client)
+    (read,) = engine.requests
+    fixed, hole, _ = read.template
+    assert fixed == Fixed(PLAN + "x = \ny = ")
+    assert isinstance(hole, Hole)
+    assert (hole.max_tokens, read.params.max_steps, read.params.rerank) == (1, 1, False)
+    assert await texts(client, 2, 4) == ["foo(bar)"], "nothing of it is shown"
+
+
+async def test_reading_ahead_gives_way(client: InProcessClient, engine: FakeEngine) -> None:
+    await client.initialize()
+    await landed(client)
+    client.send(did_open(URI, slow(0.3, text="foo") + "x = \ny = \n"))
+    answer = client.ask(*completion(URI, 2, 4, INVOKED))
+    await asyncio.sleep(0.05)
+    await moved_to(client, 1, 4)
+    await asyncio.sleep(0.05)
+    assert engine.runs == 1, "while there is something else to do nothing is read"
+    assert [item["insertText"] for item in await answer] == ["foo"]
+    await landed(client)
+    runs = engine.runs
+    await moved_to(client, 1, 4)
+    await asyncio.sleep(0.05)
+    assert engine.runs == runs + 1
+    answer = client.ask(*completion(URI, 1, 4, INVOKED))
+    assert [item["insertText"] for item in await answered_at_once(answer)] == ["foo"]
+    assert engine.cancelled >= 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "languages"),
+    [
+        ({"look_ahead": False}, None),
+        ({"enable": False}, None),
+        ({"warm_up": False}, None),
+        ({}, ("c",)),
+    ],
+)
+async def test_where_nothing_is_read_ahead(
+    client: InProcessClient,
+    engine: FakeEngine,
+    settings: dict[str, Any],
+    languages: tuple[str, ...] | None,
+) -> None:
+    engine.languages = languages
+    await client.initialize(**settings)
+    await landed(client)
+    client.send(did_open(URI, PLAN + "x = \n"))
+    await moved_to(client, 1, 4)
+    await landed(client)
+    assert engine.runs == 0
 
 
 async def test_only_who_asks_is_shown_what_the_model_has_not_learned(

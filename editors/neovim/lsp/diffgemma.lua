@@ -10,5 +10,7 @@ return {
     ['diffgemma/didChangeStatus'] = function(...) require('diffgemma.status').changed(...) end,
     ['diffgemma/frame'] = function(...) require('diffgemma.preview').frame(...) end,
   },
+  before_init = function(...) require('diffgemma.server').starting(...) end,
+  on_init = function(...) require('diffgemma.server').answered(...) end,
   on_exit = function(...) require('diffgemma.server').ended(...) end,
 }

@@ -6,11 +6,15 @@ M.NAME = 'diffgemma'
 --- So many times in RESTART_WINDOW_S it is started again by itself.
 local MOST_RESTARTS, RESTART_WINDOW_S = 3, 180
 
+--- A server answers in half a second; a cold disk may take it ten.
+local ANSWER_S = 15
+
 local WAY_OUT = '; :checkhealth diffgemma says what to do'
 
 local told = {} ---@type table<string, boolean>
 local restarts = {} ---@type integer[]
 local has_worked = {} ---@type table<integer, boolean>
+local unanswered = {} ---@type table<vim.lsp.ClientConfig, boolean>
 
 ---@param message string
 ---@param level? integer
@@ -73,6 +77,20 @@ function M.check(args)
   end
 end
 
+--- A program that runs and never answers would be waited for in silence.
+---@param config vim.lsp.ClientConfig
+function M.starting(_, config)
+  unanswered[config] = true
+  vim.defer_fn(function()
+    if unanswered[config] then
+      notify_once(('the server has not answered for %d s'):format(ANSWER_S) .. WAY_OUT)
+    end
+  end, ANSWER_S * 1000)
+end
+
+---@param client vim.lsp.Client
+function M.answered(client) unanswered[client.config] = nil end
+
 ---@param args vim.api.keyset.create_autocmd.callback_args
 function M.attached(args)
   local client = vim.lsp.get_client_by_id(args.data.client_id)
@@ -100,6 +118,10 @@ end
 ---@param signal integer
 ---@param client_id integer
 function M.ended(code, signal, client_id)
+  local client = vim.lsp.get_client_by_id(client_id)
+  if client then
+    unanswered[client.config] = nil
+  end
   vim.schedule(function()
     require('diffgemma.status').forget(client_id)
     local worked = has_worked[client_id]
