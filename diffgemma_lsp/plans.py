@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -103,9 +103,9 @@ def _fill(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
 
 
 def _rewrite(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
-    blank = _draft(order, snapshot.text, snapshot.start, snapshot.end, settings)
-    if blank.start == blank.end:
-        raise NoPlan("there is no text in the selection")
+    blank = _selected(order, snapshot, settings)
+    if order.instruction is None:  # nobody has said that it may go
+        blank = replace(blank, shape=_something)
     return Plan((blank,), order.instruction)
 
 
@@ -113,8 +113,7 @@ def _instruct(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> P
     instruction = order.instruction or comment_above(snapshot)
     if not instruction:
         raise NoPlan("there is no comment above the selection that says what to do")
-    found = _rewrite(order, snapshot, settings)
-    return Plan(found.blanks, instruction)
+    return Plan((_selected(order, snapshot, settings),), instruction)
 
 
 def _fix(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
@@ -123,6 +122,13 @@ def _fix(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
     text, last = snapshot.text, snapshot.end.line
     start, end = Point(snapshot.start.line, 0), Point(last, len(text.content(last)))
     return Plan((_draft(order, text, start, end, settings),), f"Fix: {order.instruction}")
+
+
+def _selected(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Blank:
+    blank = _draft(order, snapshot.text, snapshot.start, snapshot.end, settings)
+    if blank.start == blank.end:
+        raise NoPlan("there is no text in the selection")
+    return blank
 
 
 def _draft(order: Order, text: Text, start: Point, end: Point, settings: Settings) -> Blank:

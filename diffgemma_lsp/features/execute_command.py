@@ -56,7 +56,8 @@ def execute(
 async def _carried_out(work: Work, token: types.ProgressToken | None) -> Result:
     session, uri = work.session, work.order.uri
     try:
-        if work.order.needs not in await session.abilities():
+        # A model that is still being loaded says itself what it can't do.
+        if work.order.needs not in await session.abilities() and session.model.known:
             raise Nothing("this model does not follow instructions")
         outcome = await carry_out(work, token)
         edit = None if work.order.apply else work.edit()

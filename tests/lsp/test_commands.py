@@ -69,7 +69,7 @@ FUNCTION = "def f(a):\n    ...\n"
     ("name", "text", "where", "answer"),
     [
         ("rewrite", "x = a + b\n", span(0, 4, 0, 9), "(a"),
-        ("rewrite", "if a:\n    b\n", span(1, 4, 1, 5), ""),
+        ("rewrite", "x = 1\ny = 2\n", span(1, 0, 1, 5), " \n"),
         ("fill", "x = 1\n\n", span(1, 0, 1, 0), "if x:"),
         ("holes", "x = ...\n", span(0, 0, 1, 0), "= 1"),
         ("body", FUNCTION, span(0, 4, 0, 5), "return (1"),
@@ -91,9 +91,26 @@ async def test_what_does_not_fit_changes_nothing(
     engine.texts = (answer,) * (2 if name == "hints" else 1)
     result = await execute(client, name, order(range=where))
     assert (result["applied"], result["edit"]) == (False, None)
-    assert ("does not fit" if name == "hints" else "break the syntax") in result["message"]
+    no_text = name == "hints" or not answer.strip()
+    assert ("does not fit" if no_text else "break the syntax") in result["message"]
     assert [one["message"] for one in client.shown] == [f"diffgemma-lsp: {result['message']}"]
     assert [request.seed for request in engine.requests] == [0, 1, 2]
+
+
+async def test_a_selection_goes_only_if_that_was_said(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    engine.can = ("fill", "instruct")
+    await client.initialize(capabilities=RESOLVES)
+    text = "x = 1\nprint(x)\n"
+    client.send(did_open(URI, text))
+    engine.texts = ("",)
+    where = span(1, 0, 1, 8)
+    told = order(range=where, instruction="without the print", apply=False)
+    result = await execute(client, "rewrite", told)  # though nobody knew what the model can do
+    assert after(text, result["edit"]) == "x = 1\n\n"
+    result = await execute(client, "rewrite", order(range=where, apply=False))
+    assert result["edit"] is None
 
 
 async def test_another_seed_may_fit(client: InProcessClient, engine: FakeEngine) -> None:
