@@ -26,6 +26,7 @@ _NO_MEMORY = ("failed to map segment", "annot allocate memory", "can't allocate 
 _LAST_WORDS = b"there is no memory left to go on with: the service ends\n"
 
 _HINT = "close other programs that use the device, or choose a smaller model"
+_LIMIT_HINT = "raise the limit of %d MiB (ulimit -v) on it, or choose a smaller model"
 
 
 def of_a_pass(error: Exception) -> EngineError:
@@ -34,7 +35,7 @@ def of_a_pass(error: Exception) -> EngineError:
         return error
     log.error("a request failed: %s\n%s", describe(error), _frames(error))
     if _is_out_of_memory(error):
-        return OutOfMemory(f"the request doesn't fit into memory: {_HINT}")
+        return OutOfMemory(f"the request doesn't fit into memory: {_hint()}")
     return EngineError(f"the engine failed with {describe(error)}: its log has the details")
 
 
@@ -44,7 +45,7 @@ def of_loading(error: Exception) -> ModelError:
         return error
     log.error("loading failed\n%s", _frames(error))
     if _is_out_of_memory(error):
-        return OutOfMemory(f"the model doesn't fit into memory: {_HINT}")
+        return OutOfMemory(f"the model doesn't fit into memory: {_hint()}")
     lines = str(error).strip().splitlines()
     if isinstance(error, ImportError):
         cause = lines[0] if lines else "ImportError"
@@ -97,6 +98,16 @@ def _is_out_of_memory(error: Exception) -> bool:
     return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or any(
         words in text for words in _NO_MEMORY
     )
+
+
+def _hint() -> str:
+    """The way out of too little memory."""
+    if sys.platform == "win32":
+        return _HINT
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return _HINT if limit == resource.RLIM_INFINITY else _LIMIT_HINT % (limit // 2**20)
 
 
 def _frames(error: Exception) -> str:

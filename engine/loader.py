@@ -83,7 +83,9 @@ def load_model(
         ) from error
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ModelError(f"the model in {folder} can't be read: {first}") from error
+        raise ModelError(
+            f"the model in {folder} can't be read ({first}): copy or download it again"
+        ) from error
     return model.eval().requires_grad_(False)
 
 

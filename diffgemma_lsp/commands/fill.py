@@ -21,8 +21,10 @@ from diffgemma_lsp.commands.source import (
 )
 from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow
 from diffgemma_lsp.commands.view import FillView, Screen
-from diffgemma_lsp.documents import with_line_ends
+from diffgemma_lsp.documents import Document, Text, with_line_ends
+from diffgemma_lsp.plans import Blank, fitted
 from diffgemma_lsp.postprocess import Around, Polished, polish
+from diffgemma_lsp.snapshot import DocumentSnapshot
 from engine.errors import complaint
 from engine.types import Fixed, Hole, Infill, InfillRequest, SamplingParams
 
@@ -105,9 +107,8 @@ def offered(request: InfillRequest, infill: Infill, language: str) -> tuple[Poli
     before, draft, after = (
         part.text if isinstance(part, Fixed) else part.draft or "" for part in request.template
     )
-    if draft:  # of a rewrite the end alone is seen to: white space there stays as it was
-        ending = draft[len(draft.rstrip()) :]
-        return Polished(infill.text.rstrip() + ending, None), infill.confidence
+    if draft:
+        return _rewritten(before, draft, after, infill.text, language), infill.confidence
     newline = newline_of(before + after)
     around = Around(with_line_ends(before), with_line_ends(after), language, newline)
     best = polish(infill.text, around)
@@ -118,6 +119,20 @@ def offered(request: InfillRequest, infill: Infill, language: str) -> tuple[Poli
         if polished.reason is None:
             return polished, other.confidence
     return best, infill.confidence
+
+
+def _rewritten(before: str, draft: str, after: str, text: str, language: str) -> Polished:
+    """A rewrite, if it breaks no syntax; white space at the end stays as it was."""
+    document = Document("", language, 0, Text.of(before + draft + after))
+    start, end = (document.text.point(at) for at in (len(before), len(before + draft)))
+    ending = draft[len(draft.rstrip()) :]
+    blank = Blank(start, end, draft=draft, shape=lambda filling: filling.rstrip() + ending)
+    (fitting,), _ = fitted(
+        (blank,), (with_line_ends(text),), DocumentSnapshot.of(document, start, end)
+    )
+    if fitting is None:
+        return Polished("", "the rewrite would break the syntax: try another --seed")
+    return Polished(text.rstrip() + ending, None)
 
 
 def result_to_json(

@@ -72,6 +72,17 @@ def test_again_more_less_and_discarded(nvim: Program, tmp_path: Path) -> None:
         assert [round(it, 3) for it in told["strengths"]] == [0.6, 0.6, 0.8, 1.0, 1.0, 0.8]
 
 
+def test_what_would_be_out_of_sight_is_brought_into_it(nvim: Program, tmp_path: Path) -> None:
+    text = SHAPES.replace("def", "#\n" * 40 + "def") + "#\n" * 40
+    with editing(nvim, tmp_path, text, FAKE) as session:
+        session.wait_until_attached()
+        session.type(":43\rzbV:Diffgemma rewrite\r")  # the last line in sight
+        session.wait_for("    base = width * height")
+        session.wait_for("<CR> accept")
+        session.type("\r")
+        session.wait_for(lambda: "width * height" in session.buffer())
+
+
 def test_cancelled_while_it_works(nvim: Program, tmp_path: Path) -> None:
     with editing(nvim, tmp_path, ENDLESS, FAKE) as session:
         rewrite(session)

@@ -102,9 +102,7 @@ def test_off_for_a_buffer_and_a_path(nvim: Program, tmp_path: Path) -> None:
         session.wait_for(lambda: session.lua("probe.document().off") is None)
         session.type("f")
         session.wait_for(session.ghost)
-        session.type("\x1b:Diffgemma! off\r")
-        session.lua("vim.cmd('unlet b:diffgemma_off')")
-        session.type(":Diffgemma! off\r")
+        session.type("\x1b:Diffgemma! off\r")  # goes before what was said of the buffer
         session.wait_for(lambda: session.lua(is_on) is False)
         session.type(" dg")
         session.wait_for(lambda: session.lua(is_on))

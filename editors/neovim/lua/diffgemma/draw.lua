@@ -123,7 +123,8 @@ end
 ---@param changes diffgemma.Change[]
 ---@param hint string
 ---@param line integer Where the hint goes if there are no changes, from 0.
----@return integer line Where it went.
+---@return integer line Below which it went,
+---@return integer rows and how many rows are drawn there.
 function M.show(bufnr, changes, hint, line)
   M.clear(bufnr)
   table.sort(changes, function(one, other)
@@ -131,6 +132,7 @@ function M.show(bufnr, changes, hint, line)
     return a[1] < b[1] or a[1] == b[1] and a[2] < b[2]
   end)
   local most = api.nvim_buf_line_count(bufnr) - 1
+  local rows = 1
   for _, group in ipairs(by_lines(changes)) do
     local stop = group[#group].stop
     -- A range of whole lines ends where the next line begins, which stays as it is.
@@ -151,13 +153,14 @@ function M.show(bufnr, changes, hint, line)
         hl_group = 'DiffgemmaOld',
       })
     end
-    api.nvim_buf_set_extmark(bufnr, namespace, last, 0, { virt_lines = after(bufnr, group, last) })
-    line = last
+    local lines = after(bufnr, group, last)
+    api.nvim_buf_set_extmark(bufnr, namespace, last, 0, { virt_lines = lines })
+    line, rows = last, #lines + 1
   end
   line = math.min(most, line)
   local below = { { { hint, 'DiffgemmaHint' } } }
   api.nvim_buf_set_extmark(bufnr, namespace, line, 0, { virt_lines = below })
-  return line
+  return line, rows
 end
 
 return M

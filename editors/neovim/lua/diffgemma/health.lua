@@ -38,12 +38,15 @@ end
 
 local function check_clients()
   local clients = vim.lsp.get_clients({ name = server.NAME })
-  if #clients == 0 then
+  local last_words = 'its last words are in ' .. vim.lsp.log.get_filename()
+  if #clients == 0 and server.is_starting() then
+    health.warn('it was started and has not answered yet', 'if that lasts, ' .. last_words)
+  elseif #clients == 0 then
     local filetypes = vim.lsp.config[server.NAME].filetypes or {}
     health.warn('it is not running', {
       ('open a file of one of its filetypes: %s'):format(table.concat(filetypes, ', ')),
       ':Diffgemma restart starts it for files that are open',
-      'if it ends at once, its last words are in ' .. vim.lsp.log.get_filename(),
+      'if it ends at once, ' .. last_words,
     })
   end
   for _, client in ipairs(clients) do
@@ -100,7 +103,8 @@ local function check_engine()
   end
   local said = vim.trim(done.stdout .. done.stderr)
   if not said:find('diffgemma-lsp', 1, true) then
-    return health.error(('`%s` is not the doctor, it says: %s'):format(shown, said), SET_CMD)
+    local what = said == '' and 'nothing' or said
+    return health.error(('`%s` is not the doctor, it says: %s'):format(shown, what), SET_CMD)
   end
   local report = done.code == 0 and health.ok or health.error
   report(said)

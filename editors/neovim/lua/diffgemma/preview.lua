@@ -59,13 +59,31 @@ local function restore_keys(preview)
   end)
 end
 
+--- Scrolls as far as it takes to see what is drawn below a line, but never past the cursor.
+---@param line integer From 0.
+---@param rows integer
+local function bring_into_sight(line, rows)
+  local view = vim.fn.winsaveview()
+  local filled = api.nvim_win_text_height(0, { start_row = view.topline - 1, end_row = line })
+  local missing = filled.all + rows - api.nvim_win_get_height(0)
+  local room = vim.fn.line('.') - vim.o.scrolloff - view.topline
+  if missing > 0 and room > 0 then
+    view.topline = view.topline + math.min(missing, room)
+    vim.fn.winrestview(view)
+  end
+end
+
 ---@param preview diffgemma.Preview
 ---@param changes diffgemma.Change[]
 ---@param hint string With the names of keys in braces.
 local function show(preview, changes, hint)
   hint = '  ' .. hint:gsub('{(%l+)}', preview.keys)
-  local line = draw.show(preview.bufnr, changes, hint, preview.order.range['end'].line)
-  if preview.result and api.nvim_get_current_buf() == preview.bufnr then
+  local line, rows = draw.show(preview.bufnr, changes, hint, preview.order.range['end'].line)
+  if api.nvim_get_current_buf() ~= preview.bufnr then
+    return
+  end
+  bring_into_sight(line, rows)
+  if preview.result then
     vim.cmd.redraw()
     if vim.fn.line('w$') <= line + 1 then
       api.nvim_echo({ { vim.trim(hint), 'DiffgemmaHint' } }, false, {}) -- it may be out of sight

@@ -6,6 +6,9 @@ M.NAME = 'diffgemma'
 --- So many times in RESTART_WINDOW_S it is started again by itself.
 local MOST_RESTARTS, RESTART_WINDOW_S = 3, 180
 
+--- By then Neovim has cleared away what was left of a server, and has said its own word about it.
+local AFTERWARDS_MS = 100
+
 --- A server answers in half a second; a cold disk may take it ten.
 local ANSWER_S = 15
 
@@ -41,11 +44,17 @@ function M.client(bufnr) return vim.lsp.get_clients({ name = M.NAME, bufnr = buf
 ---@return vim.lsp.Client?
 function M.needed()
   local client = M.client()
-  if not client then
+  if not client and M.is_starting() then
+    M.notify('the server is being started: ask again in a moment')
+  elseif not client then
     M.notify('no server for this buffer; :checkhealth diffgemma says why', vim.log.levels.WARN)
   end
   return client
 end
+
+--- Whether one was started that has not answered yet.
+---@return boolean
+function M.is_starting() return next(unanswered) ~= nil end
 
 --- Why the command of the configuration can't be started, if that can be seen.
 ---@return string?
@@ -122,7 +131,7 @@ function M.ended(code, signal, client_id)
   if client then
     unanswered[client.config] = nil
   end
-  vim.schedule(function()
+  vim.defer_fn(function()
     require('diffgemma.status').forget(client_id)
     local worked = has_worked[client_id]
     has_worked[client_id] = nil
@@ -136,14 +145,14 @@ function M.ended(code, signal, client_id)
     if worked and #restarts < MOST_RESTARTS then
       restarts[#restarts + 1] = now
       M.notify('the server ended unexpectedly and is started again', vim.log.levels.WARN)
-      -- Once Neovim has cleared away what was left of it.
-      vim.defer_fn(function() vim.lsp.enable(M.NAME) end, 100)
+      vim.lsp.enable(M.NAME)
     else
       local when = worked and '' or ' before it served'
       local how = ('the server ended%s (code %d, signal %d)'):format(when, code, signal)
-      notify_once(how .. WAY_OUT, vim.log.levels.ERROR)
+      local again = worked and '; :Diffgemma restart starts it again' or ''
+      notify_once(how .. again .. WAY_OUT, vim.log.levels.ERROR)
     end
-  end)
+  end, AFTERWARDS_MS)
 end
 
 --- Ends the server and starts it anew for all its buffers.

@@ -33,7 +33,8 @@ function M.statusline()
   if not client then
     local filetypes = vim.lsp.is_enabled(server.NAME) and vim.lsp.config[server.NAME].filetypes
     local wanted = filetypes and vim.list_contains(filetypes, vim.bo.filetype)
-    return wanted and 'diffgemma: no server' or ''
+    local what = server.is_starting() and 'starting' or 'no server'
+    return wanted and 'diffgemma: ' .. what or ''
   end
   if not suggest.is_on() then
     return 'diffgemma: off here'

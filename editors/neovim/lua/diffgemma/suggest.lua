@@ -211,6 +211,9 @@ function M.turn(on, bufnr)
     vim.b[bufnr].diffgemma_off = not on
   else
     vim.g.diffgemma_off = not on
+    for _, one in ipairs(vim.api.nvim_list_bufs()) do
+      vim.b[one].diffgemma_off = nil -- what was said of one buffer no longer counts
+    end
   end
   for _, client in ipairs(vim.lsp.get_clients({ name = server.NAME })) do
     for attached in pairs(client.attached_buffers) do

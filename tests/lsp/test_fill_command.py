@@ -1,0 +1,40 @@
+"""What `diffgemma-lsp fill` prints of an answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from diffgemma_lsp.commands.fill import offered
+from engine.types import Infill, InfillRequest, Other, fill_in_the_middle, rewrite
+
+
+def answer(text: str, *others: Other) -> Infill:
+    return Infill(text, (text,), 1, 1, "settled", 0.5, {}, others)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_rewrite_that_fits_ends_as_the_draft_did(newline: str) -> None:
+    before, draft, after = (
+        part.replace("\n", newline) for part in ("if a:\n", "    b\n    c \n", "d\n")
+    )
+    text = "    e\n    f  \n\n".replace("\n", newline)
+    request = InfillRequest(rewrite(before, draft, after, 0.6))
+    (shown, reason), confidence = offered(request, answer(text), "python")
+    assert (shown, reason, confidence) == (f"    e{newline}    f {newline}", None, 0.5)
+
+
+def test_a_rewrite_that_breaks_the_syntax_is_not_printed() -> None:
+    request = InfillRequest(rewrite("if a:\n", "    b\n", "c\n", 0.6))
+    (shown, reason), _ = offered(request, answer("    (b\n"), "python")
+    assert shown == ""
+    assert reason is not None
+    assert "break the syntax: try another --seed" in reason
+    (shown, reason), _ = offered(request, answer("    (b\n"), "markdown")
+    assert (shown, reason) == ("    (b\n", None), "of which no syntax is known"
+
+
+def test_another_answer_stands_in_for_one_that_does_not_fit() -> None:
+    request = InfillRequest(fill_in_the_middle("x = f(", ")\n"))
+    best = answer("", Other(" ", 0.3), Other("b", 0.2))
+    (shown, reason), confidence = offered(request, best, "python")
+    assert (shown, reason, confidence) == ("b", None, 0.2)
