@@ -1,10 +1,12 @@
-"""The end of a loading that was begun ahead: nobody waits for it, and it may have failed."""
+"""Loading that was begun ahead: nobody waits for its end, and it may have failed."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+from engine.errors import EngineError, EngineUnavailable, ModelError, OutOfMemory
 
 LOOK_S = 0.5
 """How often the engine is asked while it loads."""
@@ -24,3 +26,10 @@ async def failure(ask: Callable[[], Awaitable[dict[str, Any] | None]]) -> str | 
         silent = 0 if status else silent + 1
         await asyncio.sleep(LOOK_S)
     return None
+
+
+def still(error: EngineError | None) -> EngineError | None:
+    """What is left of an error once there is an engine with its model: nothing, if it said that
+    there is none. A request may still be too large for it."""
+    gone = isinstance(error, ModelError | EngineUnavailable) and not isinstance(error, OutOfMemory)
+    return None if gone else error

@@ -143,7 +143,7 @@ def _holes(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan
     text, start, end = snapshot.text, snapshot.start, snapshot.end
     gaps = holes_in(text, start, end, snapshot.language_id, settings.markers)
     if not gaps:
-        raise NoPlan("there is no hole in the selection: `...`, `___`, a TODO line or a marker")
+        raise NoPlan("there is no hole here: `...`, `___`, a TODO line or a marker")
     return Plan(tuple(_blank(gap, _shape_in(text, gap)) for gap in gaps), order.instruction)
 
 

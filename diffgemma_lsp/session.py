@@ -40,8 +40,7 @@ logger = logging.getLogger(__name__)
 RETURN_S = 0.04
 # Kept back when the server stops waiting for an engine that is late.
 LATE_S = 0.01
-# How long the end of a session may wait for others.
-CLOSE_S = 0.5
+CLOSE_S = 0.5  # for so long the end of a session may wait for others
 
 T = TypeVar("T")
 
@@ -302,6 +301,7 @@ class Session:
         self.neighbours.learn(status)
         if info := (status or {}).get("info"):
             self.model = Model.of(info)
+            self.last_error = loading.still(self.last_error)
         return status
 
     async def abilities(self) -> tuple[str, ...]:

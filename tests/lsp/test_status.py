@@ -22,8 +22,8 @@ from lsp_client import (
     span,
 )
 
-from diffgemma_lsp import status
-from engine.errors import EngineUnavailable
+from diffgemma_lsp import loading, status
+from engine.errors import EngineError, EngineUnavailable, ModelError, OutOfMemory
 
 NEWS = {"experimental": {"diffgemma": {"status": True}}}
 CODE = "x = 1\n\n"
@@ -159,6 +159,30 @@ async def test_a_model_that_cannot_be_loaded_is_told(
     told = await listening(client)
     await until(lambda: told and told[-1]["state"] == "error")
     assert told[-1]["message"] == "no model in /m: name another one"
+
+
+@pytest.mark.parametrize(
+    ("error", "gone"),
+    [
+        (None, True),
+        (ModelError("no model"), True),
+        (EngineUnavailable("no engine"), True),
+        (OutOfMemory("too large"), False),
+        (EngineError("a bug"), False),
+    ],
+)
+def test_an_error_is_over_when_there_is_an_engine(error: EngineError | None, gone: bool) -> None:
+    assert loading.still(error) is (None if gone else error)
+
+
+async def test_what_was_wrong_is_over_when_the_model_is_there(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    told = await listening(client)
+    await until(lambda: told and told[-1]["state"] == "ready")
+    client.server.session.report(EngineUnavailable("others can enter the folder"))
+    await until(lambda: client.server.session.last_error is None)
+    await until(lambda: told[-1]["state"] == "ready")
 
 
 async def test_an_engine_that_is_late_again_and_again_is_slow(

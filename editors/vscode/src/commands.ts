@@ -21,8 +21,7 @@ export function registerCommands(server: Server, previews: Previews): Disposable
     showOutput: () => {
       server.output.show();
     },
-    openSettings: () =>
-      commands.executeCommand("workbench.action.openSettings", "@ext:diffgemma.diffgemma-lsp"),
+    openSettings: () => settings.show(settings.THE_EXTENSION),
     help: () => server.showReadme(),
     "preview.accept": () => previews.accept(),
     "preview.acceptOne": (number) =>
@@ -73,8 +72,7 @@ async function rewriteSelection(server: Server, previews: Previews): Promise<voi
     void window.showInformationMessage("Diffgemma: select what is to be rewritten first.");
     return;
   }
-  const client = await server.needed();
-  if (client === undefined) {
+  if ((await server.needed()) === undefined) {
     return;
   }
   const status = await statusOf(server);
@@ -94,20 +92,19 @@ async function rewriteSelection(server: Server, previews: Previews): Promise<voi
   }
   const order = { title: "Rewrite selection", command: "diffgemma.rewrite", range, strength: true };
   const told = instruction.trim();
-  await previews.begin(client, editor, told === "" ? order : { ...order, instruction: told });
+  await previews.begin(editor, told === "" ? order : { ...order, instruction: told });
 }
 
 async function fillHoles(server: Server, previews: Previews): Promise<void> {
   const editor = served(server);
-  const client = editor === undefined ? undefined : await server.needed();
-  if (editor === undefined || client === undefined) {
+  if (editor === undefined || (await server.needed()) === undefined) {
     return;
   }
   const { document, selection } = editor;
   const whole = new Range(0, 0, document.lineCount, 0);
   const range = selection.isEmpty ? document.validateRange(whole) : selection;
   const order = { title: "Fill all holes", command: "diffgemma.holes", range, strength: false };
-  await previews.begin(client, editor, order);
+  await previews.begin(editor, order);
 }
 
 async function toggleLanguage(): Promise<void> {

@@ -12,7 +12,7 @@ import {
   workspace,
   WorkspaceEdit,
 } from "vscode";
-import { ExecuteCommandRequest, type LanguageClient } from "vscode-languageclient/node";
+import { ExecuteCommandRequest } from "vscode-languageclient/node";
 
 import { draftOf, draw, editedText } from "./drawing";
 import { editOf, type Hunk, hunksBetween, splitLines } from "./hunks";
@@ -27,7 +27,6 @@ const LEAST = 0.1;
 
 /** One rewrite of one version of a document, from its first run to its end. */
 interface Rewrite extends Shown {
-  client: LanguageClient;
   document: TextDocument;
   editor: TextEditor;
   version: number;
@@ -45,7 +44,7 @@ export class Previews implements Disposable {
   private readonly view = new View();
   private readonly disposables: Disposable[];
 
-  constructor(server: Server) {
+  constructor(private readonly server: Server) {
     this.disposables = [
       this.view,
       this.view.onClosed(() => {
@@ -61,13 +60,12 @@ export class Previews implements Disposable {
   }
 
   /** Begins a rewrite of what the editor shows. One that was under way is discarded. */
-  async begin(client: LanguageClient, editor: TextEditor, order: Order): Promise<void> {
+  async begin(editor: TextEditor, order: Order): Promise<void> {
     await this.discard();
     const { document } = editor;
     const text = document.getText();
     this.current = {
       order,
-      client,
       document,
       editor,
       text,
@@ -230,7 +228,12 @@ export class Previews implements Disposable {
     rewrite: Rewrite,
     cancel: CancellationTokenSource,
   ): Promise<Result | undefined> {
-    const { order, client, document, version, strength, seed, token } = rewrite;
+    const { order, document, version, strength, seed, token } = rewrite;
+    // Not the one of the run before: that may have ended.
+    const client = await this.server.needed();
+    if (client === undefined) {
+      return undefined;
+    }
     const argument = {
       textDocument: { uri: client.code2ProtocolConverter.asUri(document.uri), version },
       range: client.code2ProtocolConverter.asRange(order.range),
@@ -247,7 +250,8 @@ export class Previews implements Disposable {
       .then((result) => result as Result)
       .catch((error: unknown) => {
         if (!cancel.token.isCancellationRequested) {
-          void window.showErrorMessage(`Diffgemma: ${order.title} failed: ${String(error)}`);
+          const reason = client.isRunning() ? String(error) : "the server has ended. Try again.";
+          void window.showErrorMessage(`Diffgemma: ${order.title} failed: ${reason}`);
         }
         return undefined;
       });

@@ -49,7 +49,7 @@ export async function whyNot(program: string): Promise<string> {
   if (error === null && output.startsWith("diffgemma-lsp ")) {
     return "The server did not start. Its output says more.";
   }
-  const last = (error ?? output).trim().split("\n").at(-1) ?? "";
+  const last = ((error ?? output).trim().split("\n").at(-1) ?? "").replace(/\.$/, "");
   return (
     `${program} is not a working diffgemma-lsp${last === "" ? "" : `: ${last.slice(0, 200)}`}. ` +
     "Install it again, or set diffgemma.server.path to one that works."

@@ -1,5 +1,7 @@
 // The server behind the extension: its start and its end, and what is said when it fails.
 
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 
@@ -36,6 +38,8 @@ import {
   servedLanguages,
   serverPath,
   sharedSettings,
+  show,
+  THE_EXTENSION,
 } from "./settings";
 
 /** What there is besides the server's own states. */
@@ -266,18 +270,18 @@ export class Server implements Disposable {
   private async relay(type: MessageType, message: string): Promise<void> {
     const ways = [SETTINGS, OUTPUT];
     if (type === MessageType.Error) {
-      await this.go(await window.showErrorMessage(message, ...ways));
+      await this.go(await window.showErrorMessage(message, ...ways), settingsFor(message));
     } else if (type === MessageType.Warning) {
-      await this.go(await window.showWarningMessage(message, ...ways));
+      await this.go(await window.showWarningMessage(message, ...ways), settingsFor(message));
     } else {
       await window.showInformationMessage(message);
     }
   }
 
   /** Goes the way that was chosen, if one was. */
-  private async go(chosen: string | undefined): Promise<void> {
+  private async go(chosen: string | undefined, settings = THE_EXTENSION): Promise<void> {
     if (chosen === SET_PATH) {
-      await commands.executeCommand("workbench.action.openSettings", "diffgemma.server.path");
+      await show("@id:diffgemma.server.path");
     } else if (chosen === HELP) {
       await this.showReadme();
     } else if (chosen === AGAIN) {
@@ -285,13 +289,16 @@ export class Server implements Disposable {
     } else if (chosen === OUTPUT) {
       this.output.show();
     } else if (chosen === SETTINGS) {
-      await commands.executeCommand("diffgemma.openSettings");
+      await show(settings);
     }
   }
 
   async showReadme(): Promise<void> {
-    const readme = this.context.asAbsolutePath("README.md");
-    await commands.executeCommand("markdown.showPreview", Uri.file(readme));
+    // The package has it in small letters, the repository does not.
+    const folder = this.context.extensionPath;
+    const names = await readdir(folder);
+    const readme = names.find((name) => name.toLowerCase() === "readme.md") ?? "README.md";
+    await commands.executeCommand("markdown.showPreview", Uri.file(join(folder, readme)));
   }
 }
 
@@ -302,6 +309,11 @@ function logLines(input: Readable, output: LogOutputChannel): void {
       output.error(line);
     }
   });
+}
+
+/** The settings that a message of the server is about. */
+function settingsFor(message: string): string {
+  return /\bmodel\b/.test(message) ? "@id:diffgemma.model" : THE_EXTENSION;
 }
 
 function selector(): { scheme: string; language?: string }[] {

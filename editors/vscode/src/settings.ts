@@ -1,8 +1,18 @@
 // The settings: which of them go to the server in which way, and how they are turned on and off.
 
-import { ConfigurationTarget, type TextDocument, type Uri, workspace } from "vscode";
+import {
+  commands,
+  ConfigurationTarget,
+  env,
+  type TextDocument,
+  type Uri,
+  workspace,
+} from "vscode";
 
 export const SECTION = "diffgemma";
+
+/** What finds all of its settings. */
+export const THE_EXTENSION = "@ext:diffgemma.diffgemma-lsp";
 
 /** What decides what is loaded and run: the user's own, and told to the server when it starts. */
 const MACHINE = ["model", "device", "idleUnloadS", "idleExitS"];
@@ -14,7 +24,8 @@ const OWN = ["server"];
 export const RESTARTING = [...OWN, ...MACHINE].map((name) => `${SECTION}.${name}`);
 
 export function serverPath(): string {
-  return workspace.getConfiguration(SECTION).get("server.path", "diffgemma-lsp");
+  const path = workspace.getConfiguration(SECTION).get("server.path", "").trim();
+  return path === "" ? "diffgemma-lsp" : path;
 }
 
 /** The languages whose documents the server gets to see; ["*"] is all. */
@@ -30,10 +41,21 @@ export function seed(document: TextDocument): number {
   return workspace.getConfiguration(SECTION, document.uri).get("seed", 0);
 }
 
-/** The initializationOptions. */
+/** The initializationOptions. The settings editor leaves "" of a text that is deleted. */
 export function machineOptions(): Record<string, unknown> {
   const settings = workspace.getConfiguration(SECTION);
-  return Object.fromEntries(MACHINE.map((name) => [name, settings.get(name)]));
+  return Object.fromEntries(
+    MACHINE.map((name) => [name, settings.get(name) === "" ? null : settings.get(name)]),
+  );
+}
+
+/** Opens the settings that the query finds, where those of this machine can be seen. */
+export async function show(query: string): Promise<void> {
+  if (env.remoteName === undefined) {
+    await commands.executeCommand("workbench.action.openSettings", query);
+  } else {
+    await commands.executeCommand("workbench.action.openRemoteSettings", { query });
+  }
 }
 
 /** The answer to workspace/configuration: what holds for a folder, or for all. */

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from code_server import FAKE, REAL, Editor
+from playwright.sync_api import Error as PlaywrightError
+from playwright.sync_api import Frame
 from scenes import ADD, AREA, NEW, SUM, planned, previewed, rewriting
 
 
@@ -33,6 +35,26 @@ def test_without_a_server_there_is_a_way_out(
         # Once the path is right, it starts without more ado.
         window.set(**{"server.path": str(editor.program("server", FAKE))})
         window.wait_until_ready()
+
+
+def test_the_ways_out_lead_somewhere(editor: Editor, tmp_path: Path) -> None:
+    settings = {"diffgemma.server.path": "no-such-server"}
+    with editor.window(tmp_path, ADD, settings=settings) as window:
+        window.wait_for_message("not on the PATH")
+        window.page.get_by_role("button", name="How to Install").click()
+        window.wait_for(lambda: "Install from VSIX" in "".join(map(text_of, window.page.frames)))
+        window.set(**{"server.path": "neither-this-one"})
+        window.wait_for_message("neither-this-one is not on the PATH")
+        window.page.get_by_role("button", name="Set the Path").click()
+        window.page.locator(".settings-editor .setting-item", has_text="Server: Path").wait_for()
+
+
+def text_of(frame: Frame) -> str:
+    """The text of a frame; empty while it is being loaded."""
+    try:
+        return frame.locator("body").inner_text(timeout=1_000)
+    except PlaywrightError:
+        return ""
 
 
 def test_a_server_that_ends_at_once_has_output(editor: Editor, tmp_path: Path) -> None:
@@ -86,6 +108,19 @@ def test_a_server_that_was_killed_is_started_again(editor: Editor, tmp_path: Pat
         window.go(3, 12)
         window.command("Suggest Here")
         assert window.wait_for_ghost() == SUM
+
+
+def test_a_preview_outlives_its_server(editor: Editor, tmp_path: Path) -> None:
+    text = planned(AREA, by_seed=[NEW, NEW.replace("height", "depth")])
+    with editor.window(tmp_path, text, (*FAKE, str(tmp_path))) as window:
+        rewriting(window)
+        previewed(window)
+        first = pid_of(str(tmp_path))
+        os.kill(first, signal.SIGKILL)
+        window.wait_for(lambda: (now := pid_of(str(tmp_path))) and now != first)
+        window.wait_until_ready()
+        window.lens("Again").click()
+        window.wait_for(lambda: "    base = width * depth" in window.lines())
 
 
 def pid_of(argument: str) -> int:
