@@ -83,6 +83,7 @@ def test_off_for_a_buffer_and_a_path(nvim: Program, tmp_path: Path) -> None:
     is_on = "vim.lsp.inline_completion.is_enabled({ bufnr = 0 })"
     with editing(nvim, tmp_path, PLANNED, FAKE, config=config) as session:
         session.wait_until_attached()
+        assert session.lua("require('diffgemma.server').is_starting()") is False
         session.wait_for(lambda: session.lua("probe.document().off"))
         assert "sample.*" in session.lua("probe.document().off")
         assert session.lua(is_on) is False
