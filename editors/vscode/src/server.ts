@@ -51,7 +51,7 @@ export interface News {
   percent: number | null;
 }
 
-const SCHEMES = ["file", "untitled", "vscode-remote", "vscode-notebook-cell"];
+export const SCHEMES = ["file", "untitled", "vscode-remote", "vscode-notebook-cell"];
 const MOST_RESTARTS = 4;
 const RESTARTS_WITHIN_MS = 3 * 60_000;
 

@@ -1,14 +1,16 @@
 // The item in the status bar: how the server is doing.
 
 import {
-  type Disposable,
+  Disposable,
   StatusBarAlignment,
   type StatusBarItem,
   ThemeColor,
   window,
+  workspace,
 } from "vscode";
 
-import type { News, Server, State } from "./server";
+import { type News, SCHEMES, type Server, type State } from "./server";
+import { isOnForLanguage, isOnInFolder, SECTION } from "./settings";
 
 const ICONS: Record<State, string> = {
   starting: "$(loading~spin)",
@@ -32,14 +34,23 @@ export class StatusItem implements Disposable {
   private readonly item: StatusBarItem;
   private readonly listening: Disposable;
 
-  constructor(server: Server) {
+  constructor(private readonly server: Server) {
     this.item = window.createStatusBarItem("status", StatusBarAlignment.Right, 100);
     this.item.name = "Diffgemma";
     this.item.command = "diffgemma.menu";
-    this.listening = server.onNews((news) => {
-      this.show(news);
-    });
-    this.show(server.news);
+    const show = () => {
+      this.show(this.server.news);
+    };
+    this.listening = Disposable.from(
+      server.onNews(show),
+      window.onDidChangeActiveTextEditor(show),
+      workspace.onDidChangeConfiguration((change) => {
+        if (change.affectsConfiguration(SECTION)) {
+          show();
+        }
+      }),
+    );
+    show();
     this.item.show();
   }
 
@@ -48,7 +59,8 @@ export class StatusItem implements Disposable {
     this.item.dispose();
   }
 
-  private show({ state, message, percent }: News): void {
+  private show(news: News): void {
+    const { state, message, percent } = offHere(news);
     const share = percent === null ? "" : ` ${percent}%`;
     this.item.text = `${ICONS[state]} Diffgemma${share}`;
     this.item.tooltip = `Diffgemma: ${message}\n\nClick for what can be done.`;
@@ -56,4 +68,19 @@ export class StatusItem implements Disposable {
     const ground = GROUNDS[state];
     this.item.backgroundColor = ground === undefined ? undefined : new ThemeColor(ground);
   }
+}
+
+/** The news; where nothing is wrong and no document like the one at hand gets suggestions, that. */
+function offHere(news: News): News {
+  const document = window.activeTextEditor?.document;
+  const fine = news.state === "ready" || news.state === "idle";
+  if (!fine || document === undefined || !SCHEMES.includes(document.uri.scheme)) {
+    return news;
+  }
+  if (!isOnForLanguage(document.languageId)) {
+    return { ...news, state: "off", message: `turned off for ${document.languageId}` };
+  }
+  return isOnInFolder(document)
+    ? news
+    : { ...news, state: "off", message: "turned off in this folder" };
 }

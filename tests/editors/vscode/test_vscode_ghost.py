@@ -93,6 +93,7 @@ def test_it_is_turned_off_for_a_language_and_a_folder(editor: Editor, tmp_path: 
         window.wait_until_ready()
         window.command("Turn Suggestions On or Off for This Language")
         window.wait_for(lambda: settings_of(window).get("diffgemma.languagesOff") == ["python"])
+        window.wait_for(lambda: "turned off for python" in window.state)
         window.status.click()
         window.page.locator(".quick-input-list", has_text="Turn on for python").wait_for()
         window.page.locator(".monaco-list-row", has_text="Turn on for python").click()
@@ -101,6 +102,7 @@ def test_it_is_turned_off_for_a_language_and_a_folder(editor: Editor, tmp_path: 
         folder = tmp_path / ".vscode" / "settings.json"
         window.wait_for(lambda: folder.exists() and "enable" in folder.read_text())
         assert json.loads(folder.read_text()) == {"diffgemma.enable": False}
+        window.wait_for(lambda: "turned off in this folder" in window.state)
 
 
 def settings_of(window: Window) -> dict[str, Any]:
