@@ -91,6 +91,7 @@ async def _play(arguments: argparse.Namespace, folder: Path, console: Console) -
     report: list[str] = []
     if arguments.model is None:
         console.print("nano is tiny and often wrong: watch how it settles, not what it writes.")
+        console.print("It is shown as it comes; editors leave out what would break the syntax.")
     async with connected(arguments) as client:
         for scene in SCENES:
             console.print(f"\n[bold]{scene.title}[/]")
