@@ -125,14 +125,13 @@ def _rewritten(before: str, draft: str, after: str, text: str, language: str) ->
     """A rewrite, if it breaks no syntax; white space at the end stays as it was."""
     document = Document("", language, 0, Text.of(before + draft + after))
     start, end = (document.text.point(at) for at in (len(before), len(before + draft)))
-    ending = draft[len(draft.rstrip()) :]
-    blank = Blank(start, end, draft=draft, shape=lambda filling: filling.rstrip() + ending)
-    (fitting,), _ = fitted(
-        (blank,), (with_line_ends(text),), DocumentSnapshot.of(document, start, end)
-    )
+    new = text.rstrip() + draft[len(draft.rstrip()) :]
+    blank = Blank(start, end, draft=draft, shape=str)
+    snapshot = DocumentSnapshot.of(document, start, end)
+    (fitting,), _ = fitted((blank,), (with_line_ends(new),), snapshot)
     if fitting is None:
         return Polished("", "the rewrite would break the syntax: try another --seed")
-    return Polished(text.rstrip() + ending, None)
+    return Polished(new, None)
 
 
 def result_to_json(

@@ -35,6 +35,13 @@ async def texts(client: InProcessClient, *where: Any) -> list[str]:
     return [item["insertText"] for item in await client.request(*completion(URI, *where))]
 
 
+async def landed(client: InProcessClient) -> None:
+    """Returns when nothing is under way any more."""
+    async with asyncio.timeout(5):
+        while client.server.session._flights or client.server.session._tasks:
+            await asyncio.sleep(0.01)
+
+
 async def test_what_is_typed_through_needs_no_run(
     client: InProcessClient, engine: FakeEngine
 ) -> None:
@@ -130,10 +137,7 @@ async def test_the_next_one_is_thought_of_while_one_is_shown(
     await client.initialize()
     client.send(did_open(URI, '# fake: {"text": " + y"}\nx = y\n'))
     assert await texts(client, 1, 5) == ["y + y"]
-    for _ in range(100):
-        await asyncio.sleep(0.01)
-        if engine.runs == 2 and not client.server.session._flights:
-            break
+    await landed(client)
     client.send(did_change(URI, 2, insertion(1, 5, " + y")))
     runs = engine.runs
     assert await texts(client, 1, 9) == ["y + y"]
@@ -149,13 +153,6 @@ async def test_what_nobody_waits_for_gives_way(client: InProcessClient, engine: 
     answer = client.ask(*completion(URI, 2, 4, INVOKED))
     assert [item["insertText"] for item in await answered_at_once(answer)] == ["foo"]
     assert engine.cancelled >= 1
-
-
-async def landed(client: InProcessClient) -> None:
-    """Returns when nothing is under way any more."""
-    async with asyncio.timeout(5):
-        while client.server.session._flights or client.server.session._tasks:
-            await asyncio.sleep(0.01)
 
 
 async def moved_to(client: InProcessClient, line: int, character: int) -> None:

@@ -44,9 +44,8 @@ export function seed(document: TextDocument): number {
 /** The initializationOptions. The settings editor leaves "" of a text that is deleted. */
 export function machineOptions(): Record<string, unknown> {
   const settings = workspace.getConfiguration(SECTION);
-  return Object.fromEntries(
-    MACHINE.map((name) => [name, settings.get(name) === "" ? null : settings.get(name)]),
-  );
+  const chosen = MACHINE.map((name): [string, unknown] => [name, settings.get(name)]);
+  return Object.fromEntries(chosen.map(([name, value]) => [name, value === "" ? null : value]));
 }
 
 /** Opens the settings that the query finds, where those of this machine can be seen. */

@@ -34,12 +34,12 @@ export class StatusItem implements Disposable {
   private readonly item: StatusBarItem;
   private readonly listening: Disposable;
 
-  constructor(private readonly server: Server) {
+  constructor(server: Server) {
     this.item = window.createStatusBarItem("status", StatusBarAlignment.Right, 100);
     this.item.name = "Diffgemma";
     this.item.command = "diffgemma.menu";
     const show = () => {
-      this.show(this.server.news);
+      this.show(server.news);
     };
     this.listening = Disposable.from(
       server.onNews(show),
@@ -60,7 +60,9 @@ export class StatusItem implements Disposable {
   }
 
   private show(news: News): void {
-    const { state, message, percent } = offHere(news);
+    const off = whyOffHere(news);
+    const { state, message, percent }: News =
+      off === undefined ? news : { ...news, state: "off", message: off };
     const share = percent === null ? "" : ` ${percent}%`;
     this.item.text = `${ICONS[state]} Diffgemma${share}`;
     this.item.tooltip = `Diffgemma: ${message}\n\nClick for what can be done.`;
@@ -70,17 +72,15 @@ export class StatusItem implements Disposable {
   }
 }
 
-/** The news; where nothing is wrong and no document like the one at hand gets suggestions, that. */
-function offHere(news: News): News {
+/** Why no document like the one at hand gets suggestions, where nothing else is to be told. */
+function whyOffHere({ state }: News): string | undefined {
   const document = window.activeTextEditor?.document;
-  const fine = news.state === "ready" || news.state === "idle";
+  const fine = state === "ready" || state === "idle";
   if (!fine || document === undefined || !SCHEMES.includes(document.uri.scheme)) {
-    return news;
+    return undefined;
   }
   if (!isOnForLanguage(document.languageId)) {
-    return { ...news, state: "off", message: `turned off for ${document.languageId}` };
+    return `turned off for ${document.languageId}`;
   }
-  return isOnInFolder(document)
-    ? news
-    : { ...news, state: "off", message: "turned off in this folder" };
+  return isOnInFolder(document) ? undefined : "turned off in this folder";
 }
