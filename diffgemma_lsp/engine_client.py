@@ -73,7 +73,7 @@ def service_command(options: EngineOptions, paths: EnginePaths) -> list[str]:
     """The command line that starts the service."""
     # -P: no module is taken from the working directory. faulthandler: a crash in native code
     # leaves its place in the log.
-    command = [sys.executable, "-P", "-X", "faulthandler", "-m", "engine.service"]
+    command = [sys.executable, "-P", "-X", "faulthandler", "-m", "engine.serve.service"]
     command += ["--socket", str(paths.socket)]
     command += ["--idle-unload", str(options.idle_unload_s)]
     command += ["--idle-exit", str(options.idle_exit_s)]

@@ -14,15 +14,12 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from engine.attention.prefix_cache import PrefixCache
+from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.errors import ModelError
-from engine.loader import Progress, load_model, pick_device, pick_dtype
-from engine.model import DiffusionGemma
-from engine.models.chat import Chat
-from engine.models.locate import locate
-from engine.models.profile import Profile, load_profile
-from engine.prefix_cache import PrefixCache
 from engine.run import Run
-from engine.tokenizer import TextTokenizer
+from engine.text.chat import Chat
+from engine.text.tokenizer import TextTokenizer
 from engine.types import (
     EngineInfo,
     Frame,
@@ -31,6 +28,9 @@ from engine.types import (
     SamplingParams,
     fill_in_the_middle,
 )
+from engine.weights.loader import Progress, load_model, pick_device, pick_dtype
+from engine.weights.locate import locate
+from engine.weights.profile import Profile, load_profile
 
 CACHES = 4
 """Prefix caches that are kept: so many documents can be worked on without starting over."""

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from math import exp, log
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.beam import Beam
-from engine.bound_model import BoundModel
-from engine.canvas import Layout, Sheet
-from engine.denoise import Pass, Schedule, denoise
+from engine.attention.bound_model import BoundModel
+from engine.attention.token_tree import TokenTree
+from engine.choice.beam import Beam
+from engine.choice.rank import AFTER, Ranked, likelihoods, rank
+from engine.diffusion.loop import Pass, Schedule, denoise
+from engine.diffusion.samplers import Draws
 from engine.errors import BadRequest, Cancelled, DeadlineExceeded
-from engine.prompt import prompt_ids
-from engine.rerank import AFTER, Ranked, likelihoods, rank
-from engine.sampler import Draws
-from engine.token_tree import TokenTree
+from engine.text.layout import Layout, Sheet
+from engine.text.prompt import prompt_ids
 from engine.types import Frame, Infill, InfillRequest, Other, Piece, StopReason
 
 if TYPE_CHECKING:

@@ -183,7 +183,7 @@ class Infill:
     holes: what each hole holds.
     steps: denoising passes; forward_passes: all forward passes, those of the prefix included.
     confidence: how likely the holes hold exactly what belongs there, from 0 to 1. For an answer
-        that was chosen among several (see engine.rerank) that is its share in them, else the
+        that was chosen among several (see engine.choice.rank) that is its share in them, else the
         geometric mean of the certainty of the returned tokens. Either is mapped by the model's
         profile, if it has a calibration for it.
     timings: milliseconds by phase: "prefill", "denoise", "total" and so on.

@@ -118,7 +118,14 @@ def _row(engine: Engine) -> tuple[str, ...]:
     if status.get("last_error"):
         state += f", {status['last_error']}"
     memory, idle = megabytes(status.get("memory_bytes")), duration(status.get("idle_s"))
-    return engine.model, str(status["pid"]), engine.device, memory or "-", idle or "-", state
+    return (
+        engine.model,
+        str(status["pid"]),
+        engine.device,
+        memory or "-",
+        idle or "-",
+        state,
+    )
 
 
 def megabytes(count: int | None) -> str | None:

@@ -9,10 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from engine.attention.prefix_cache import PrefixCache
 from engine.engine import InfillEngine
-from engine.prefix_cache import PrefixCache
-from engine.prompt import prefix_ids
-from engine.tokenizer import TextTokenizer
+from engine.text.prompt import prefix_ids
+from engine.text.tokenizer import TextTokenizer
 from engine.types import Fixed, Hole, InfillRequest, SamplingParams, Snippet
 
 
@@ -119,7 +119,11 @@ class Causal:
     """
 
     def __init__(self, engine: InfillEngine, longest: int = 64) -> None:
-        self.model, self.tokenizer, self.profile = engine.model, engine.tokenizer, engine.profile
+        self.model, self.tokenizer, self.profile = (
+            engine.model,
+            engine.tokenizer,
+            engine.profile,
+        )
         self.longest = longest
         self._cache = PrefixCache(engine.model)
         self._end = self.tokenizer.id_of(self.profile.end) if self.profile.end else None

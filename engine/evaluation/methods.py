@@ -31,7 +31,7 @@ from engine.evaluation.answers import (
 )
 from engine.evaluation.setup import sampling_of
 from engine.evaluation.stock import Stock
-from engine.models.locate import locate
+from engine.weights.locate import locate
 
 OURS, CAUSAL, ONE_PASS, FIXED, TRUE, STOCK, CONSTANT, REFERENCE = (
     *("denoiser", "causal", "one-pass", "fixed", "true", "stock", "constant", "reference"),

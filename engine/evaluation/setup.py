@@ -25,9 +25,9 @@ from engine.engine import InfillEngine
 from engine.errors import EngineError, complaint
 from engine.evaluation.holes import KINDS, Kind, Source, held_out_folders, read_sources
 from engine.evaluation.journal import Journal, Record
-from engine.models.locate import locate
 from engine.paths import package_version
 from engine.types import SamplingParams
+from engine.weights.locate import locate
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from engine.backbones.diffusion_gemma import DiffusionGemma, read
 from engine.engine import InfillEngine
 from engine.errors import BadRequest
 from engine.evaluation.journal import Journal, Record
@@ -46,7 +47,6 @@ from engine.evaluation.setup import (
     share_of,
     write_result,
 )
-from engine.model import DiffusionGemma, read
 from engine.sudoku import CELLS, DIGITS, EMPTY, MODEL, fill_in, legend, template
 from engine.training.puzzles import Grid, unique_puzzle
 from engine.types import InfillRequest, SamplingParams

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from engine.config import ModelConfig
-    from engine.model import DiffusionGemma
+    from engine.backbones.config import ModelConfig
+    from engine.backbones.diffusion_gemma import DiffusionGemma
     from engine.training.recipe import Recipe
 
 KINDS = {

@@ -15,13 +15,13 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from engine.errors import TrainingError
-from engine.models.profile import EMBEDDED
 from engine.training.data import Batch, Opened
 from engine.training.holes import SHARES, CanvasSample, HoleMaker, check_shares
 from engine.training.nano import NANO
 from engine.training.recipe import Recipe
 from engine.training.vocab import BoolArray, IntArray, Vocabulary, read_vocabulary
 from engine.training.windows import Segment, Window, build_window
+from engine.weights.profile import EMBEDDED
 
 DOCUMENT_START_SHARE = 0.35
 

@@ -11,10 +11,9 @@ from rich.progress import track
 from rich.table import Table
 from tokenizers import Tokenizer
 
-from engine.config import load_config
+from engine.backbones.config import load_config
 from engine.errors import TrainingError
-from engine.models.profile import EMBEDDED, load_profile
-from engine.tokenizer import TextTokenizer
+from engine.text.tokenizer import TextTokenizer
 from engine.training import filters
 from engine.training.checkpoint import saving
 from engine.training.corpus import TokenFile
@@ -23,6 +22,7 @@ from engine.training.dataset import CodeBatches
 from engine.training.holes import check_shares
 from engine.training.recipe import Recipe
 from engine.training.vocab import Vocabulary, read_vocabulary
+from engine.weights.profile import EMBEDDED, load_profile
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from engine.model import Attention, DiffusionGemma, Experts, GatedMLP, Layer
+from engine.backbones.diffusion_gemma import Attention, DiffusionGemma, Experts, GatedMLP, Layer
 
 _TRAINED = re.compile(r"(?P<module>.*)\.parametrizations\.(?P<name>\w+)\.0\.(?P<part>up|down)")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engine.model import Attend, DiffusionGemma
+from engine.backbones.diffusion_gemma import Attend, DiffusionGemma
 from engine.training.noise import hole_of, mistakes, noise, rank_in_hole
 from engine.training.recipe import Objective
 

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from engine.config import ModelConfig, parse_config
-from engine.loader import checkpoint_files, own_names, to_reference_state
-from engine.model import Attention, DiffusionGemma, Layer
+from engine.backbones.config import ModelConfig, parse_config
+from engine.backbones.diffusion_gemma import Attention, DiffusionGemma, Layer
+from engine.weights.loader import checkpoint_files, own_names, to_reference_state
 
 BOS, EOS, PAD, SLACK = 2, 1, 0, 3
 

@@ -23,10 +23,9 @@ from safetensors.torch import save_file
 from torch import Tensor, distributed
 from torch.nn.utils import parametrize
 
-from engine.config import parse_config
+from engine.backbones.config import parse_config
+from engine.backbones.diffusion_gemma import DiffusionGemma, Layer
 from engine.errors import TrainingError
-from engine.loader import load_model, pick_device, pick_dtype
-from engine.model import DiffusionGemma, Layer
 from engine.training.checkpoint import State, load_state, save_model, save_state, saving, write_text
 from engine.training.data import Batches
 from engine.training.journal import Journal, Record
@@ -35,6 +34,7 @@ from engine.training.muon import MixedOptimizer
 from engine.training.nano import new_model, write_like, write_new
 from engine.training.recipe import Objective, Rates, Recipe
 from engine.training.step import Losses, TensorBatch, losses
+from engine.weights.loader import load_model, pick_device, pick_dtype
 
 LARGE = 1_000_000_000
 """Parameters; a model of so many takes minutes to write, and the state suffices to go on."""

@@ -18,8 +18,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 from torch import Tensor
 
-from engine.config import ModelConfig
-from engine.model import DiffusionGemma, Layer
+from engine.backbones.config import ModelConfig
+from engine.backbones.diffusion_gemma import DiffusionGemma, Layer
 from engine.sudoku import CELLS, DIGITS, EMPTY, NAMES, UNITS
 from engine.training.nano import new_model, text_only
 

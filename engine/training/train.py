@@ -22,9 +22,9 @@ from torch import distributed, multiprocessing
 from torch.multiprocessing.spawn import ProcessExitedException  # pyright: ignore[reportPrivateImportUsage]
 
 from engine.errors import EngineError, complaint
-from engine.models.locate import locate
 from engine.training.recipe import Recipe, Table, read_recipe
 from engine.training.run import Run, Team
+from engine.weights.locate import locate
 
 FAILED, INTERRUPTED = 2, 130
 

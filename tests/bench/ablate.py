@@ -25,7 +25,7 @@ from sweep import validation_sources
 from torch import Tensor
 
 import engine.run
-from engine.bound_model import BoundModel
+from engine.attention.bound_model import BoundModel
 from engine.engine import InfillEngine
 from engine.errors import EngineError
 from engine.evaluation.answers import Denoised

@@ -7,8 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from engine.models.profile import EMBEDDED
-from engine.tokenizer import TextTokenizer
+from engine.text.tokenizer import TextTokenizer
 from engine.types import (
     Fixed,
     Frame,
@@ -19,6 +18,7 @@ from engine.types import (
     Segment,
     Template,
 )
+from engine.weights.profile import EMBEDDED
 from tests.engine.tiny import (
     SPECIAL,
     any_hole,

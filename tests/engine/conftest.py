@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from scheduling import FakeEngine
 
-from engine.scheduler import Scheduler
+from engine.serve.scheduler import Scheduler
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import engine.service
-from engine import lifecycle, paths
+import engine.serve.service
+from engine import paths
 from engine.errors import ModelError
+from engine.serve import lifecycle
 from engine.types import EngineInfo, Fixed, Frame, Infill, InfillRequest, Piece
 
 INFO = EngineInfo("fake", "cpu", "float32", 1, 16, 128, ("fill",))
@@ -60,8 +61,8 @@ def main() -> int:
     folder = Path(sys.argv[sys.argv.index("--socket") + 1]).parent
     if claimed := os.environ.get("FAKE_VERSION"):
         paths.package_version = lambda: claimed
-        engine.service.package_version = lambda: claimed
-        engine.service.identity = lambda: f"{paths.PROTOCOL}/{claimed}"
+        engine.serve.service.package_version = lambda: claimed
+        engine.serve.service.identity = lambda: f"{paths.PROTOCOL}/{claimed}"
 
     if patience := os.environ.get("FAKE_FAILED_EXIT_S"):
         lifecycle.FAILED_EXIT_S = float(patience)
@@ -82,8 +83,8 @@ def main() -> int:
 
         return work
 
-    engine.service._real_engine = load  # the rest of the process is the real one
-    return engine.service.main()
+    engine.serve.service._real_engine = load  # the rest of the process is the real one
+    return engine.serve.service.main()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from engine.errors import (
     EngineError,
     OutOfMemory,
 )
-from engine.scheduler import Event, Job, Scheduler
+from engine.serve.scheduler import Event, Job, Scheduler
 from engine.types import EngineInfo, Fixed, Frame, Hole, Infill, InfillRequest, Piece
 
 INFO = EngineInfo("fake", "cpu", "float32", 1, 16, 128, ("fill",))

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.beam import Beam, Written
-from engine.prefix_cache import PrefixCache
-from engine.token_tree import TokenTree
+from engine.attention.prefix_cache import PrefixCache
+from engine.attention.token_tree import TokenTree
+from engine.choice.beam import Beam, Written
 from tests.engine.tiny import cases, tiny_engine
 
 ENGINE = tiny_engine(seed=4)

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.canvas import Gap, Sheet
 from engine.errors import BadRequest
+from engine.text.layout import Gap, Sheet
 from engine.types import Fixed, Hole, Template
 from tests.engine.tiny import EOS, SLACK, any_hole, cases, tiny_profile, tiny_tokenizer
 

@@ -10,7 +10,7 @@ import pytest
 
 from engine.engine import InfillEngine
 from engine.errors import BadRequest, ModelError
-from engine.models.chat import Chat
+from engine.text.chat import Chat
 from engine.types import Fixed, Hole, InfillRequest
 from tests.engine.tiny import tiny_engine, tiny_tokenizer
 

@@ -9,12 +9,12 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from engine.config import load_config, parse_config
+from engine.backbones.config import load_config, parse_config
 from engine.errors import ModelError
-from engine.models.locate import locate
-from engine.models.profile import EMBEDDED, Sampling, load_profile
 from engine.paths import SHIPPED, WEIGHTS, local_model
 from engine.types import SamplingParams
+from engine.weights.locate import locate
+from engine.weights.profile import EMBEDDED, Sampling, load_profile
 from tests.engine.tiny import tiny_config
 
 

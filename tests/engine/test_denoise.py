@@ -17,9 +17,9 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
     StableAndConfidentStoppingCriteria,
 )
 
-from engine.denoise import Canvas, Pass, Schedule, denoise
-from engine.models.profile import Sampling
-from engine.sampler import Draws, accept, entropies, sample
+from engine.diffusion.loop import Canvas, Pass, Schedule, denoise
+from engine.diffusion.samplers import Draws, accept, entropies, sample
+from engine.weights.profile import Sampling
 from tests.engine.tiny import FakeDenoiser, Script, always, cases, random_script
 
 CPU = torch.device("cpu")

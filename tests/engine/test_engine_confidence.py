@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.config import parse_config
+from engine.backbones.config import parse_config
 from engine.errors import ModelError
-from engine.models.profile import Calibration, load_profile
 from engine.types import (
     InfillRequest,
     fill_in_the_middle,
 )
+from engine.weights.profile import Calibration, load_profile
 from tests.engine.asking import (
     TINY,
     drain,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from engine.backbones.diffusion_gemma import ROWS, DiffusionGemma
 from engine.engine import CACHES, InfillEngine
-from engine.model import ROWS, DiffusionGemma
 from engine.types import (
     Infill,
     InfillRequest,

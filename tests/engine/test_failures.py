@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from engine.errors import ModelError, OutOfMemory
-from engine.failures import of_loading
+from engine.serve.failures import of_loading
 
 
 @pytest.mark.parametrize(

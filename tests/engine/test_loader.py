@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.config import parse_config
+from engine.backbones.config import parse_config
 from engine.engine import InfillEngine
 from engine.errors import ModelError
-from engine.loader import load_model, pick_device, pick_dtype, to_reference_state
+from engine.weights.loader import load_model, pick_device, pick_dtype, to_reference_state
 from tests.engine.tiny import random_model, save_tokenizer, tiny_config
 
 CPU = torch.device("cpu")

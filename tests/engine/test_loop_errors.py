@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.failures import of_the_loop
+from engine.serve.failures import of_the_loop
 
 SECRET = "a document's text"
 
 PROGRAM = """
 import asyncio
-from engine.failures import of_the_loop
+from engine.serve.failures import of_the_loop
 
 def fails():
     raise MemoryError

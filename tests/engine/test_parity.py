@@ -21,9 +21,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.loader import load_model, to_reference_state
-from engine.model import DiffusionGemma, Experts
-from engine.prefix_cache import PrefixCache
+from engine.attention.prefix_cache import PrefixCache
+from engine.backbones.diffusion_gemma import DiffusionGemma, Experts
+from engine.weights.loader import load_model, to_reference_state
 from tests.engine.tiny import reference_model, tiny_config
 
 CPU = torch.device("cpu")
@@ -147,7 +147,7 @@ def test_the_cases_cover_what_they_should() -> None:
 @torch.inference_mode()
 @pytest.mark.parametrize("top_k", [1, 2, 5, 6])
 def test_both_ways_of_running_experts_agree(top_k: int) -> None:
-    from engine.config import parse_config
+    from engine.backbones.config import parse_config
     from tests.engine.tiny import random_model
 
     config = parse_config(tiny_config(num_experts=6, top_k_experts=top_k))
@@ -183,8 +183,8 @@ def test_our_state_goes_back_into_the_reference(seed: int, tmp_path: Path) -> No
 @torch.inference_mode()
 def test_masks_of_batches_keep_their_own_positions() -> None:
     """The stack takes positions per row, which training and batches need."""
-    from engine.config import parse_config
-    from engine.model import read
+    from engine.backbones.config import parse_config
+    from engine.backbones.diffusion_gemma import read
     from tests.engine.tiny import random_model
 
     model: DiffusionGemma = random_model(parse_config(tiny_config()), seed=5)

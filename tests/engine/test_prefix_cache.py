@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from engine.config import parse_config
-from engine.model import DiffusionGemma
-from engine.prefix_cache import GROWTH, PrefixCache
-from engine.prompt import prefix_ids
+from engine.attention.prefix_cache import GROWTH, PrefixCache
+from engine.backbones.config import parse_config
+from engine.backbones.diffusion_gemma import DiffusionGemma
+from engine.text.prompt import prefix_ids
 from tests.engine.tiny import cases, random_model, tiny_config, tiny_tokenizer
 
 CHUNK = 16

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import BOS, cases, fake_engine, tiny_profile, tiny_tokenizer
 
-from engine.prompt import prefix_ids, prompt_ids
+from engine.text.prompt import prefix_ids, prompt_ids
 from engine.types import InfillRequest, Snippet, fill_in_the_middle
 
 TOKENIZER = tiny_tokenizer()

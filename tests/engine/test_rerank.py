@@ -15,13 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from engine.attention.prefix_cache import PrefixCache
+from engine.attention.token_tree import TokenTree
+from engine.backbones.diffusion_gemma import DiffusionGemma
+from engine.choice.rank import AFTER, Likelihood, likelihoods, rank
 from engine.engine import InfillEngine
 from engine.errors import Cancelled
-from engine.model import DiffusionGemma
-from engine.models.profile import Calibration, Sampling
-from engine.prefix_cache import PrefixCache
-from engine.rerank import AFTER, Likelihood, likelihoods, rank
-from engine.token_tree import TokenTree
 from engine.types import (
     Fixed,
     Hole,
@@ -32,6 +31,7 @@ from engine.types import (
     fill_in_the_middle,
     rewrite,
 )
+from engine.weights.profile import Calibration, Sampling
 from tests.engine.tiny import cases, tiny_engine
 
 LONGEST_WORD = 6

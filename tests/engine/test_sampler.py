@@ -16,7 +16,7 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
     LinearTemperatureScheduleLogitsProcessor,
 )
 
-from engine.sampler import (
+from engine.diffusion.samplers import (
     Draws,
     accept,
     accept_from_left,

@@ -30,7 +30,7 @@ from engine.errors import (
     ModelError,
     OutOfMemory,
 )
-from engine.scheduler import Event, Job, Progress, Scheduler
+from engine.serve.scheduler import Event, Job, Progress, Scheduler
 from engine.types import Frame, Infill, InfillRequest
 
 SCRIPT = st.lists(st.sampled_from(sorted(STEPS)), max_size=6)
@@ -44,7 +44,7 @@ ACTION = st.one_of(
 @pytest.fixture(autouse=True, scope="module")
 def no_garbage_collection() -> Iterator[None]:
     """Collecting the garbage of a whole test process takes longer than a case."""
-    with mock.patch("engine.failures.gc.collect"):
+    with mock.patch("engine.serve.failures.gc.collect"):
         yield
 
 

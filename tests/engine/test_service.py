@@ -31,7 +31,7 @@ from engine.paths import (
 )
 
 FAKE = [sys.executable, "-P", str(Path(__file__).with_name("fake_service.py"))]
-REAL = [sys.executable, "-P", "-m", "engine.service"]
+REAL = [sys.executable, "-P", "-m", "engine.serve.service"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(engine.__file__ or "").parent.parent)}
 
 

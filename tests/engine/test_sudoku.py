@@ -12,15 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.bound_model import BoundModel
-from engine.canvas import Sheet
-from engine.denoise import Schedule, denoise
+from engine.attention.bound_model import BoundModel
+from engine.attention.prefix_cache import PrefixCache
+from engine.diffusion.loop import Schedule, denoise
+from engine.diffusion.samplers import Draws
 from engine.engine import InfillEngine
 from engine.errors import BadRequest, TrainingError
 from engine.evaluation import sudoku as evaluation
-from engine.loader import load_model
-from engine.prefix_cache import PrefixCache
-from engine.sampler import Draws
 from engine.sudoku import (
     CELLS,
     DIGITS,
@@ -34,12 +32,14 @@ from engine.sudoku import (
     parse_grid,
     template,
 )
-from engine.tokenizer import TextTokenizer
+from engine.text.layout import Sheet
+from engine.text.tokenizer import TextTokenizer
 from engine.training.puzzles import shuffled, solutions, solved_grid, unique_puzzle
 from engine.training.recipe import Length, Recipe, Shape
 from engine.training.sudoku import PREFIX, Sudoku
 from engine.training.sudoku_model import NAME_IDS, SUDOKU, new_sudoku_model
 from engine.types import Fixed, InfillRequest
+from engine.weights.loader import load_model
 from tests.engine.test_parity import CPU, TOLERANCE, difference
 from tests.engine.tiny import cases
 
@@ -175,7 +175,7 @@ def test_a_recipe_of_another_shape_is_refused(tmp_path: Path) -> None:
 
 @torch.inference_mode()
 def test_first_weights_look_at_a_cells_name_and_along_its_units() -> None:
-    from engine.config import parse_config
+    from engine.backbones.config import parse_config
 
     model = new_sudoku_model(parse_config(SUDOKU), seed=0)
     prefix = torch.tensor([[2, *NAME_IDS]])

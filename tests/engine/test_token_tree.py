@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from engine.bound_model import BoundModel
-from engine.config import parse_config
-from engine.model import DiffusionGemma
-from engine.prefix_cache import GROWTH, PrefixCache
-from engine.token_tree import ROOT, TokenTree
+from engine.attention.bound_model import BoundModel
+from engine.attention.prefix_cache import GROWTH, PrefixCache
+from engine.attention.token_tree import ROOT, TokenTree
+from engine.backbones.config import parse_config
+from engine.backbones.diffusion_gemma import DiffusionGemma
 from tests.engine.tiny import cases, random_model, tiny_config
 
 VOCAB = tiny_config()["text_config"]["vocab_size"]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ModelError
-from engine.models.profile import EMBEDDED
-from engine.tokenizer import TextTokenizer
+from engine.text.tokenizer import TextTokenizer
+from engine.weights.profile import EMBEDDED
 from tests.engine.tiny import SPECIAL, cases, save_tokenizer, tiny_tokenizer
 
 TINY = tiny_tokenizer()

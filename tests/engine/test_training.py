@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from engine.config import LayerConfig, ModelConfig
-from engine.model import DiffusionGemma
-from engine.prefix_cache import PrefixCache
+from engine.attention.prefix_cache import PrefixCache
+from engine.backbones.config import LayerConfig, ModelConfig
+from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.training.middle import EVEN, Canvases, after_a_pass, after_own_passes, evened
 from engine.training.muon import MixedOptimizer, orthogonalize
 from engine.training.nano import new_model

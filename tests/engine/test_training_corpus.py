@@ -13,9 +13,9 @@ import pytest
 from tokenizers import Tokenizer
 from training_runs import module
 
-from engine.models.profile import EMBEDDED
 from engine.training import bpe, corpus, filters, packages
 from engine.training.vocab import read_vocabulary
+from engine.weights.profile import EMBEDDED
 
 
 def make_wheel(folder: Path, name: str, files: dict[str, str], licence: str = "MIT") -> None:

@@ -12,12 +12,12 @@ import pytest
 from tokenizers import Tokenizer
 from training_runs import module
 
-from engine.models.profile import EMBEDDED
 from engine.training import bpe, corpus, holes
 from engine.training.dataset import CodeBatches, describe
 from engine.training.syntax import SYNTAX_KINDS, SyntaxSpans
 from engine.training.vocab import read_vocabulary
 from engine.training.windows import Segment, build_window
+from engine.weights.profile import EMBEDDED
 
 COUNTED = 384  # canvases in the statistics below
 

@@ -15,9 +15,9 @@ import pytest
 from safetensors.torch import load_file
 from training_runs import save_base, write_corpus
 
-from engine.loader import load_model, pick_device
 from engine.training.checkpoint import load_state
 from engine.training.journal import read_records
+from engine.weights.loader import load_model, pick_device
 
 pytestmark = pytest.mark.timeout(600)
 

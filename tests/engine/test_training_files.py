@@ -13,11 +13,9 @@ from test_training import CONFIG, _batch
 from torch.nn.utils import parametrize
 from training_runs import SOURCES, save_base, small_recipe, write_corpus
 
+from engine.backbones.diffusion_gemma import Experts
 from engine.engine import InfillEngine
 from engine.errors import TrainingError
-from engine.loader import load_model
-from engine.model import Experts
-from engine.models.profile import EMBEDDED
 from engine.training.checkpoint import load_state
 from engine.training.corpus import TokenFile
 from engine.training.dataset import CodeBatches
@@ -28,6 +26,8 @@ from engine.training.recipe import Lora, Origin, Recipe
 from engine.training.run import Run, Team
 from engine.training.step import losses
 from engine.types import InfillRequest, fill_in_the_middle
+from engine.weights.loader import load_model
+from engine.weights.profile import EMBEDDED
 
 ALONE = Team(0, 1)
 

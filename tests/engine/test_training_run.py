@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from training_runs import small_recipe, write_corpus
 from transformers import AutoTokenizer, DiffusionGemmaForBlockDiffusion
 
+from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.engine import InfillEngine
 from engine.errors import TrainingError
-from engine.model import DiffusionGemma
 from engine.training.checkpoint import load_state
 from engine.training.journal import read_records
 from engine.training.nano import write_like

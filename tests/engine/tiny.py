@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
-from engine.config import ModelConfig, parse_config
+from engine.backbones.config import ModelConfig, parse_config
+from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.engine import InfillEngine
-from engine.model import DiffusionGemma
-from engine.models.profile import Profile, Sampling
-from engine.tokenizer import TextTokenizer
+from engine.text.tokenizer import TextTokenizer
 from engine.training.nano import SMALLEST_VISION
 from engine.types import Hole
+from engine.weights.profile import Profile, Sampling
 
 
 def cases(count: int) -> settings:
@@ -267,7 +267,7 @@ def save_tokenizer(folder: Path) -> None:
 
 @dataclass
 class FakeDenoiser:
-    """Stands in for a model behind a prefix (engine.denoise.Denoiser); records what it is given.
+    """Stands in for a model behind a prefix (the loop's Denoiser); records what it is given.
 
     What it conditions on is one row of probabilities for each slot.
     """

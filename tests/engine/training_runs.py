@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from engine.models.profile import EMBEDDED
-from engine.tokenizer import TextTokenizer
+from engine.text.tokenizer import TextTokenizer
 from engine.training.dataset import Code
 from engine.training.nano import NANO
 from engine.training.recipe import Length, Origin, Recipe, Shape
 from engine.training.run import Run, Team
+from engine.weights.profile import EMBEDDED
 
-SOURCES = sorted((Path(__file__).parents[2] / "engine").glob("*.py"))
+_ENGINE = Path(__file__).parents[2] / "engine"
+SOURCES = sorted(
+    p for p in _ENGINE.rglob("*.py") if p.parent.name not in ("training", "evaluation")
+)
 
 
 def module(number: int, functions: int = 12) -> str:

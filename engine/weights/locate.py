@@ -11,8 +11,8 @@ import re
 from pathlib import Path
 
 from engine.errors import ModelError
-from engine.models.profile import EMBEDDED
 from engine.paths import SHIPPED, WEIGHTS
+from engine.weights.profile import EMBEDDED
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _WANTED = ["*.json", "*.safetensors", "*.jinja"]

@@ -6,7 +6,7 @@
     POST /unload              frees the model's memory; answers when it is done
     POST /stop                ends what is running and the process
 
-`python -m engine.service --socket PATH` runs it. A client that goes away cancels its request.
+`python -m engine.serve.service --socket PATH` runs it. A client that goes away cancels its request.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.errors import BadRequest, EngineError, EngineUnavailable
-from engine.failures import of_the_loop
-from engine.lifecycle import Listener, memory_bytes, shorten_log, take_lock, watch_idleness
 from engine.paths import PROTOCOL, VERSION_HEADER, EnginePaths, identity, package_version
-from engine.scheduler import Engine, Event, Job, Load, Progress, Scheduler
+from engine.serve.failures import of_the_loop
+from engine.serve.lifecycle import Listener, memory_bytes, shorten_log, take_lock, watch_idleness
+from engine.serve.scheduler import Engine, Event, Job, Load, Progress, Scheduler
 from engine.types import Frame, Infill
 from engine.wire import (
     error_to_json,
@@ -311,7 +311,9 @@ def _real_engine(options: ServiceOptions) -> Load:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The process: 0 when stopped or not needed, 1 with a last line on stderr if it can't run."""
-    parser = argparse.ArgumentParser(prog="python -m engine.service", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m engine.serve.service", description=main.__doc__
+    )
     parser.add_argument("--socket", type=Path, required=True, help="where to listen")
     parser.add_argument("--model", help="a folder or a name of the hub; default: the embedded one")
     parser.add_argument("--device", help="cuda, mps or cpu; default: the best there is")

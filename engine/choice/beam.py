@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from engine.token_tree import ROOT, TokenTree
-from engine.tokenizer import TextTokenizer
+from engine.attention.token_tree import ROOT, TokenTree
+from engine.text.tokenizer import TextTokenizer
 
 WIDTH = 8
 """So many continuations are gone on with side by side."""

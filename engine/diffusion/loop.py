@@ -18,8 +18,15 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from engine.models.profile import Sampling
-from engine.sampler import Draws, accept, accept_from_left, entropies, sample, temperature
+from engine.diffusion.samplers import (
+    Draws,
+    accept,
+    accept_from_left,
+    entropies,
+    sample,
+    temperature,
+)
+from engine.weights.profile import Sampling
 
 
 class Denoiser(Protocol):

@@ -13,7 +13,7 @@ from math import exp, fsum
 
 import torch
 
-from engine.token_tree import ROOT, TokenTree
+from engine.attention.token_tree import ROOT, TokenTree
 
 AFTER = 32
 """Tokens behind the hole that are asked for their opinion."""

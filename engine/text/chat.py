@@ -15,7 +15,7 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.errors import ModelError
-from engine.tokenizer import TextTokenizer
+from engine.text.tokenizer import TextTokenizer
 
 _HERE = "\ue000content\ue000"
 """Stands for the user's text while the template is filled in. Private use: no template has it."""

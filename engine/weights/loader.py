@@ -14,9 +14,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from engine.config import ModelConfig, load_config
+from engine.backbones.config import ModelConfig, load_config
+from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.errors import ModelError, OutOfMemory
-from engine.model import DiffusionGemma
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and how much of it is done, from 0 to 1."""

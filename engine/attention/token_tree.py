@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from engine.prefix_cache import Branches, PrefixCache
+from engine.attention.prefix_cache import Branches, PrefixCache
 
 ROOT = -1
 """The place of the prefix' last token, below which the first tokens stand."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from engine.beam import Beam
-from engine.prefix_cache import PrefixCache
-from engine.token_tree import ROOT, TokenTree
+from engine.attention.prefix_cache import PrefixCache
+from engine.attention.token_tree import ROOT, TokenTree
+from engine.choice.beam import Beam
 
 
 class BoundModel:
-    """A model behind one prefix: what the denoising loop calls (see engine.denoise.Denoiser).
+    """A model behind one prefix: what the denoising loop calls (engine.diffusion.loop.Denoiser).
 
     What it reads causally is encoded in `tree`, once and in one pass with the canvas; a `beam` in
     that tree gets on by a token in every pass. The prefix must stay as it is.

@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-import engine.failures as failures
+import engine.serve.failures as failures
 from engine.errors import (
     BadRequest,
     Cancelled,

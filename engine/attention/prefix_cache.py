@@ -6,7 +6,7 @@ only what comes after the longest shared beginning is computed anew. All layers 
 
 The canvas' keys and values are written behind the prefix' in the same buffers, and overwritten by
 the next pass: for a canvas the prefix is never copied. What is read causally has a copy of its own
-(engine/token_tree.py).
+(engine/attention/token_tree.py).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from engine.config import ModelConfig
-from engine.model import Attend, DiffusionGemma, read
+from engine.backbones.config import ModelConfig
+from engine.backbones.diffusion_gemma import Attend, DiffusionGemma, read
 
 GROWTH = 1024
 """Buffers grow by at least so many tokens, so that typing doesn't move them at each key."""

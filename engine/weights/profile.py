@@ -11,7 +11,7 @@ from math import exp, isfinite, log
 from pathlib import Path
 from typing import Any, cast
 
-from engine.config import ModelConfig
+from engine.backbones.config import ModelConfig
 from engine.errors import ModelError
 from engine.paths import SHIPPED, WEIGHTS
 from engine.types import SamplingParams
@@ -32,8 +32,8 @@ class Sampling:
         as the model agrees, and a canvas on which it agrees to everything is settled.
     causal_share: how much the same weights' causal reading has to say about a slot, against what
         the canvas has; 0 asks only the canvas.
-    from_left: each hole is decided from its left on (see engine.sampler.accept_from_left).
-    rerank: the encoder answers, too, and the text around decides (see engine.rerank).
+    from_left: each hole is decided from its left on (engine.diffusion.samplers.accept_from_left).
+    rerank: the encoder answers, too, and the text around decides (see engine.choice.rank).
     """
 
     max_steps: int = 48

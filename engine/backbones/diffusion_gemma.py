@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.config import LayerConfig, ModelConfig
+from engine.backbones.config import LayerConfig, ModelConfig
 
 ROWS = 8
 """On a CPU rows are run in multiples of so many: the matrix library keeps a kernel for every number

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.paths import make_private
-from engine.scheduler import Scheduler
+from engine.serve.scheduler import Scheduler
 
 _LOCK_PATIENCE_S = 0.3
 _LONGEST_LOG = 1 << 20  # bytes

@@ -1,0 +1,1 @@
+"""Keys and values: the prefix cache, trees of continuations, who sees whom."""

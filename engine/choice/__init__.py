@@ -1,0 +1,1 @@
+"""Several answers to a hole, and which of them is best."""

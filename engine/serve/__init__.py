@@ -1,0 +1,1 @@
+"""The resident process: scheduler, HTTP service, lifecycle."""

@@ -1,0 +1,1 @@
+"""Text to tokens and back: the tokenizer, the prompt, a template laid out as a canvas."""
