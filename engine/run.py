@@ -1,22 +1,38 @@
-"""One request on its way through the engine: prefix, rival answers, canvases, result."""
+"""One request on its way through the engine: prefix, holes, choice, result.
+
+    prefix    what stands in front of the first hole goes into the KV cache (`_prefill`)
+    hole      a canvas is denoised (`_canvases`), or tokens are decided from the left (`_from_left`)
+    choice    other answers are written beside it, and the text around the hole chooses (`_choose`)
+    result    `_result`; a `Frame` after every pass on the way
+
+Every pass is posted to the engine's batch and looked up at the next turn, so that requests that run
+side by side share it.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import exp, log
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.attention.bound_model import BoundModel
+from torch import Tensor
+
+from engine.attention.span import Span
+from engine.attention.token_tree import Hole as TreeHole
 from engine.attention.token_tree import TokenTree
-from engine.choice.beam import Beam
-from engine.choice.rank import AFTER, Ranked, likelihoods, rank
+from engine.choice.beam import Beam, Written, goes_on
+from engine.choice.rank import AFTER, Judge, Likelihood, Ranked, rank
+from engine.diffusion.denoiser import CanvasDenoiser
+from engine.diffusion.lookahead import Look, look_ahead
 from engine.diffusion.loop import Pass, Schedule, denoise
-from engine.diffusion.samplers import Draws
+from engine.diffusion.process import Uniform
+from engine.diffusion.rng import Draws
 from engine.errors import BadRequest, Cancelled, DeadlineExceeded
-from engine.text.layout import Layout, Sheet
+from engine.text.layout import Gap, Layout, Sheet
 from engine.text.prompt import prompt_ids
+from engine.text.typed import Writable
 from engine.types import Frame, Infill, InfillRequest, Other, Piece, StopReason
 
 if TYPE_CHECKING:
@@ -24,6 +40,12 @@ if TYPE_CHECKING:
 
 CHOOSING = 3
 """Choosing among answers takes the time of so many passes, or less: of two mostly."""
+
+SLOTS = (16, 24, 32, 48, 64, 96, 128)
+"""How many slots a hole has whose length is open, in a model that decides from the left."""
+
+SEARCHED = 48
+"""Up to so many tokens an answer is searched for by a beam; longer ones are decided as they come."""
 
 
 @dataclass(slots=True)
@@ -42,15 +64,22 @@ class Rivals(NamedTuple):
 
 class Run:
     """A request, from its prefix to its result. Raises BadRequest at once if it asks for what the
-    model can't do."""
+    model can't do.
+
+    deadline: on the monotonic clock; None leaves all the time that it takes.
+    """
 
     def __init__(
-        self, engine: InfillEngine, request: InfillRequest, cancelled: Callable[[], bool]
+        self,
+        engine: InfillEngine,
+        request: InfillRequest,
+        cancelled: Callable[[], bool],
+        deadline: float | None,
     ) -> None:
         self.began = time.monotonic()
         self.engine, self.request, self.cancelled = engine, request, cancelled
         self.reserved = 0.0  # seconds before the deadline that are kept for choosing
-        self.deadline = None if request.budget_s is None else self.began + request.budget_s
+        self.deadline = deadline
         self.sampling = engine.profile.sampling.override(request.params)
         self.sheet = Sheet(request.template, engine.tokenizer, engine.profile)
         told = self._told()
@@ -60,7 +89,7 @@ class Run:
         start = 0 if bos is None else 1
         self.prefix = [*ids[:start], *told, *ids[start:]]
         self.head = start + len(told)
-        self.cache = engine.take_cache(self.prefix)
+        self.cache, self.length = engine.store.take(self.prefix, engine.multiple)
         self.rivals: Rivals | None = None
         self.ranked: list[Ranked] = []
         self.steps = 0
@@ -69,28 +98,22 @@ class Run:
 
     def events(self) -> Iterator[Frame | Infill | None]:
         """What `InfillEngine.stream` yields."""
-        reason: StopReason = "unchanged"
         if any(gap.hole.draft for gap in self.sheet.gaps):
             yield self._frame(0, 0, {}, 0.0)
-        ids = self.prefix
-        joined: list[int] = []
-        while self.sheet.pending and not self._late():
-            ids = self._fitted([*ids, *joined, *self.sheet.leading()])
-            yield from self._prefill(ids)
-            if self._late():
-                break
-            reason, layout, last = yield from self._denoise()
-            joined = self.sheet.commit(
-                layout, last.best.tolist(), last.certainty.tolist(), last=reason == "deadline"
-            )
+        fill = self._canvases if self.engine.mask_id is None else self._from_left
+        reason = yield from fill()
         if self.sheet.pending:
             reason = "deadline"
             self.sheet.give_up()
-        elif self.rivals is not None:
-            yield from self._choose(self.rivals)
         if reason in ("settled", "steps") and any(gap.capped for gap in self.sheet.gaps):
             reason = "max_tokens"
         yield self._result(reason)
+
+    def close(self, whole: bool) -> None:
+        """Gives the cache back. whole: whether the request ended well."""
+        self.engine.store.give_back(self.cache, whole)
+
+    # ---- the prefix ----
 
     def _told(self) -> list[int]:
         """The ids of the request's instruction; none if it has none. Raises BadRequest."""
@@ -103,53 +126,116 @@ class Run:
         return engine.chat.ids(instruction, drafts, engine.profile.context // 4)
 
     def _prefill(self, ids: list[int]) -> Iterator[None]:
-        """Brings the cache to `ids`, chunk by chunk, looking up between chunks."""
-        chunk = self.engine.profile.prefill
-        self.cache.keep(ids, chunk)
-        while len(self.cache.ids) < len(ids) and not self._late():
+        """Brings the cache to `ids`, chunk by chunk, looking up between chunks. What others have
+        read there in the meantime is not read again."""
+        store, chunk = self.engine.store, self.engine.profile.prefill
+        while not self._late():
             self._look_up()
-            began = time.monotonic()
-            at = len(self.cache.ids)
-            self.cache.extend(ids[at : at + chunk])
-            self.forward_passes += 1
-            self.timings.prefill += time.monotonic() - began
-            yield None
+            if self.cache.writing:
+                yield None
+                continue
+            self.length = max(min(self.length, len(ids)), self.cache.shared(ids[: self.length]))
+            known = self.cache.shared(ids)
+            if self.cache.users > 1:
+                self.length = known
+            if len(self.cache.ids) > known and known < len(ids):
+                # Somebody else goes on otherwise from here.
+                self.cache = store.part(self.cache, min(known, self.length))
+            self.length = min(known, len(self.cache.ids))
+            if self.length >= len(ids):
+                return
+            piece = ids[self.length : self.length + chunk]
+            (hidden,) = yield from self._pass([self.cache.span(piece)], "prefill")
+            self.cache.took(piece, hidden)
+            self.length += len(piece)
 
-    def _denoise(self) -> Iterator[Frame | None]:
+    def _pass(self, spans: Sequence[Span], phase: str) -> Generator[None, None, list[Tensor]]:
+        """Posts spans, lets others join, and gives their hidden rows."""
+        began = time.monotonic()
+        ticket = self.engine.batch.post(spans)
+        try:
+            yield None
+            rows = ticket()
+        finally:
+            ticket.withdraw()
+        self.forward_passes += 1
+        seconds = time.monotonic() - began
+        if phase == "prefill":
+            self.timings.prefill += seconds
+        else:
+            self.timings.denoise += seconds
+            self.engine.timed(seconds)
+        return rows
+
+    def _fitted(self, ids: list[int]) -> list[int]:
+        """The end of a prefix that has grown out of the context: three quarters of it."""
+        context, head = self.engine.profile.context, self.head
+        if len(ids) <= context:
+            return ids
+        return ids[:head] + ids[max(head, len(ids) - context * 3 // 4 + head) :]
+
+    # ---- canvases ----
+
+    def _canvases(self) -> Generator[Frame | None, None, StopReason]:
+        """Denoises canvas after canvas; returns why the last one stopped."""
+        reason: StopReason = "unchanged"
+        ids, joined = self.prefix, list[int]()
+        while self.sheet.pending and not self._late():
+            ids = self._fitted([*ids, *joined, *self.sheet.leading()])
+            yield from self._prefill(ids)
+            if self._late():
+                break
+            reason, layout, last = yield from self._denoise()
+            joined = self.sheet.commit(
+                layout, last.best.tolist(), last.certainty.tolist(), last=reason == "deadline"
+            )
+        if not self.sheet.pending and self.rivals is not None:
+            yield from self._choose(self.rivals)
+        return reason
+
+    def _denoise(self) -> Generator[Frame | None, None, tuple[StopReason, Layout, Pass]]:
         """Denoises the next canvas; returns why it stopped, its layout and its last pass."""
         engine = self.engine
         layout = self.sheet.lay_out(engine.model.config.canvas_length, engine.banned)
         bound = self._bound()
         schedule = self._schedule(layout)
         draws = Draws(self.request.seed, engine.model.device)
-        passes = denoise(bound, layout.canvas, schedule, draws, first_step=self.steps)
+        process = Uniform(engine.model.config.vocab_size)
+        passes = denoise(bound, process, layout.canvas, schedule, draws, self.steps)
         base = self.steps
-        last: Pass | None = None
-        while True:
-            self._look_up()
-            began = time.monotonic()
-            last = next(passes)
+        began = time.monotonic()
+        for event in passes:
+            if event is None:
+                self._look_up()
+                began = time.monotonic()
+                yield None
+                continue
+            if self.rivals is not None:
+                self.rivals.beam.step()
             seconds = time.monotonic() - began
             engine.timed(seconds)
             self.timings.denoise += seconds
-            self.steps, self.forward_passes = last.step, self.forward_passes + 1
-            guess = layout.guess(last.best.tolist(), last.certainty.tolist())
-            yield self._frame(last.step, base + schedule.planned, guess, last.entropy)
-            if last.settled:
-                return last.settled, layout, last
+            self.steps, self.forward_passes = event.step, self.forward_passes + 1
+            guess = layout.guess(event.best.tolist(), event.certainty.tolist())
+            yield self._frame(event.step, base + schedule.planned, guess, event.entropy)
+            if event.settled:
+                return event.settled, layout, event
             if self._late():
-                return "deadline", layout, last
+                return "deadline", layout, event
+        raise AssertionError("a denoising ends with its last pass")
 
-    def _bound(self) -> BoundModel:
+    def _bound(self) -> CanvasDenoiser:
         """The model behind the prefix as it is now; what is read causally begins there, too."""
-        reads = self.cache.last is not None
+        cache, length, batch = self.cache, self.length, self.engine.batch
+        reads = length > 0
         if reads and self.steps == 0:
             self.rivals = self._rivals()
             if self.rivals is not None:
-                return BoundModel(self.cache, self.rivals.tree, self.rivals.beam)
+                return CanvasDenoiser(cache, batch, self.rivals.tree, length)
+        self.rivals = None
         if reads and self.sampling.causal_share > 0:
-            return BoundModel(self.cache, TokenTree(self.cache))
-        return BoundModel(self.cache)
+            return CanvasDenoiser(cache, batch, TokenTree(cache, length), length)
+        return CanvasDenoiser(cache, batch, None, length)
 
     def _rivals(self) -> Rivals | None:
         """The encoder answers, too, if there is one hole with text behind it and no draft, and
@@ -159,34 +245,39 @@ class Run:
         told = gap.hole.draft is not None or gap.hole.fixed_length
         if not self.sampling.rerank or others or told or not after:
             return None
-        choosing = CHOOSING * engine.pass_seconds
-        if self.deadline is not None and self._left() < 2 * choosing:
+        if not self._time_to_choose():
             return None  # too few tokens for answers that end
-        self.reserved = choosing
-        allowed = engine.banned == 0
-        if self.sheet.slack is not None:
-            allowed[self.sheet.slack] = False
         most, behind = min(gap.cap, engine.profile.hole), engine.tokenizer.bytes_of(after)
-        tree = TokenTree(self.cache)
-        beam = Beam(engine.tokenizer, tree, gap.typed, behind, allowed, most)
+        tree = TokenTree(self.cache, self.length)
+        writable = Writable(engine.tokenizer, gap.typed, engine.writable)
+        beam = Beam(tree, writable, goes_on(engine.tokenizer, behind), most)
         return Rivals(tree, beam, after)
+
+    def _time_to_choose(self) -> bool:
+        """Keeps time for a choice, if there is enough of it."""
+        choosing = CHOOSING * self.engine.pass_seconds
+        if self.deadline is not None and self._left() < 2 * choosing:
+            return False
+        self.reserved = choosing
+        return True
 
     def _choose(self, rivals: Rivals) -> Iterator[None]:
         """Lets the text around the hole choose among all answers, the denoiser's one of them."""
         tree, beam = rivals.tree, rivals.beam
         while not beam.done and not self._late():
             self._look_up()
-            tree.encode()
+            if spans := tree.spans():
+                tree.took((yield from self._pass(spans, "denoise")))
             beam.step()
-            self.forward_passes += 1
-            yield None
-        if not beam.found or (self.deadline is not None and time.monotonic() > self.deadline):
+        if not beam.found or self._over():
             return
         gap = self.sheet.gaps[0]
         ids = dict.fromkeys((tuple(gap.done), *(one.ids for one in beam.likeliest)))
         answers = [list(one) for one in ids]
-        self.ranked = rank(answers, likelihoods(tree, answers, rivals.after))
-        self.forward_passes += 1
+        judge = Judge(tree, answers, rivals.after)
+        if spans := tree.spans():
+            tree.took((yield from self._pass(spans, "denoise")))
+        self.ranked = rank(answers, judge.likelihoods())
         if (best := self.ranked[0].ids) != gap.done:
             gap.replace(best)
 
@@ -196,18 +287,124 @@ class Run:
         left = None if self.deadline is None else self._left()
         return Schedule(self.sampling, self.engine.planned(most, left), strength)
 
-    def _fitted(self, ids: list[int]) -> list[int]:
-        """The end of a prefix that has grown out of the context: three quarters of it."""
-        context, head = self.engine.profile.context, self.head
-        if len(ids) <= context:
-            return ids
-        return ids[:head] + ids[max(head, len(ids) - context * 3 // 4 + head) :]
+    # ---- from the left ----
+
+    def _from_left(self) -> Generator[Frame | None, None, StopReason]:
+        """Fills hole after hole, each with the text behind it in view."""
+        reason: StopReason = "unchanged"
+        ids, joined = self.prefix, list[int]()
+        while self.sheet.pending and not self._late():
+            ids = self._fitted([*ids, *joined, *self.sheet.leading()])
+            yield from self._prefill(ids)
+            if self._late():
+                break
+            gap = self.sheet.next_gap
+            told = gap.hole.draft is not None or gap.hole.fixed_length
+            if not told and gap.cap <= SEARCHED:
+                reason = yield from self._search(gap)
+            else:
+                reason = yield from self._look_ahead(gap)
+            joined = self.sheet.finish(gap)
+        return reason
+
+    def _tree(self, gap: Gap) -> TokenTree:
+        assert self.engine.mask_id is not None
+        slots = next((size for size in SLOTS if size >= gap.cap), gap.cap)
+        after = self.sheet.behind(gap, self.engine.profile.suffix)
+        hole = TreeHole(slots, after, self.engine.mask_id)
+        return TokenTree(self.cache, self.length, hole=hole)
+
+    def _search(self, gap: Gap) -> Generator[Frame | None, None, StopReason]:
+        """Answers by beam search, both sides in view; the encoder has its say in the choice."""
+        engine, tree = self.engine, self._tree(gap)
+        end = self.sheet.slack
+        writable = Writable(engine.tokenizer, gap.typed, engine.writable)
+        beam = Beam(tree, writable, lambda token: token == end, gap.cap, blank=True)
+        after = self.sheet.behind(gap, AFTER)
+        judged = bool(after) and engine.profile.weights.after > 0 and self._time_to_choose()
+        while not beam.done and not self._late():
+            self._look_up()
+            tree.took((yield from self._pass(tree.spans(), "denoise")))
+            beam.step()
+            self.steps += 1
+            best = beam.best
+            sure = [exp(best.likelihood / max(1, len(best.ids)))] * len(best.ids)
+            yield self._frame(self.steps, gap.cap, {id(gap): (list(best.ids), sure)}, 0.0)
+        found = beam.likeliest or [beam.best]
+        answers = [list(one.ids) for one in found]
+        likelihoods = [Likelihood(0.0, 0.0, one.likelihood) for one in found]
+        if judged and len(answers) > 1 and not self._over():
+            likelihoods = yield from self._judged(found, after)
+        weights = engine.profile.weights
+        if not judged:
+            weights = replace(weights, written=1.0, before=0.0, after=0.0)
+        ranked = rank(answers, likelihoods, weights)
+        if len(self.sheet.gaps) == 1:
+            self.ranked = ranked
+        best_ids = ranked[0].ids
+        gap.settle(best_ids, [ranked[0].confidence] * len(best_ids))
+        gap.ended = ranked[0].confidence
+        return "settled" if beam.found else "deadline"
+
+    def _judged(
+        self, found: Sequence[Written], after: list[int]
+    ) -> Generator[None, None, list[Likelihood]]:
+        tree = TokenTree(self.cache, self.length)
+        judge = Judge(tree, [one.ids for one in found], after)
+        if spans := tree.spans():
+            tree.took((yield from self._pass(spans, "denoise")))
+        return [
+            replace(one, written=written.likelihood)
+            for one, written in zip(judge.likelihoods(), found, strict=True)
+        ]
+
+    def _look_ahead(self, gap: Gap) -> Generator[Frame | None, None, StopReason]:
+        """Decides a hole that is long, or has a draft, several tokens a pass."""
+        engine = self.engine
+        writable = Writable(engine.tokenizer, gap.typed, engine.writable)
+        end = None if gap.hole.fixed_length else self.sheet.slack
+        if end is None:
+            writable = Writable(engine.tokenizer, gap.typed, engine.text_only)
+        draft = None if gap.draft is None else self.sheet.text_ids(gap.draft)
+        passes = look_ahead(
+            self._tree(gap), engine.batch, writable, end, gap.cap, draft, gap.strength
+        )
+        last: Look | None = None
+        began = time.monotonic()
+        for look in passes:
+            if look is None:
+                self._look_up()
+                began = time.monotonic()
+                yield None
+                continue
+            seconds = time.monotonic() - began
+            engine.timed(seconds)
+            self.timings.denoise += seconds
+            self.steps, self.forward_passes, last = self.steps + 1, self.forward_passes + 1, look
+            guess = [*look.ids, *look.ahead], [*look.certainty, *look.hope]
+            yield self._frame(self.steps, gap.cap, {id(gap): guess}, 0.0)
+            if look.settled or self._late():
+                break
+        assert last is not None
+        late = last.settled is None
+        ids, sure = list(last.ids), list(last.certainty)
+        if late:
+            ids += last.ahead
+        gap.settle(ids, sure)
+        gap.draft = None
+        gap.capped = last.settled == "full" and end is not None
+        return "deadline" if late else "settled"
+
+    # ---- time ----
 
     def _late(self) -> bool:
         """Whether there is something to show and no time for a further pass."""
         return (
             self.steps > 0 and self.deadline is not None and self._left() < self.engine.pass_seconds
         )
+
+    def _over(self) -> bool:
+        return self.deadline is not None and time.monotonic() > self.deadline
 
     def _look_up(self) -> None:
         if self.cancelled():
@@ -220,6 +417,8 @@ class Run:
     def _left(self) -> float:
         assert self.deadline is not None
         return self.deadline - self.reserved - time.monotonic()
+
+    # ---- what is told ----
 
     def _frame(
         self,

@@ -14,25 +14,16 @@ Shapes: B batch, T rows, H query heads, K key/value heads, D head_dim, d hidden 
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.backbones.base import Attend
 from engine.backbones.config import LayerConfig, ModelConfig
 
 ROWS = 8
 """On a CPU rows are run in multiples of so many: the matrix library keeps a kernel for every number
 of rows that it meets, and a service that lives for days would meet them all."""
-
-
-class Attend(Protocol):
-    """What a caller of the stack supplies: attention itself."""
-
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q [B, T, H, D], k and v [B, T, K, D], scaling 1 -> what was read, [B, T, H, D]."""
-        ...
 
 
 class Norm(nn.Module):
@@ -242,6 +233,15 @@ class DiffusionGemma(nn.Module):
         self.self_conditioning = SelfConditioning(config)
 
     @property
+    def kv(self) -> tuple[LayerConfig, ...]:
+        """What each layer keeps of a row."""
+        return self.config.layers
+
+    @property
+    def sliding_window(self) -> int:
+        return self.config.sliding_window
+
+    @property
     def dtype(self) -> torch.dtype:
         return self.embed_tokens.weight.dtype
 
@@ -340,22 +340,6 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotates x [B, T, H, D] by its positions' angles."""
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-second, first), dim=-1) * sin
-
-
-def read(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attention of q [B, T, H, D] over k, v [B, S, K, D] with mask [T, S] (True = seen).
-
-    Query heads that share a key head are folded into rows, so that no key is ever copied.
-    """
-    b, t, h, d = q.shape
-    kv_heads = k.shape[2]
-    q = q.view(b, t, kv_heads, h // kv_heads, d).permute(0, 2, 3, 1, 4).flatten(2, 3)
-    if mask is not None:
-        mask = mask.repeat(h // kv_heads, 1)
-    out = F.scaled_dot_product_attention(
-        q, k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask, scale=1.0
-    )
-    return out.unflatten(2, (h // kv_heads, t)).permute(0, 3, 1, 2, 4).flatten(2, 3)
 
 
 def _gelu(x: Tensor) -> Tensor:

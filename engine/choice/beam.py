@@ -1,9 +1,11 @@
-"""What the encoder would write into a hole from the prefix alone: the likeliest few, by beam
-search."""
+"""What a model would write into a hole token by token: the likeliest few, by beam search.
+
+The encoder does it from the prefix alone, a decoder's tree with what stands behind the hole in
+view."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from engine.attention.token_tree import ROOT, TokenTree
 from engine.text.tokenizer import TextTokenizer
+from engine.text.typed import Writable
 
 WIDTH = 8
 """So many continuations are gone on with side by side."""
@@ -33,31 +36,22 @@ class Written:
 class Beam:
     """The search for up to `width` continuations in `tree`, whose rows it needs.
 
-    A continuation begins with the `typed` bytes, ends where the text `after` the hole goes on, and
-    is never blank; what has no end after `most` tokens is left out, and what is less likely by
-    more than `margin` nats than one that has ended is not gone on with. allowed: bool [V], what may
-    be written. found: those that have ended.
+    A continuation is `writable`, ends where `ends` says so of a token, and is never blank; what has
+    no end after `most` tokens is left out, and what is less likely by more than `margin` nats than
+    one that has ended is not gone on with. found: those that have ended.
     """
 
     def __init__(
         self,
-        tokenizer: TextTokenizer,
         tree: TokenTree,
-        typed: bytes,
-        after: bytes,
-        allowed: Tensor,
+        writable: Writable,
+        ends: Callable[[int], bool],
         most: int,
         width: int = WIDTH,
         margin: float = MARGIN,
     ) -> None:
-        self._tokenizer, self._tree = tokenizer, tree
-        self._typed, self._after, self._most = typed, after, most
+        self._tree, self._writable, self._ends, self._most = tree, writable, ends, most
         self._width, self._margin = width, margin
-        self._allowed = allowed
-        self._first = allowed
-        if typed:
-            first = torch.tensor(tokenizer.starting_with(typed), device=allowed.device)
-            self._first = torch.zeros_like(allowed).index_fill(0, first, True)
         self._live = [Written()]
         self.found: list[Written] = []
 
@@ -73,6 +67,11 @@ class Beam:
         return max((one.likelihood for one in self.found), default=float("-inf")) - self._margin
 
     @property
+    def best(self) -> Written:
+        """The likeliest continuation so far, whether it has ended or not."""
+        return max([*self.found, *self._live], key=lambda one: one.likelihood)
+
+    @property
     def done(self) -> bool:
         """Whether there is nothing left to go on with."""
         return not self._live
@@ -83,18 +82,18 @@ class Beam:
         if self.done:
             return
         length = len(self._live[0].ids)
-        may_come = self._allowed if length else self._first
         logs = self._tree.log_probs([one.place for one in self._live])
+        may_come = torch.stack([self._writable.next(one.ids) for one in self._live])
         logs = logs.masked_fill(~may_come, float("-inf"))
         ended: list[Written] = []
         further: list[Written] = []
         for one, (values, tokens) in zip(
             self._live, _likeliest(logs, 2 * self._width), strict=True
         ):
-            blank = not self._tokenizer.text_of(list(one.ids), len(self._typed)).strip()
-            # The first token holds the typed bytes, too, which stand in front of the hole.
-            begins = length == 0 and bool(self._typed)
-            ends = [not begins and self._goes_on(token) for token in tokens]
+            # The first tokens hold the typed bytes, too, which stand in front of the hole.
+            begun = self._writable.begun(one.ids)
+            blank = not self._writable.text(one.ids).strip()
+            ends = [begun and self._ends(token) for token in tokens]
             if True in ends and not blank:
                 end = values[ends.index(True)]
                 ended.append(replace(one, likelihood=one.likelihood + end))
@@ -115,13 +114,18 @@ class Beam:
             if len(one.ids) > length and one.likelihood > least
         ]
 
-    def _goes_on(self, token: int) -> bool:
-        """Whether `token` begins what stands behind the hole; of line ends only that there is one,
-        since a token may hold the next line's indentation, too."""
-        own = self._tokenizer.bytes_of([token])
-        if self._after.startswith(b"\n"):
+
+def goes_on(tokenizer: TextTokenizer, after: bytes) -> Callable[[int], bool]:
+    """Whether a token begins what stands behind the hole; of line ends only that there is one,
+    since a token may hold the next line's indentation, too."""
+
+    def ends(token: int) -> bool:
+        own = tokenizer.bytes_of([token])
+        if after.startswith(b"\n"):
             return own.startswith(b"\n")
-        return bool(own) and self._after.startswith(own)
+        return bool(own) and after.startswith(own)
+
+    return ends
 
 
 def _likeliest(logs: Tensor, count: int) -> Iterator[tuple[list[float], list[int]]]:

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, fsum
 
-import torch
-
 from engine.attention.token_tree import ROOT, TokenTree
+from engine.weights.profile import Weights
+
+BAYES = Weights()
+"""The noisy channel as it is: what the encoder says, and nothing else."""
 
 AFTER = 32
 """Tokens behind the hole that are asked for their opinion."""
@@ -30,38 +32,69 @@ class Ranked:
 @dataclass(frozen=True, slots=True)
 class Likelihood:
     """Of an answer, in nats. ended: log p of it and of the first token behind the hole, which ends
-    it, given the prefix. after: log p of the tokens behind that one, given all of it."""
+    it, given the prefix. after: log p of the tokens behind that one, given all of it. written: log p
+    of it and its end, given both sides, if a decoder wrote it."""
 
     ended: float
     after: float
+    written: float = 0.0
+
+    def total(self, weights: Weights) -> float:
+        """What the answers are compared by."""
+        return (
+            weights.written * self.written
+            + weights.before * self.ended
+            + weights.after * self.after
+        )
 
 
-def rank(answers: Sequence[list[int]], likelihoods: Sequence[Likelihood]) -> list[Ranked]:
+def rank(
+    answers: Sequence[list[int]],
+    likelihoods: Sequence[Likelihood],
+    weights: Weights = BAYES,
+) -> list[Ranked]:
     """The answers, the best first; of equals the first one stays in front.
 
     Confidence is the share of an answer in all that were judged, times the probability before the
     text behind the hole was seen that one of these is it: some that nobody wrote may be better.
     """
-    totals = [one.ended + one.after for one in likelihoods]
-    weights = [exp(total - max(totals)) for total in totals]
-    covered = min(1.0, fsum(exp(one.ended) for one in likelihoods))
+    totals = [one.total(weights) for one in likelihoods]
+    shares = [exp(total - max(totals)) for total in totals]
+    seen = [one.written if weights.written else one.ended for one in likelihoods]
+    covered = min(1.0, fsum(exp(one) for one in seen))
     order = sorted(range(len(answers)), key=lambda index: totals[index], reverse=True)
-    return [Ranked(answers[i], weights[i] / fsum(weights) * covered) for i in order]
+    return [Ranked(answers[i], shares[i] / fsum(shares) * covered) for i in order]
+
+
+class Judge:
+    """Asks the encoder's tree how likely it finds answers, and `after` behind each; what the tree
+    does not hold yet is read by the next pass. `after` must have a token."""
+
+    def __init__(
+        self, tree: TokenTree, answers: Sequence[Sequence[int]], after: Sequence[int]
+    ) -> None:
+        self._tree = tree
+        self._sizes = [len(answer) + 1 for answer in answers]
+        self._texts = [[*answer, *after] for answer in answers]
+        # What the last token leads to is not asked.
+        self._paths = [[ROOT, *tree.path(text[:-1])] for text in self._texts]
+
+    def likelihoods(self) -> list[Likelihood]:
+        """In the order of the answers, once the tree has read what was added."""
+        flat = [place for path in self._paths for place in path]
+        order = {place: row for row, place in enumerate(dict.fromkeys(flat))}
+        logs = self._tree.log_probs(list(order))
+        found: list[Likelihood] = []
+        for text, path, size in zip(self._texts, self._paths, self._sizes, strict=True):
+            each = logs[[order[place] for place in path], text]
+            found.append(Likelihood(float(each[:size].sum()), float(each[size:].sum())))
+        return found
 
 
 def likelihoods(
     tree: TokenTree, answers: Sequence[Sequence[int]], after: Sequence[int]
 ) -> list[Likelihood]:
-    """How likely the encoder finds each answer, and `after` behind it, below the tree's root; what
-    the tree does not hold yet is encoded in one pass. `after` must have a token."""
-    texts = [[*answer, *after] for answer in answers]
-    # What the last token leads to is not asked.
-    paths = [[ROOT, *tree.path(text[:-1])] for text in texts]
+    """`Judge`, now."""
+    judge = Judge(tree, answers, after)
     tree.encode()
-    found: list[Likelihood] = []
-    for answer, text, path in zip(answers, texts, paths, strict=True):
-        logs = tree.log_probs(path)
-        each = logs.gather(1, torch.tensor(text, device=logs.device).unsqueeze(1))
-        end = len(answer) + 1
-        found.append(Likelihood(float(each[:end].sum()), float(each[end:].sum())))
-    return found
+    return judge.likelihoods()

@@ -1,4 +1,4 @@
-"""The one denoising loop. Model, canvas, schedule and draws are its arguments.
+"""The one denoising loop. Model, process, sampler, canvas, schedule and draws are its arguments.
 
 A canvas is a row of token slots; clamped slots hold what stands in the document and are never
 touched: not by acceptance, not by noise, not by the stop rule. In every pass the model sees the
@@ -13,42 +13,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from engine.diffusion.samplers import (
-    Draws,
-    accept,
-    accept_from_left,
-    entropies,
-    sample,
-    temperature,
-)
+from engine.diffusion.denoiser import Denoiser
+from engine.diffusion.process import Process
+from engine.diffusion.rng import Draws
+from engine.diffusion.samplers import Beliefs, Decision, entropies, sample, sampler_of, temperature
 from engine.weights.profile import Sampling
-
-
-class Denoiser(Protocol):
-    """The model as the loop sees it: bound to a prefix, blind to text."""
-
-    vocab_size: int
-
-    def logits(
-        self, ids: Tensor, soft: Tensor | None, free: Tensor, known: int | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Canvas ids [T], soft embeddings [T, d], free bool [T] -> logits [n, V] in float32.
-
-        With them, if so many first slots are `known`, logits [known + 1, V] of a causal reading:
-        what comes at each of those and behind them, from what is left of it alone. None if `known`
-        is None, or the model can't tell.
-        """
-        ...
-
-    def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
-        """Soft embeddings [T, d] of canvas ids [T]: the slots in `open_slots` (bool [T], n of
-        them) as `probs` [n, V] has it, all others as the tokens that they hold."""
-        ...
 
 
 @dataclass(slots=True)
@@ -102,26 +76,22 @@ class Pass:
     settled: Literal["settled", "steps"] | None
 
 
-def noise(canvas: Canvas, draws: Draws, step: int, vocab_size: int) -> Tensor:
-    """Fills the free slots for the first pass: a draft's with the probability that its strength
-    says, all others always. Returns which free slots [n] hold noise now."""
-    slots = canvas.free.nonzero().squeeze(-1)
-    kept = draws.uniform(step, slots, Draws.RENOISE) >= canvas.strength[slots]
-    keep = canvas.held[slots] & kept
-    canvas.ids[slots] = torch.where(keep, canvas.ids[slots], draws.tokens(step, slots, vocab_size))
-    canvas.held[slots] = keep
-    return ~keep
-
-
 def denoise(
-    model: Denoiser, canvas: Canvas, schedule: Schedule, draws: Draws, first_step: int = 0
-) -> Iterator[Pass]:
-    """Yields a `Pass` after every forward pass, until the canvas settles or the passes are over.
+    model: Denoiser,
+    process: Process,
+    canvas: Canvas,
+    schedule: Schedule,
+    draws: Draws,
+    first_step: int = 0,
+) -> Iterator[Pass | None]:
+    """Yields None when a forward pass has been asked for and a `Pass` after it, until the canvas
+    settles or the passes are over.
 
     first_step: counter of the first pass, so that consecutive canvases get draws of their own.
     """
     sampling, planned = schedule.sampling, schedule.planned
-    noisy = noise(canvas, draws, first_step, model.vocab_size)
+    sampler = sampler_of(sampling)
+    noisy = _start(canvas, process, draws, first_step)
     slots = canvas.free.nonzero().squeeze(-1)
     local = _local_holes(canvas)
     bias = _bias(canvas, slots)
@@ -132,88 +102,59 @@ def denoise(
     for step in range(planned):
         counter = first_step + step + 1
         known = _known(canvas, slots, noisy) if sampling.causal_share else None
-        raw, expected = model.logits(canvas.ids, soft, canvas.free, known)
-        raw = _without_noise(raw + bias, canvas, slots, noisy)
+        read = model.ask(canvas.ids, soft, canvas.free, known)
+        yield None
+        raw, expected = read()
+        raw = process.without_noise(raw + bias, canvas.ids[slots], noisy)
         if expected is not None:
             raw = _heard_causally(raw, expected, canvas, slots, sampling.causal_share, bias)
         heat = temperature(step, planned, t_max, sampling.t_min)
         probs = (raw / heat).softmax(-1)
-        entropy = entropies(probs)
-        tokens = sample(probs, draws.uniform(counter, slots, Draws.TOKEN))
-        agreed = torch.zeros_like(noisy)
-        if sampling.accepted_as_tokens:
-            agreed = _agreed(canvas, slots, local, probs, noisy)
-        tokens = torch.where(agreed, canvas.ids[slots], tokens)
-        # What the model believes, however coolly it is drawn from.
-        beliefs = raw.softmax(-1)
-        if sampling.from_left:
-            # This, and not the cooled entropy, says what can be decided blindly side by side.
-            doubt = entropies(beliefs).masked_fill(agreed, 0.0)
-            accepted, tokens = accept_from_left(
-                doubt, tokens, canvas.slack, local, sampling.entropy_bound, agreed
-            )
-        else:
-            cost = entropy.masked_fill(agreed, 0.0)
-            accepted, tokens = accept(cost, tokens, canvas.slack, local, sampling.entropy_bound)
-        accepted |= agreed
-
-        best = _best(canvas, slots, probs, accepted)
-        if sampling.accepted_as_tokens:
-            best = torch.where(accepted, tokens, best)
-        certainty = beliefs.gather(1, best.unsqueeze(1)).squeeze(1)
-        mean_entropy = float(entropy.mean())
+        drawn = sample(probs, draws.uniform(counter, slots, Draws.TOKEN))
+        held = canvas.held[slots]
+        beliefs = Beliefs(raw, probs, drawn, canvas.ids[slots], noisy, held, local, canvas.slack)
+        decision = sampler.decide(beliefs)
+        entropy = float(entropies(probs).mean())
         stable = sampling.stability == 0 or (
             len(history) >= sampling.stability
-            and all(torch.equal(best, old) for old in history[-sampling.stability :])
+            and all(torch.equal(decision.best, old) for old in history[-sampling.stability :])
         )
         done = None
-        if stable and (mean_entropy < sampling.confidence or bool(agreed.all())):
+        if stable and (entropy < sampling.confidence or bool(decision.confirmed.all())):
             done = "settled"
         elif step + 1 == planned:
             done = "steps"
-        yield Pass(first_step + step + 1, best, certainty, mean_entropy, done)
+        yield Pass(first_step + step + 1, decision.best, decision.certainty, entropy, done)
         if done:
             return
-        history = [*history, best][-max(1, sampling.stability) :]
+        history = [*history, decision.best][-max(1, sampling.stability) :]
         share = schedule.strength * (planned - step - 1) / planned
-        noisy = _advance(canvas, slots, tokens, accepted, probs, share, draws, counter)
-        believed = noisy if sampling.accepted_as_tokens else torch.ones_like(noisy)
-        open_slots = canvas.free.clone()
-        open_slots[slots] = believed
-        soft = model.condition(canvas.ids, probs[believed], open_slots)
+        noisy = _advance(canvas, slots, decision, beliefs, process, share, draws, counter)
+        if process.conditions:
+            believed = noisy if sampler.confirms else torch.ones_like(noisy)
+            open_slots = canvas.free.clone()
+            open_slots[slots] = believed
+            soft = model.condition(canvas.ids, probs[believed], open_slots)
 
 
-def _agreed(
-    canvas: Canvas, slots: Tensor, local: list[slice], probs: Tensor, noisy: Tensor
-) -> Tensor:
-    """Which free slots [n] hold a token that was decided and that the model would choose again.
-
-    They stay at no cost: the budget bounds what is decided blindly side by side in one pass, and
-    these are decided already. A small model is never so sure of them that it would not matter.
-    """
-    current = canvas.ids[slots]
-    agreed = ~noisy & (probs.argmax(-1) == current)
-    for hole in local:
-        # A hole's end is one decision: the slack behind the first one stands and falls with it.
-        slack = (~noisy[hole] & (current[hole] == canvas.slack)).nonzero()
-        if canvas.slack is not None and len(slack):
-            first = hole.start + int(slack[0])
-            agreed[first : hole.stop] = agreed[first].clone()
-    return agreed
-
-
-def _best(canvas: Canvas, slots: Tensor, probs: Tensor, accepted: Tensor) -> Tensor:
-    """The most probable tokens, but a draft's where it has not been given up."""
-    stays = canvas.held[slots] & ~accepted
-    return torch.where(stays, canvas.ids[slots], probs.argmax(-1))
+def _start(canvas: Canvas, process: Process, draws: Draws, step: int) -> Tensor:
+    """Fills the free slots for the first pass: a draft's with the probability that its strength
+    says, all others always. Returns which free slots [n] hold noise now."""
+    slots = canvas.free.nonzero().squeeze(-1)
+    kept = draws.uniform(step, slots, Draws.RENOISE) >= canvas.strength[slots]
+    keep = canvas.held[slots] & kept
+    fresh = process.noise(draws, step, slots)
+    canvas.ids[slots] = torch.where(keep, canvas.ids[slots], fresh)
+    canvas.held[slots] = keep
+    return ~keep
 
 
 def _advance(
     canvas: Canvas,
     slots: Tensor,
-    tokens: Tensor,
-    accepted: Tensor,
-    probs: Tensor,
+    decision: Decision,
+    beliefs: Beliefs,
+    process: Process,
     share: float,
     draws: Draws,
     counter: int,
@@ -222,32 +163,17 @@ def _advance(
 
     Returns which free slots [n] hold noise now.
     """
-    current = canvas.ids[slots]
-    held = canvas.held[slots] & ~accepted
+    current, accepted = beliefs.current, decision.accepted
+    held = beliefs.held & ~accepted
     # Of the draft, only the least likely tokens are given up: a share that falls to nothing.
     let_go = int(share * int(held.sum()))
     if let_go:
-        belief = probs.gather(1, current.unsqueeze(1)).squeeze(1).masked_fill(~held, 2.0)
+        belief = beliefs.probs.gather(1, current.unsqueeze(1)).squeeze(1).masked_fill(~held, 2.0)
         held[belief.argsort()[:let_go]] = False
-    fresh = draws.tokens(counter, slots, probs.shape[-1])
-    canvas.ids[slots] = torch.where(accepted, tokens, torch.where(held, current, fresh))
+    fresh = process.noise(draws, counter, slots)
+    canvas.ids[slots] = torch.where(accepted, decision.tokens, torch.where(held, current, fresh))
     canvas.held[slots] = held
     return ~(accepted | held)
-
-
-def _without_noise(raw: Tensor, canvas: Canvas, slots: Tensor, noisy: Tensor) -> Tensor:
-    """The logits [n, V] without the evidence of tokens that are known to be noise.
-
-    The model can't tell a token that stands in its place from one that was drawn at random, and
-    believes both; the loop knows which are which, and rules the random ones out. That one of them
-    is right by chance happens once in V times. (Leave-one-out, arXiv 2605.22765.)
-    """
-    rows = noisy.nonzero().squeeze(-1)
-    bare = raw.clone()
-    bare[rows, canvas.ids[slots[rows]]] = float("-inf")
-    # A slot that may hold one token only keeps it.
-    impossible = bare.isneginf().all(-1, keepdim=True)
-    return torch.where(impossible, raw, bare)
 
 
 def _known(canvas: Canvas, slots: Tensor, noisy: Tensor) -> int:

@@ -10,10 +10,13 @@ Shapes: n free positions, V vocabulary.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
-_MASK32 = 0xFFFFFFFF
+from engine.weights.profile import Sampling
 
 
 def temperature(step: int, planned: int, t_max: float, t_min: float) -> float:
@@ -110,36 +113,113 @@ def sample(probs: Tensor, uniform: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, target, right=True).squeeze(-1)
 
 
-class Draws:
-    """Uniform random numbers by counter: (seed, pass, slot, purpose) -> the same number, always.
+@dataclass(frozen=True, slots=True)
+class Beliefs:
+    """What a pass believes at the free slots [n].
 
-    A request's draws therefore do not depend on what else is in a batch or on the device.
-    Two rounds of the 32-bit finalizer of MurmurHash3, in 64-bit integers.
+    raw: logits [n, V]. probs: the same, cooled, as probabilities. drawn: a token drawn from them.
+    current: the tokens that are there. noisy: where that is noise. held: where it is a draft's.
+    holes: the slices of free slots that form one. slack: the token that ends a hole, if any.
     """
 
-    TOKEN, NOISE, RENOISE = 1, 2, 3
-
-    def __init__(self, seed: int, device: torch.device) -> None:
-        self.seed = seed
-        self.device = device
-
-    def uniform(self, step: int, slots: Tensor, purpose: int) -> Tensor:
-        """One number in [0, 1) for each slot [n], in float32."""
-        return (self._words(step, slots, purpose) >> 8).float() / 2**24
-
-    def tokens(self, step: int, slots: Tensor, vocab_size: int) -> Tensor:
-        """One token for each slot [n], any of the vocabulary with the same probability."""
-        return (self._words(step, slots, self.NOISE) * vocab_size) >> 32
-
-    def _words(self, step: int, slots: Tensor, purpose: int) -> Tensor:
-        """32 random bits for each slot [n]. No float64: Apple's devices have none."""
-        state = _mix(slots.to(torch.int64) ^ ((self.seed & _MASK32) * 0x9E3779B1 & _MASK32))
-        state = _mix(state ^ ((step * 0x85EBCA77 + (self.seed >> 32)) & _MASK32))
-        return _mix(state ^ (purpose * 0xC2B2AE3D & _MASK32))
+    raw: Tensor
+    probs: Tensor
+    drawn: Tensor
+    current: Tensor
+    noisy: Tensor
+    held: Tensor
+    holes: list[slice]
+    slack: int | None
 
 
-def _mix(x: Tensor) -> Tensor:
-    # Products of 32-bit numbers overflow int64; the low 32 bits, which are all that is used, hold.
-    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & _MASK32
-    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & _MASK32
-    return x ^ (x >> 16)
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is done with it, each [n]: which slots are decided, and as what; which of those were
+    before; the best guess everywhere, and its probability."""
+
+    accepted: Tensor
+    tokens: Tensor
+    confirmed: Tensor
+    best: Tensor
+    certainty: Tensor
+
+
+class Sampler(Protocol):
+    """Beliefs in, decision out. confirms: what is decided stays, at no cost, for as long as the
+    model would choose it again, and conditions the next pass as the token that it is."""
+
+    @property
+    def confirms(self) -> bool: ...
+    def decide(self, beliefs: Beliefs) -> Decision: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EntropyBound:
+    """The surest slots within an entropy budget (arXiv 2505.24857), wherever they are."""
+
+    bound: float
+    confirms: bool = False
+
+    def decide(self, beliefs: Beliefs) -> Decision:
+        confirmed, tokens = _confirmed(beliefs, self.confirms)
+        cost = entropies(beliefs.probs).masked_fill(confirmed, 0.0)
+        accepted, tokens = accept(cost, tokens, beliefs.slack, beliefs.holes, self.bound)
+        return _decision(beliefs, accepted | confirmed, tokens, confirmed, self.confirms)
+
+
+@dataclass(frozen=True, slots=True)
+class FromLeft:
+    """The same budget, but each hole is decided from its left.
+
+    What the model believes, however coolly it is drawn from, says what can be decided blindly side
+    by side.
+    """
+
+    bound: float
+    confirms: bool = False
+
+    def decide(self, beliefs: Beliefs) -> Decision:
+        confirmed, tokens = _confirmed(beliefs, self.confirms)
+        doubt = entropies(beliefs.raw.softmax(-1)).masked_fill(confirmed, 0.0)
+        accepted, tokens = accept_from_left(
+            doubt, tokens, beliefs.slack, beliefs.holes, self.bound, confirmed
+        )
+        return _decision(beliefs, accepted | confirmed, tokens, confirmed, self.confirms)
+
+
+def sampler_of(sampling: Sampling) -> Sampler:
+    """The sampler that a profile asks for."""
+    kind = FromLeft if sampling.from_left else EntropyBound
+    return kind(sampling.entropy_bound, sampling.accepted_as_tokens)
+
+
+def _confirmed(beliefs: Beliefs, confirms: bool) -> tuple[Tensor, Tensor]:
+    """Which slots [n] hold a token that was decided and that the model would choose again; and the
+    tokens drawn, with those in their places.
+
+    They stay at no cost: the budget bounds what is decided blindly side by side in one pass, and
+    these are decided already. A small model is never so sure of them that it would not matter.
+    """
+    if not confirms:
+        return torch.zeros_like(beliefs.noisy), beliefs.drawn
+    current, slack = beliefs.current, beliefs.slack
+    confirmed = ~beliefs.noisy & (beliefs.probs.argmax(-1) == current)
+    for hole in beliefs.holes:
+        # A hole's end is one decision: the slack behind the first one stands and falls with it.
+        ends = (~beliefs.noisy[hole] & (current[hole] == slack)).nonzero()
+        if slack is not None and len(ends):
+            first = hole.start + int(ends[0])
+            confirmed[first : hole.stop] = confirmed[first].clone()
+    return confirmed, torch.where(confirmed, current, beliefs.drawn)
+
+
+def _decision(
+    beliefs: Beliefs, accepted: Tensor, tokens: Tensor, confirmed: Tensor, confirms: bool
+) -> Decision:
+    """With the best guess: the likeliest token, but a draft's where it has not been given up."""
+    stays = beliefs.held & ~accepted
+    best = torch.where(stays, beliefs.current, beliefs.probs.argmax(-1))
+    if confirms:
+        best = torch.where(accepted, tokens, best)
+    certainty = beliefs.raw.softmax(-1).gather(1, best.unsqueeze(1)).squeeze(1)
+    return Decision(accepted, tokens, confirmed, best, certainty)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from engine.errors import ModelError
 
@@ -41,13 +41,16 @@ class TextTokenizer:
         self._sorted = sorted(range(len(self._bytes)), key=self._bytes.__getitem__)
 
     @classmethod
-    def load(cls, folder: Path) -> TextTokenizer:
-        """Reads `folder`/tokenizer.json. Raises ModelError if it is missing or broken."""
+    def load(cls, folder: Path, extra: Sequence[str] = ()) -> TextTokenizer:
+        """Reads `folder`/tokenizer.json. extra: special tokens that it does not know, which get the
+        ids behind its last one. Raises ModelError if it is missing or broken."""
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise ModelError(f"{path} is missing; download the model again")
         try:
-            return cls(Tokenizer.from_file(str(path)))
+            tokenizer = Tokenizer.from_file(str(path))
+            tokenizer.add_special_tokens([AddedToken(name, special=True) for name in extra])
+            return cls(tokenizer)
         except Exception as error:  # the library raises bare Exceptions
             raise ModelError(f"{path} can't be read: {error}") from error
 
@@ -97,6 +100,23 @@ class TextTokenizer:
         low = bisect_left(self._sorted, start, key=self._bytes.__getitem__)
         high = bisect_right(self._sorted, start, lo=low, key=lambda i: self._bytes[i][: len(start)])
         return tuple(self._sorted[low:high])
+
+    def along(self, start: bytes) -> tuple[int, ...]:
+        """All ids whose bytes begin with `start`, or that `start` begins with."""
+        shorter: list[int] = []
+        for end in range(1, len(start)):
+            low = bisect_left(self._sorted, start[:end], key=self._bytes.__getitem__)
+            while low < len(self._sorted) and self._bytes[self._sorted[low]] == start[:end]:
+                shorter.append(self._sorted[low])
+                low += 1
+        return (*shorter, *self.starting_with(start))
+
+    def heal_blank(self, text: str) -> tuple[str, bytes]:
+        """As `heal`, but white space at the end of `text` is split off, too, down to the last
+        visible character: for vocabularies that join line ends with what follows them."""
+        stays, typed = self.heal(text)
+        bare = stays.rstrip()
+        return bare, stays[len(bare) :].encode() + typed
 
     def heal(self, text: str) -> tuple[str, bytes]:
         """Splits off the part of a word that was typed before a cursor at the end of `text`.

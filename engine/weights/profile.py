@@ -75,6 +75,20 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
+class Weights:
+    """What counts when one of several answers is chosen, each the factor of a log-probability.
+
+    written: of the answer and its end, as the decoder has it, with both sides in view. before: of
+    the answer and its end, as the encoder has it from the prefix alone. after: of the text behind
+    the hole, as the encoder has it behind the answer.
+    """
+
+    written: float = 0.0
+    before: float = 1.0
+    after: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """How to use one checkpoint. Sizes are in tokens.
 
@@ -90,6 +104,12 @@ class Profile:
         What nobody asked for is suggested in no other.
     separator: the special token between documents in training; with None, or a token that the
         tokenizer does not know, a comment with the path stands above each piece.
+    mask: the mask token of a model whose noise is one (an absorbing process); its holes are decided
+        from the left, and what is decided is read causally with the text behind the hole in view.
+    extra: special tokens that the tokenizer does not know, with the ids behind its last one.
+    blanks: whether white space in front of a hole is written anew with it, for vocabularies that
+        join line ends with what follows them.
+    weights: what the log-probabilities of an answer count when one is chosen (engine.choice.rank).
     calibration: what makes the engine's confidence (see engine.types.Infill) the one that it
         reports, for answers of the kind that `sampling` makes: chosen among several, or not. None
         leaves it as it is.
@@ -108,6 +128,10 @@ class Profile:
     languages: tuple[str, ...] | None = None
     separator: str | None = None
     can: tuple[str, ...] = ("fill",)
+    mask: str | None = None
+    extra: tuple[str, ...] = ()
+    blanks: bool = False
+    weights: Weights = Weights()
     sampling: Sampling = Sampling()
     calibration: Calibration | None = None
 
@@ -140,6 +164,8 @@ def load_profile(folder: Path, config: ModelConfig) -> Profile:
         calibration = None if fitted is None else Calibration(**fitted)
         data["can"] = tuple(data.get("can", ("fill",)))
         data["languages"] = _names(data.get("languages"))
+        data["extra"] = _names(data.get("extra")) or ()
+        data["weights"] = Weights(**data.get("weights", {}))
         return Profile(**data, sampling=sampling, calibration=calibration)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} is broken: {error}") from error

@@ -1,0 +1,52 @@
+"""Linear layers in the form that a device multiplies fastest.
+
+Weights stay what the checkpoint holds; a `Kernel` is how they are multiplied:
+
+plain   `F.linear` in the weights' own precision
+int8    weights rounded to 8 bits a channel, rows to 8 bits as they come (CPU)
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Format = Literal["plain", "int8"]
+
+
+class Linear:
+    """y = x W^T (+ b). weight [out, in], bias [out] or None; made for one format."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, format: Format = "plain") -> None:
+        self.out_features, self.in_features = weight.shape
+        self.format = format
+        self.dtype = weight.dtype
+        self.weight: Tensor | None = None
+        self.bias = bias
+        if format == "int8":
+            self._packed = _int8(weight, bias)
+        else:
+            self.weight = weight
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [..., in] -> [..., out], in x's precision."""
+        if self.weight is not None:
+            return F.linear(x, self.weight, self.bias)
+        rows = x.reshape(-1, self.in_features).float()
+        out = torch.ops.quantized.linear_dynamic(rows, self._packed, reduce_range=False)
+        return out.view(*x.shape[:-1], self.out_features).to(x.dtype)
+
+
+def _int8(weight: Tensor, bias: Tensor | None) -> object:
+    """Symmetric int8, one scale for each output channel, packed for the CPU's int8 kernels."""
+    full = weight.float()
+    scales = full.abs().amax(dim=1).clamp(min=1e-8) / 127.0
+    zeros = torch.zeros(len(scales), dtype=torch.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # quantized tensors are deprecated, the kernels are not
+        rounded = torch.ops.aten.quantize_per_channel(full, scales, zeros, 0, torch.qint8)
+    return torch.ops.quantized.linear_prepack(rounded, None if bias is None else bias.float())

@@ -1,0 +1,86 @@
+"""A model behind one prefix, as the denoising loop calls it.
+
+Shapes: T slots of a canvas, n free ones, d hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from engine.attention.batch import Batch
+from engine.attention.kv import KVBuffer
+from engine.attention.prefix_cache import PrefixCache, canvas_span
+from engine.attention.token_tree import ROOT, TokenTree
+
+Read = Callable[[], tuple[Tensor, Tensor | None]]
+"""What was asked of a model: logits at the free slots [n, V], and of a causal reading or None."""
+
+
+class Denoiser(Protocol):
+    """The model as the loop sees it: bound to a prefix, blind to text."""
+
+    def ask(self, ids: Tensor, soft: Tensor | None, free: Tensor, known: int | None) -> Read:
+        """Asks for a forward pass; what comes back is called when it is needed, and gives what the
+        pass gave. Canvas ids [T], soft embeddings [T, d], free bool [T] -> logits [n, V], float32.
+
+        With them, if so many first slots are `known`, logits [known + 1, V] of a causal reading:
+        what comes at each of those and behind them, from what is left of it alone. None if `known`
+        is None, or the model can't tell.
+        """
+        ...
+
+    def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
+        """Soft embeddings [T, d] of canvas ids [T]: the slots in `open_slots` (bool [T], n of
+        them) as `probs` [n, V] has it, all others as the tokens that they hold."""
+        ...
+
+
+class CanvasDenoiser:
+    """The whole canvas behind the first `length` tokens of a prefix (None: all), each slot seeing
+    all others in both directions.
+
+    What is read causally is encoded in `tree`, once and in one pass with the canvas.
+    """
+
+    def __init__(
+        self,
+        cache: PrefixCache,
+        batch: Batch | None = None,
+        tree: TokenTree | None = None,
+        length: int | None = None,
+    ) -> None:
+        self.model, self.cache, self.tree = cache.model, cache, tree
+        self.vocab_size = cache.model.config.vocab_size
+        self._batch = batch or Batch(cache.model)
+        self._start = len(cache.ids) if length is None else length
+        self._own = KVBuffer(self.model.kv, self.model.dtype, self.model.device, growth=1)
+
+    def ask(self, ids: Tensor, soft: Tensor | None, free: Tensor, known: int | None) -> Read:
+        """Posts a pass; the head runs on the rows that are asked for only."""
+        spans = [canvas_span(self.cache, self._start, self._own, ids, soft)]
+        path: list[int] = []
+        if self.tree is not None:
+            path = [] if known is None else [ROOT, *self.tree.path(ids[:known].tolist())]
+            spans += self.tree.spans()
+        ticket = self._batch.post(spans)
+
+        def read() -> tuple[Tensor, Tensor | None]:
+            hidden, *others = ticket()
+            if self.tree is not None:
+                self.tree.took(others)
+            if not path or self.tree is None:
+                return self.model.logits(hidden[free]), None
+            logits = self.model.logits(torch.cat((hidden[free], self.tree.rows(path))))
+            return logits[: -len(path)], logits[-len(path) :]
+
+        return read
+
+    def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
+        """A clamp conditions as itself: the embedding of its token."""
+        soft = self.model.embed(ids)
+        soft[open_slots] = self.model.soft_embed(probs)
+        return soft

@@ -1,0 +1,164 @@
+"""Denoising from the left, for a model whose decided tokens are read causally and whose masks see
+everything.
+
+The slots of a hole begin as masks. In one pass the token behind what is decided comes from a row
+that knows all in front of it and behind the hole; the masks guess at the ones further on. What was
+guessed surely enough is written at once, and the next pass, which reads it, says whether it stands:
+where it would have written something else, that is written, and the guesses behind it are noise
+again. So the text is the one that a token a pass would give, in fewer passes ("draft and verify",
+arXiv 2211.17192; masks beside next tokens as in set block decoding, arXiv 2509.04185).
+
+A draft takes the place of guesses: its tokens stay where the model does not find them much less
+likely than its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from engine.attention.batch import Batch
+from engine.attention.token_tree import ROOT, TokenTree
+from engine.text.typed import Writable
+
+MASKS = 6
+"""Masks that a pass looks ahead with."""
+
+SURE = 0.5
+"""A guess of at least this probability is written."""
+
+AHEAD = 24
+"""Tokens of a draft that are read in one pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one pass gave. ids, certainty: what is decided. ahead, hope: guesses behind it, and
+    their probabilities. settled: whether the hole has ended ("settled") or is full ("full")."""
+
+    step: int
+    ids: list[int]
+    certainty: list[float]
+    ahead: list[int]
+    hope: list[float]
+    settled: Literal["settled", "full"] | None
+
+
+def look_ahead(
+    tree: TokenTree,
+    batch: Batch,
+    writable: Writable,
+    end: int | None,
+    slots: int,
+    draft: list[int] | None = None,
+    strength: float = 1.0,
+    masks: int = MASKS,
+    sure: float = SURE,
+) -> Iterator[Look | None]:
+    """Fills a hole of at most `slots` tokens in a decoder's tree; `end` is the token that ends it
+    before (None: nothing does). Yields None when a pass has been asked for, and a `Look` after it.
+
+    draft, strength: what to begin with, and how readily it is given up, from 0 (never) to 1 (as
+    soon as something else is likelier).
+    """
+    ids: list[int] = []
+    certainty: list[float] = []
+    place, step = ROOT, 0
+    stays = strength**4  # a draft's token stays with this share of the likeliest one's probability
+    rest = list(draft or [])
+    ahead, rest = rest[:AHEAD], rest[AHEAD:]
+    drafted = len(ahead)
+    hope: list[float] = [0.0] * drafted
+    frontier: list[int] = []
+    while True:
+        path = tree.path([*frontier, *ahead], place)
+        count = max(0, min(masks, slots - len(ids) - len(ahead) - 1)) if not rest else 0
+        ticket = batch.post(tree.spans(path[-1] if path else place, count))
+        yield None
+        tree.took(ticket())
+        step += 1
+        place = path[len(frontier) - 1] if frontier else place
+        places = [place, *path[len(frontier) :]]
+        logits = tree.model.logits(torch.cat((tree.rows(places), tree.masked)))
+        probs = logits[: len(places)]
+        stood, token, sureness = _verify(
+            probs, writable, ids, ahead, stays if drafted else 1.0, drafted
+        )
+        ids += ahead[:stood]
+        certainty += sureness[:stood]
+        place = places[stood]
+        all_stood = stood == len(ahead)
+        if token == end or len(ids) >= slots:
+            yield Look(step, ids, certainty, [], [], "settled" if token == end else "full")
+            return
+        ids.append(token)
+        certainty.append(sureness[-1])
+        frontier = [token]
+        if drafted:
+            rest = ([] if all_stood else _behind(ahead[stood:], token)) + rest
+            if all_stood and rest and rest[0] == token:
+                rest = rest[1:]
+            ahead, rest = rest[:AHEAD], rest[AHEAD:]
+            hope, drafted = [0.0] * len(ahead), len(ahead)
+            if ahead:
+                yield Look(step, list(ids), list(certainty), list(ahead), list(hope), None)
+                continue
+        ahead, hope = [], []
+        if all_stood and count:
+            ahead, hope = _guesses(logits[len(places) :], writable, ids, end, sure)
+        yield Look(step, list(ids), list(certainty), list(ahead), list(hope), None)
+
+
+def _verify(
+    logits: Tensor,
+    writable: Writable,
+    ids: list[int],
+    ahead: list[int],
+    stays: float,
+    drafted: int,
+) -> tuple[int, int, list[float]]:
+    """How many of `ahead` stand, the token behind them, and the probability of each of those.
+
+    logits [n + 1, V]: behind what is decided, and behind each token ahead.
+    """
+    may_come = torch.stack(
+        [writable.next([*ids, *ahead[:count]]) for count in range(len(ahead) + 1)]
+    )
+    probs = logits.masked_fill(~may_come, float("-inf")).softmax(-1)
+    top, best = (each.tolist() for each in probs.max(-1))
+    own = [float(probs[row, token]) for row, token in enumerate(ahead)]
+    sureness: list[float] = []
+    for row, token in enumerate(ahead):
+        keeps = own[row] > 0 and (
+            token == best[row] or (row < drafted and own[row] >= stays * top[row] and stays < 1)
+        )
+        if not keeps:
+            return row, best[row], [*sureness, top[row]]
+        sureness.append(own[row])
+    return len(ahead), best[-1], [*sureness, top[-1]]
+
+
+def _guesses(
+    logits: Tensor, writable: Writable, ids: list[int], end: int | None, sure: float
+) -> tuple[list[int], list[float]]:
+    """What the masks [m, V] say of the slots behind `ids`, up to the first doubt or the end."""
+    probs = logits.softmax(-1)
+    top, best = (each.tolist() for each in probs.max(-1))
+    ahead: list[int] = []
+    for certainty, token in zip(top, best, strict=True):
+        possible = bool(writable.next([*ids, *ahead])[token])
+        if certainty < sure or token == end or not possible:
+            break
+        ahead.append(token)
+    return ahead, top[: len(ahead)]
+
+
+def _behind(draft: list[int], token: int) -> list[int]:
+    """Where a draft goes on once `token` stands in place of its first one: behind that token if it
+    comes soon, so that something was left out, else behind the first."""
+    near = draft[:4]
+    return draft[near.index(token) + 1 :] if token in near else draft[1:]
