@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     """All flags and subcommands."""
     # Imported here: they bring an HTTP client and more, which a server has no time for when it
     # starts.
-    from diffgemma_lsp.commands import demo, doctor, engine, evaluate, fill, train
+    from diffgemma_lsp.commands import demo, doctor, engine, evaluate, fill, pull, train
 
     parser = _Parser(
         prog="diffgemma-lsp",
@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         dest="subcommand",
         parser_class=_Parser,
     )
-    for command in (fill, demo, doctor, engine, evaluate, train):
+    for command in (fill, demo, doctor, engine, evaluate, pull, train):
         command.add_parser(subparsers)
     return parser
 

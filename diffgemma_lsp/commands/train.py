@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +15,7 @@ import platformdirs
 
 import engine
 from diffgemma_lsp.commands import UsageError
-from diffgemma_lsp.engine_client import environment
+from diffgemma_lsp.commands.child import run_program
 from diffgemma_lsp.files import Files
 from engine.paths import local_model
 
@@ -76,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name in PASSED_ON:
         value = getattr(arguments, name)
         words += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
-    code = _child([sys.executable, "-P", "-m", "engine.training.train", *words])
+    code = run_program("engine.training.train", words)
     if code == 0 and out is not None:
         print(f"use it: diffgemma-lsp fill FILE --at LINE:COL --model {out / 'model'}")
     return code
@@ -108,12 +105,3 @@ def _listed(folders: list[Path], suffixes: list[str], out: Path) -> Path:
     except OSError as error:
         raise UsageError(f"can't write to {out}: {error.strerror or error}") from error
     return listed
-
-
-def _child(command: list[str]) -> int:
-    """Runs a program to its end. Ctrl-C is for the program, which saves what it has."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        return subprocess.run(command, env=environment(), check=False).returncode
-    finally:
-        signal.signal(signal.SIGINT, before)

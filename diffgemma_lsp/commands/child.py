@@ -1,0 +1,23 @@
+"""Programs of the engine that a subcommand runs, each in its own process on the same terminal."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from diffgemma_lsp.engine_client import environment
+
+
+def run_program(module: str, words: Sequence[str]) -> int:
+    """Runs a module of the engine to its end and returns its exit code.
+
+    Ctrl-C is for the program, which saves what it has.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        command = [sys.executable, "-P", "-m", module, *words]
+        return subprocess.run(command, env=environment(), check=False).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
