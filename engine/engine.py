@@ -9,14 +9,16 @@ unit of work. It is not thread-safe; the service gives it a thread of its own.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from engine.attention.prefix_cache import PrefixCache
-from engine.backbones.diffusion_gemma import DiffusionGemma
-from engine.errors import ModelError
+from engine.attention.batch import Batch
+from engine.attention.prefix_cache import PrefixStore
+from engine.backbones.base import Backbone
+from engine.errors import EngineError, ModelError
 from engine.run import Run
 from engine.text.chat import Chat
 from engine.text.tokenizer import TextTokenizer
@@ -28,14 +30,15 @@ from engine.types import (
     SamplingParams,
     fill_in_the_middle,
 )
-from engine.weights.loader import Progress, load_model, pick_device, pick_dtype
+from engine.weights.families import load_backbone, tokenizer_folder
+from engine.weights.loader import Progress, pick_device, pick_dtype
 from engine.weights.locate import locate
 from engine.weights.profile import Profile, load_profile
 
-CACHES = 4
-"""Prefix caches that are kept: so many documents can be worked on without starting over."""
+CACHE_BYTES = 512 * 2**20
+"""What all prefix caches may take on a CPU; on a GPU it is a tenth of its memory."""
 
-SMALL = 512
+SMALL = 1024
 """Up to this hidden size one CPU thread does the work: an operation takes microseconds, and on a
 busy machine threads that wait for each other at every one of them are ten times slower."""
 
@@ -50,20 +53,34 @@ class InfillEngine:
 
     def __init__(
         self,
-        model: DiffusionGemma,
+        model: Backbone,
         tokenizer: TextTokenizer,
         profile: Profile,
         chat: Chat | None = None,
     ) -> None:
         self.model, self.tokenizer, self.profile, self.chat = model, tokenizer, profile, chat
         self.pass_seconds = 0.0
-        self._idle: list[PrefixCache] = []
-        if len(tokenizer) > model.config.vocab_size:
+        self.store = PrefixStore(model, _cache_bytes(model.device))
+        self.batch = Batch(model)
+        # In float32 equal texts give equal results to the last bit: a cache is cut where its pieces
+        # were. Elsewhere it is cut where the texts part.
+        self.multiple = profile.prefill if model.dtype == torch.float32 else 1
+        self.mask_id = tokenizer.id_of(profile.mask) if profile.mask else None
+        known = len(tokenizer) - (self.mask_id is not None)
+        if known > model.config.vocab_size:
             raise ModelError(
-                f"the tokenizer of {profile.name} has {len(tokenizer)} tokens, its model "
+                f"the tokenizer of {profile.name} has {known} tokens, its model "
                 f"{model.config.vocab_size}; download the model again"
             )
+        start = tokenizer.id_of(profile.start) if profile.start else None
+        self.bos_id = model.config.bos_id if start is None else start
         self.banned = self._ban()
+        self.text_only = self.banned == 0
+        slack = tokenizer.id_of(profile.slack) if profile.slack else None
+        if slack is not None:
+            self.text_only[slack] = False
+        # What may be written into a hole: text, and what ends it where that is a token of its own.
+        self.writable = self.text_only if self.mask_id is None else self.banned == 0
         self.info = EngineInfo(
             model=profile.name,
             device=str(model.device),
@@ -92,11 +109,11 @@ class InfillEngine:
         """
         folder = locate(model)
         where = pick_device(device)
-        loaded = load_model(folder, where, dtype or pick_dtype(where), progress)
+        loaded = load_backbone(folder, where, dtype or pick_dtype(where), progress)
         if where.type == "cpu" and loaded.config.hidden_size <= SMALL:
             torch.set_num_threads(1)
-        tokenizer = TextTokenizer.load(folder)
         profile = load_profile(folder, loaded.config)
+        tokenizer = TextTokenizer.load(tokenizer_folder(folder), profile.extra)
         chat = Chat.load(folder, tokenizer) if "instruct" in profile.can else None
         engine = cls(loaded, tokenizer, profile, chat)
         engine.warm_up()
@@ -109,7 +126,7 @@ class InfillEngine:
         for _ in range(2):
             self.pass_seconds = 0.0
             self.fill(InfillRequest(template, SamplingParams(max_steps=2)))
-        self._idle.clear()
+        self.store.shed()
 
     def fill(self, request: InfillRequest, cancelled: Callable[[], bool] = never) -> Infill:
         """Runs a request to its end. Raises as `stream` does."""
@@ -120,28 +137,37 @@ class InfillEngine:
 
     @torch.inference_mode()
     def stream(
-        self, request: InfillRequest, cancelled: Callable[[], bool] = never
+        self,
+        request: InfillRequest,
+        cancelled: Callable[[], bool] = never,
+        deadline: float | None = None,
     ) -> Iterator[Frame | Infill | None]:
         """Yields a Frame after every pass and the Infill at the end; None after other work.
 
-        Raises Cancelled within one pass of `cancelled()` turning true, DeadlineExceeded if the
-        budget runs out before anything can be shown, and other EngineErrors.
+        deadline: on the monotonic clock; None counts the request's budget from now on. Streams that
+        take turns share their passes. Raises Cancelled within one pass of `cancelled()` turning
+        true, DeadlineExceeded if the time is up before anything can be shown, and other
+        EngineErrors.
         """
-        run = Run(self, request, cancelled)
+        if deadline is None and request.budget_s is not None:
+            deadline = time.monotonic() + request.budget_s
+        run = Run(self, request, cancelled, deadline)
+        whole = False
         try:
             yield from run.events()
+            whole = True
+        except EngineError:
+            whole = True  # it was withdrawn, or out of time: what was read is right
+            raise
+        except GeneratorExit:
+            whole = True
+            raise
         finally:
-            self._idle = [*self._idle, run.cache][-CACHES:]
+            run.close(whole)
 
-    def take_cache(self, ids: list[int]) -> PrefixCache:
-        """The idle prefix cache that knows the most of `ids`, or a new one."""
-        if not self._idle:
-            return PrefixCache(self.model)
-        best = max(self._idle, key=lambda cache: cache.shared(ids))
-        if best.shared(ids) < len(ids) // 2 and len(self._idle) < CACHES:
-            return PrefixCache(self.model)
-        self._idle.remove(best)
-        return best
+    def shed(self) -> None:
+        """Gives up all memory that no request needs right now."""
+        self.store.shed()
 
     def planned(self, most: int, seconds_left: float | None) -> int:
         """How many passes, of at most `most`, fit into the time that is left."""
@@ -163,3 +189,10 @@ class InfillEngine:
         if slack is not None:
             banned[slack] = 0.0
         return banned
+
+
+def _cache_bytes(device: torch.device) -> int:
+    """What the prefix caches of a device may take."""
+    if device.type != "cuda":
+        return CACHE_BYTES
+    return torch.cuda.get_device_properties(device).total_memory // 10

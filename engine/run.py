@@ -45,7 +45,7 @@ SLOTS = (16, 24, 32, 48, 64, 96, 128)
 """How many slots a hole has whose length is open, in a model that decides from the left."""
 
 SEARCHED = 48
-"""Up to so many tokens an answer is searched for by a beam; longer ones are decided as they come."""
+"""Up to so many tokens an answer is searched for by a beam; longer ones are decided at once."""
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ class Run:
         self.sampling = engine.profile.sampling.override(request.params)
         self.sheet = Sheet(request.template, engine.tokenizer, engine.profile)
         told = self._told()
-        bos = engine.model.config.bos_id
+        bos = engine.bos_id
         room = replace(engine.profile, context=engine.profile.context - len(told))
         ids = prompt_ids(self.sheet.prefix_text, request.context, engine.tokenizer, bos, room)
         start = 0 if bos is None else 1
@@ -128,25 +128,26 @@ class Run:
     def _prefill(self, ids: list[int]) -> Iterator[None]:
         """Brings the cache to `ids`, chunk by chunk, looking up between chunks. What others have
         read there in the meantime is not read again."""
-        store, chunk = self.engine.store, self.engine.profile.prefill
+        engine, chunk = self.engine, self.engine.profile.prefill
         while not self._late():
             self._look_up()
             if self.cache.writing:
                 yield None
                 continue
-            self.length = max(min(self.length, len(ids)), self.cache.shared(ids[: self.length]))
             known = self.cache.shared(ids)
-            if self.cache.users > 1:
-                self.length = known
-            if len(self.cache.ids) > known and known < len(ids):
-                # Somebody else goes on otherwise from here.
-                self.cache = store.part(self.cache, min(known, self.length))
-            self.length = min(known, len(self.cache.ids))
-            if self.length >= len(ids):
+            if known < self.length or engine.multiple == 1:
+                self.length = known // engine.multiple * engine.multiple
+            if self.length == len(ids):
                 return
+            if len(self.cache.ids) > self.length:
+                # What stands there goes on otherwise, or is to be read in the same pieces again.
+                self.cache = engine.store.part(self.cache, self.length)
             piece = ids[self.length : self.length + chunk]
-            (hidden,) = yield from self._pass([self.cache.span(piece)], "prefill")
-            self.cache.took(piece, hidden)
+            try:
+                (hidden,) = yield from self._pass([self.cache.span(piece)], "prefill")
+                self.cache.took(piece, hidden)
+            finally:
+                self.cache.writing = False
             self.length += len(piece)
 
     def _pass(self, spans: Sequence[Span], phase: str) -> Generator[None, None, list[Tensor]]:

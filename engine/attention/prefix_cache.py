@@ -153,18 +153,14 @@ class PrefixStore:
     def take(self, ids: Sequence[int], multiple: int = 1) -> tuple[PrefixCache, int]:
         """A cache for a request that gives it back, and how many of `ids` it holds.
 
-        It may hold more than those: other requests read on in it. multiple: as in `PrefixCache`.
+        It may hold more than those: `part` gives one that does not. multiple: as in `PrefixCache`.
         """
         best = max(self.caches, key=lambda cache: cache.shared(ids), default=None)
         known = 0 if best is None else best.shared(ids)
         shared = known // multiple * multiple
         if best is None or known < min(len(ids), len(best.ids)) // 2:
             taken, shared = PrefixCache(self._model), 0
-        elif not best.users and not best.writing:
-            taken = best
-            if known < len(ids):
-                best.cut(shared)
-        elif known == len(ids) or shared == len(best.ids):
+        elif known in (len(ids), len(best.ids)) or not best.users:
             taken = best
         else:
             taken = best.fork(shared)
@@ -173,10 +169,14 @@ class PrefixStore:
             self.caches.remove(taken)
         self.caches.append(taken)
         self._shed()
-        return taken, min(shared, len(taken.ids))
+        return taken, shared
 
     def part(self, cache: PrefixCache, length: int) -> PrefixCache:
-        """The first `length` tokens of a cache that a request has, for it alone from now on."""
+        """A cache of the first `length` tokens of one that a request has: that one if nobody else
+        reads it, else a copy."""
+        if cache.users == 1:
+            cache.cut(length)
+            return cache
         own = cache.fork(length)
         own.users = 1
         self.caches.append(own)

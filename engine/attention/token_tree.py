@@ -39,7 +39,7 @@ class TokenTree:
 
     Places count from 0 in the order in which tokens are added. What is added is read by the pass
     that runs `spans`, whose rows go to `took`; only then its row is known.
-    hole: for a decoder's tree. Without, it is the encoder's, and the prefix' last row must be known.
+    hole: for a decoder's tree. Without, it is the encoder's; the prefix' last row must be known.
     """
 
     def __init__(
@@ -175,7 +175,13 @@ class TokenTree:
         return torch.cat((after, after.new_tensor([self._start - 1])))
 
     def _span(
-        self, role: str, ids: Sequence[int], positions: Tensor, at: int, sees: Tensor, places: Tensor
+        self,
+        role: str,
+        ids: Sequence[int],
+        positions: Tensor,
+        at: int,
+        sees: Tensor,
+        places: Tensor,
     ) -> Span:
         return Span(
             "decoder" if role == "decoder" else "encoder",

@@ -7,14 +7,14 @@ embeddings of tokens that the checkpoint does not know (a mask), and rows of the
 end of a hole).
 
 Reference: transformers' modeling_llama, modeling_qwen2, modeling_qwen3 (tests/engine/test_dense.py
-holds them together). Shapes: B batch, T rows, H query heads, K key/value heads, D head_dim, d hidden
-size, V vocabulary.
+holds them together).
+Shapes: B batch, T rows, H query heads, K key/value heads, D head_dim, d hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -79,7 +79,9 @@ class Dense:
         adapter: Adapter | None = None,
         format: Format = "plain",
     ) -> None:
-        self.config, self.adapter, self.format = config, adapter, format
+        heads = 0 if adapter is None else len(adapter.head)
+        self.config = replace(config, vocab_size=config.vocab_size + heads)
+        self.format: Format = format
         self.kv: tuple[DenseLayer, ...] = config.layers
         embeddings = state["model.embed_tokens.weight"]
         self.dtype, self.device = embeddings.dtype, embeddings.device

@@ -21,7 +21,9 @@ Format = Literal["plain", "int8"]
 class Linear:
     """y = x W^T (+ b). weight [out, in], bias [out] or None; made for one format."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, format: Format = "plain") -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None = None, format: Format = "plain"
+    ) -> None:
         self.out_features, self.in_features = weight.shape
         self.format = format
         self.dtype = weight.dtype

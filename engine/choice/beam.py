@@ -36,9 +36,9 @@ class Written:
 class Beam:
     """The search for up to `width` continuations in `tree`, whose rows it needs.
 
-    A continuation is `writable`, ends where `ends` says so of a token, and is never blank; what has
-    no end after `most` tokens is left out, and what is less likely by more than `margin` nats than
-    one that has ended is not gone on with. found: those that have ended.
+    A continuation is `writable`, ends where `ends` says so of a token, and may be blank only if
+    `blank` says so; what has no end after `most` tokens is left out, and what is less likely by more
+    than `margin` nats than one that has ended is not gone on with. found: those that have ended.
     """
 
     def __init__(
@@ -49,7 +49,9 @@ class Beam:
         most: int,
         width: int = WIDTH,
         margin: float = MARGIN,
+        blank: bool = False,
     ) -> None:
+        self._blank = blank
         self._tree, self._writable, self._ends, self._most = tree, writable, ends, most
         self._width, self._margin = width, margin
         self._live = [Written()]
@@ -92,7 +94,7 @@ class Beam:
         ):
             # The first tokens hold the typed bytes, too, which stand in front of the hole.
             begun = self._writable.begun(one.ids)
-            blank = not self._writable.text(one.ids).strip()
+            blank = not self._blank and not self._writable.text(one.ids).strip()
             ends = [begun and self._ends(token) for token in tokens]
             if True in ends and not blank:
                 end = values[ends.index(True)]

@@ -32,8 +32,8 @@ class Ranked:
 @dataclass(frozen=True, slots=True)
 class Likelihood:
     """Of an answer, in nats. ended: log p of it and of the first token behind the hole, which ends
-    it, given the prefix. after: log p of the tokens behind that one, given all of it. written: log p
-    of it and its end, given both sides, if a decoder wrote it."""
+    it, given the prefix. after: log p of the tokens behind that one, given all of it. written: log
+    p of it and its end, given both sides, if a decoder wrote it."""
 
     ended: float
     after: float

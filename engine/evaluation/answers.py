@@ -125,6 +125,7 @@ class Causal:
             engine.profile,
         )
         self.longest = longest
+        self._bos = engine.bos_id
         self._cache = PrefixCache(engine.model)
         self._end = self.tokenizer.id_of(self.profile.end) if self.profile.end else None
         size = engine.model.config.vocab_size
@@ -163,7 +164,7 @@ class Causal:
 
     def _prefill(self, text: str) -> tuple[Tensor, int]:
         """The hidden row behind the prefix, and how many passes it took."""
-        bos, chunk = self.model.config.bos_id, self.profile.prefill
+        bos, chunk = self._bos, self.profile.prefill
         ids = prefix_ids(text, self.tokenizer, bos, self.profile.context)
         # The last chunk is always computed: its last row is where decoding begins.
         self._cache.keep(ids[:-1], chunk)

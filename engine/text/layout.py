@@ -178,12 +178,12 @@ class Sheet:
                 continue
             slots, sure = guess[id(item)]
             width = len(slots)
-            ids = self._text_ids(slots)
+            ids = self.text_ids(slots)
             full = len(ids) == width
             rest = item.rest(width) if full else []
             open_ended = self.slack is not None or item.hole.fixed_length
             if last:
-                ids = self._text_ids(ids + rest)
+                ids = self.text_ids(ids + rest)
             elif full and len(item.done) + width < item.cap and (rest or open_ended):
                 half = max(1, width // 2)
                 item.settle(ids[:half], sure)
@@ -200,6 +200,34 @@ class Sheet:
         self.work = self.work[layout.items :]
         return joined
 
+    @property
+    def next_gap(self) -> Gap:
+        """The first one that is still to be filled; the work has to begin with it."""
+        gap = self.work[0]
+        assert isinstance(gap, Gap)
+        return gap
+
+    def finish(self, gap: Gap) -> list[int]:
+        """The first gap is done; returns the ids that join the prefix."""
+        assert self.work[0] is gap
+        del self.work[0]
+        return gap.done
+
+    def behind(self, gap: Gap, most: int) -> list[int]:
+        """The first ids behind a gap, up to the next one; none behind the text's end."""
+        at = next(i for i, item in enumerate(self.work) if item is gap)
+        ids: list[int] = []
+        for item in self.work[at + 1 :]:
+            if isinstance(item, Gap) or len(ids) >= most:
+                break
+            ids += item
+        end = _id_of(self.tokenizer, self.profile.end)
+        return (ids[: ids.index(end)] if end in ids else ids)[:most]
+
+    def text_ids(self, ids: list[int]) -> list[int]:
+        """The ids in front of the first slack."""
+        return ids[: ids.index(self.slack)] if self.slack in ids else ids
+
     def after(self, most: int) -> list[int]:
         """The first ids behind the last gap; none behind the text's end."""
         ids = list(chain.from_iterable(item for item in self.work if not isinstance(item, Gap)))
@@ -210,7 +238,7 @@ class Sheet:
         """Ends the gaps that no canvas reached: they keep the draft that they have."""
         for item in self.work:
             if isinstance(item, Gap):
-                item.settle(self._text_ids(item.draft or []), [])
+                item.settle(self.text_ids(item.draft or []), [])
         self.work = []
 
     def pieces(self, gap: Gap, ids: list[int], certainty: list[float]) -> tuple[Piece, ...]:
@@ -218,7 +246,7 @@ class Sheet:
 
         Tokens that no pass gave a certainty, those of a draft, have none.
         """
-        everything = gap.done + self._text_ids(ids)
+        everything = gap.done + self.text_ids(ids)
         texts = self.tokenizer.pieces_of(everything, len(gap.typed))
         sure = chain(gap.certainty, certainty, repeat(0.0))
         return tuple(
@@ -229,7 +257,7 @@ class Sheet:
 
     def certainties(self, gap: Gap, ids: list[int], certainty: list[float]) -> list[float]:
         """The certainty of a gap's settled tokens and of the current guess `ids` behind them."""
-        return gap.certainty + certainty[: len(self._text_ids(ids))]
+        return gap.certainty + certainty[: len(self.text_ids(ids))]
 
     def texts(self) -> tuple[str, ...]:
         """What each hole of the template holds."""
@@ -251,7 +279,8 @@ class Sheet:
         """What stays in front of a hole, and the typed bytes that its first token extends."""
         if hole.strength == 0:
             return before, b""
-        stays, typed = self.tokenizer.heal(before)
+        heal = self.tokenizer.heal_blank if self.profile.blanks else self.tokenizer.heal
+        stays, typed = heal(before)
         if hole.draft is not None:
             first = self._encode_draft(hole.draft, typed)[:1]
             if not self.tokenizer.bytes_of(first).startswith(typed):
@@ -325,10 +354,6 @@ class Sheet:
         holes = [span for _, span in spans]
         fixed = [span for gap, span in spans if gap.hole.fixed_length]
         return Canvas(ids, free, holes, held, strength, banned, self.slack, first, fixed)
-
-    def _text_ids(self, ids: list[int]) -> list[int]:
-        """The ids in front of the first slack."""
-        return ids[: ids.index(self.slack)] if self.slack in ids else ids
 
     def _text(self, gap: Gap) -> str:
         draft = gap.hole.draft

@@ -107,6 +107,7 @@ class Profile:
     mask: the mask token of a model whose noise is one (an absorbing process); its holes are decided
         from the left, and what is decided is read causally with the text behind the hole in view.
     extra: special tokens that the tokenizer does not know, with the ids behind its last one.
+    start: the token that a text begins with, if it is not the one that config.json names.
     blanks: whether white space in front of a hole is written anew with it, for vocabularies that
         join line ends with what follows them.
     weights: what the log-probabilities of an answer count when one is chosen (engine.choice.rank).
@@ -130,6 +131,7 @@ class Profile:
     can: tuple[str, ...] = ("fill",)
     mask: str | None = None
     extra: tuple[str, ...] = ()
+    start: str | None = None
     blanks: bool = False
     weights: Weights = Weights()
     sampling: Sampling = Sampling()
