@@ -1,4 +1,5 @@
-# `make demo` and `make test` set up all they need in .venv first. PYTHON says with which Python.
+# `make demo` and `make test` set up all they need in .venv first, and bring the base of mini among the
+# user's data. PYTHON says with which Python.
 
 PYTHON ?= python3
 BIN := .venv/bin

@@ -1,4 +1,5 @@
-"""Sets up .venv with the project and its development tools in it. Needs nothing but Python 3.
+"""Sets up .venv with the project and its development tools in it, and brings the base of mini onto
+this machine. Needs nothing but Python 3.
 
 Shows one line of progress while pip works, and all that pip said only if it fails. It is parsed by
 the Python that the user happens to have, so that an old one gets a message and not a traceback.
@@ -12,6 +13,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 LEAST = (3, 11)
+INTERRUPTED = 130
 
 
 def main():
@@ -39,7 +41,24 @@ def main():
         if code:
             return fail("pip failed", output)
     say("Set up: .venv")
+    pull(python)
     return 0
+
+
+def pull(python):
+    """Brings the base of mini, once. Without it nano serves, so that no failure ends the setup."""
+    process = subprocess.Popen(
+        [python, "-m", "diffgemma_lsp", "pull", "mini"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    told = process.stderr.read().strip()
+    if process.wait() == INTERRUPTED:
+        raise KeyboardInterrupt
+    if process.returncode:
+        why = told.split("\n")[-1].replace("diffgemma-lsp: ", "", 1)
+        say("nano serves instead of mini, whose base is not here: " + why)
 
 
 def follow(command):
@@ -81,4 +100,7 @@ def fail(message, output=""):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

