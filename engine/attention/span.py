@@ -110,7 +110,7 @@ class _View:
         """The first rows of the prefix and of `own` that are seen, and bool [n, keys] of those
         behind them; None if all see all."""
         span, end, device = self._span, self._end, self._span.ids.device
-        low = own_low = 0
+        low = own_low = least = 0
         if window is not None:
             least = span.reach if span.reach is not None else int(span.positions.min())
             low = min(max(0, least - window + 1), span.seen)

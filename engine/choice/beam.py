@@ -37,8 +37,8 @@ class Beam:
     """The search for up to `width` continuations in `tree`, whose rows it needs.
 
     A continuation is `writable`, ends where `ends` says so of a token, and may be blank only if
-    `blank` says so; what has no end after `most` tokens is left out, and what is less likely by more
-    than `margin` nats than one that has ended is not gone on with. found: those that have ended.
+    `blank` says so; what has no end after `most` tokens is left out, and what is less likely by
+    more than `margin` nats than one that has ended is not gone on with. found: those that have.
     """
 
     def __init__(

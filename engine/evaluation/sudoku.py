@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from engine.backbones.diffusion_gemma import DiffusionGemma, read
+from engine.attention.sdpa import read
+from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.engine import InfillEngine
 from engine.errors import BadRequest
 from engine.evaluation.journal import Journal, Record
@@ -97,6 +98,7 @@ class Causal:
     """
 
     def __init__(self, engine: InfillEngine) -> None:
+        assert isinstance(engine.model, DiffusionGemma)
         self.model, self.tokenizer = engine.model, engine.tokenizer
         ids = [self.tokenizer.id_of(digit) for digit in DIGITS]
         if None in ids:

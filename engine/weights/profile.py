@@ -11,7 +11,7 @@ from math import exp, isfinite, log
 from pathlib import Path
 from typing import Any, cast
 
-from engine.backbones.config import ModelConfig
+from engine.backbones.base import BackboneConfig
 from engine.errors import ModelError
 from engine.paths import SHIPPED, WEIGHTS
 from engine.types import SamplingParams
@@ -146,7 +146,7 @@ DIFFUSION_GEMMA = Profile(
 )
 
 
-def load_profile(folder: Path, config: ModelConfig) -> Profile:
+def load_profile(folder: Path, config: BackboneConfig) -> Profile:
     """The profile of the checkpoint in `folder`. Raises ModelError if its infill.json is broken."""
     path = folder / "infill.json"
     if not path.is_file():
