@@ -25,7 +25,7 @@ from engine.attention.token_tree import TokenTree
 from engine.choice.beam import Beam, Written, goes_on
 from engine.choice.rank import AFTER, Judge, Likelihood, Ranked, rank
 from engine.diffusion.denoiser import CanvasDenoiser
-from engine.diffusion.lookahead import Look, look_ahead
+from engine.diffusion.lookahead import look_ahead
 from engine.diffusion.loop import Pass, Schedule, denoise
 from engine.diffusion.process import Uniform
 from engine.diffusion.rng import Draws
@@ -34,6 +34,7 @@ from engine.text.layout import Gap, Layout, Sheet
 from engine.text.prompt import prompt_ids
 from engine.text.typed import Writable
 from engine.types import Frame, Infill, InfillRequest, Other, Piece, StopReason
+from engine.weights.profile import Weights
 
 if TYPE_CHECKING:
     from engine.engine import InfillEngine
@@ -46,6 +47,9 @@ SLOTS = (16, 24, 32, 48, 64, 96, 128)
 
 SEARCHED = 48
 """Up to so many tokens an answer is searched for by a beam; longer ones are decided at once."""
+
+LONGER = 8
+"""Tokens by which other answers may be longer than one that was decided at once."""
 
 
 @dataclass(slots=True)
@@ -300,13 +304,31 @@ class Run:
             if self._late():
                 break
             gap = self.sheet.next_gap
-            told = gap.hole.draft is not None or gap.hole.fixed_length
-            if not told and gap.cap <= SEARCHED:
-                reason = yield from self._search(gap)
-            else:
-                reason = yield from self._look_ahead(gap)
+            reason = yield from self._fill_gap(gap)
             joined = self.sheet.finish(gap)
         return reason
+
+    def _fill_gap(self, gap: Gap) -> Generator[Frame | None, None, StopReason]:
+        """A short hole is searched. What may be long is decided at once, and searched, too, if it
+        turns out to be short."""
+        tree = self._tree(gap)
+        told = gap.hole.draft is not None or gap.hole.fixed_length
+        most = gap.cap
+        if told or most > SEARCHED:
+            ids, sure, ended = yield from self._look_ahead(gap, tree)
+            gap.settle(ids, sure)
+            gap.draft = None
+            if not ended:
+                return "deadline"
+            most = len(ids) + LONGER
+            if told or most > SEARCHED or gap.capped or not self._time_to_choose():
+                return "settled"
+        elif self.engine.profile.weights.after:
+            self._time_to_choose()
+        beam = yield from self._search(gap, tree, most)
+        if beam.found or not gap.done:
+            yield from self._chosen(gap, beam.likeliest or [beam.best])
+        return "settled" if beam.found or gap.done else "deadline"
 
     def _tree(self, gap: Gap) -> TokenTree:
         assert self.engine.mask_id is not None
@@ -315,62 +337,17 @@ class Run:
         hole = TreeHole(slots, after, self.engine.mask_id)
         return TokenTree(self.cache, self.length, hole=hole)
 
-    def _search(self, gap: Gap) -> Generator[Frame | None, None, StopReason]:
-        """Answers by beam search, both sides in view; the encoder has its say in the choice."""
-        engine, tree = self.engine, self._tree(gap)
-        end = self.sheet.slack
-        writable = Writable(engine.tokenizer, gap.typed, engine.writable)
-        beam = Beam(tree, writable, lambda token: token == end, gap.cap, blank=True)
-        after = self.sheet.behind(gap, AFTER)
-        judged = bool(after) and engine.profile.weights.after > 0 and self._time_to_choose()
-        while not beam.done and not self._late():
-            self._look_up()
-            tree.took((yield from self._pass(tree.spans(), "denoise")))
-            beam.step()
-            self.steps += 1
-            best = beam.best
-            sure = [exp(best.likelihood / max(1, len(best.ids)))] * len(best.ids)
-            yield self._frame(self.steps, gap.cap, {id(gap): (list(best.ids), sure)}, 0.0)
-        found = beam.likeliest or [beam.best]
-        answers = [list(one.ids) for one in found]
-        likelihoods = [Likelihood(0.0, 0.0, one.likelihood) for one in found]
-        if judged and len(answers) > 1 and not self._over():
-            likelihoods = yield from self._judged(found, after)
-        weights = engine.profile.weights
-        if not judged:
-            weights = replace(weights, written=1.0, before=0.0, after=0.0)
-        ranked = rank(answers, likelihoods, weights)
-        if len(self.sheet.gaps) == 1:
-            self.ranked = ranked
-        best_ids = ranked[0].ids
-        gap.settle(best_ids, [ranked[0].confidence] * len(best_ids))
-        gap.ended = ranked[0].confidence
-        return "settled" if beam.found else "deadline"
-
-    def _judged(
-        self, found: Sequence[Written], after: list[int]
-    ) -> Generator[None, None, list[Likelihood]]:
-        tree = TokenTree(self.cache, self.length)
-        judge = Judge(tree, [one.ids for one in found], after)
-        if spans := tree.spans():
-            tree.took((yield from self._pass(spans, "denoise")))
-        return [
-            replace(one, written=written.likelihood)
-            for one, written in zip(judge.likelihoods(), found, strict=True)
-        ]
-
-    def _look_ahead(self, gap: Gap) -> Generator[Frame | None, None, StopReason]:
-        """Decides a hole that is long, or has a draft, several tokens a pass."""
+    def _look_ahead(
+        self, gap: Gap, tree: TokenTree
+    ) -> Generator[Frame | None, None, tuple[list[int], list[float], bool]]:
+        """Decides a hole that may be long, or has a draft, several tokens a pass. Returns the ids,
+        how sure each is, and whether the hole has ended by itself."""
         engine = self.engine
-        writable = Writable(engine.tokenizer, gap.typed, engine.writable)
         end = None if gap.hole.fixed_length else self.sheet.slack
-        if end is None:
-            writable = Writable(engine.tokenizer, gap.typed, engine.text_only)
+        allowed = engine.text_only if end is None else engine.writable
+        writable = Writable(engine.tokenizer, gap.typed, allowed)
         draft = None if gap.draft is None else self.sheet.text_ids(gap.draft)
-        passes = look_ahead(
-            self._tree(gap), engine.batch, writable, end, gap.cap, draft, gap.strength
-        )
-        last: Look | None = None
+        passes = look_ahead(tree, engine.batch, writable, end, gap.cap, draft, gap.strength)
         began = time.monotonic()
         for look in passes:
             if look is None:
@@ -381,20 +358,52 @@ class Run:
             seconds = time.monotonic() - began
             engine.timed(seconds)
             self.timings.denoise += seconds
-            self.steps, self.forward_passes, last = self.steps + 1, self.forward_passes + 1, look
+            self.steps, self.forward_passes = self.steps + 1, self.forward_passes + 1
             guess = [*look.ids, *look.ahead], [*look.certainty, *look.hope]
             yield self._frame(self.steps, gap.cap, {id(gap): guess}, 0.0)
             if look.settled or self._late():
-                break
-        assert last is not None
-        late = last.settled is None
-        ids, sure = list(last.ids), list(last.certainty)
-        if late:
-            ids += last.ahead
-        gap.settle(ids, sure)
-        gap.draft = None
-        gap.capped = last.settled == "full" and end is not None
-        return "deadline" if late else "settled"
+                gap.capped = look.settled == "full" and end is not None
+                return *guess, look.settled is not None
+        raise AssertionError("looking ahead ends with its last pass")
+
+    def _search(self, gap: Gap, tree: TokenTree, most: int) -> Generator[Frame | None, None, Beam]:
+        """Answers of at most `most` tokens by beam search, with both sides in view."""
+        engine, end = self.engine, self.sheet.slack
+        writable = Writable(engine.tokenizer, gap.typed, engine.writable)
+        beam = Beam(tree, writable, lambda token: token == end, most, blank=True)
+        while not beam.done and not self._late():
+            self._look_up()
+            if spans := tree.spans():
+                tree.took((yield from self._pass(spans, "denoise")))
+            beam.step()
+            self.steps += 1
+            best = beam.best
+            sure = [exp(best.likelihood / max(1, len(best.ids)))] * len(best.ids)
+            yield self._frame(self.steps, most, {id(gap): (list(best.ids), sure)}, 0.0)
+        return beam
+
+    def _chosen(self, gap: Gap, found: Sequence[Written]) -> Generator[None, None, None]:
+        """Settles a hole on the best of these answers, with what the encoder says if that counts
+        and there is time for it."""
+        weights = self.engine.profile.weights
+        after = self.sheet.behind(gap, AFTER)
+        likelihoods = [Likelihood(0.0, 0.0, one.likelihood) for one in found]
+        if weights.after and after and len(found) > 1 and not self._over():
+            tree = TokenTree(self.cache, self.length)
+            judge = Judge(tree, [one.ids for one in found], after)
+            tree.took((yield from self._pass(tree.spans(), "denoise")))
+            likelihoods = [
+                replace(one, written=written.likelihood)
+                for one, written in zip(judge.likelihoods(), found, strict=True)
+            ]
+        else:
+            weights = Weights(written=1.0, before=0.0, after=0.0)
+        ranked = rank([list(one.ids) for one in found], likelihoods, weights)
+        if len(self.sheet.gaps) == 1:
+            self.ranked = ranked
+        best = ranked[0]
+        gap.done, gap.certainty, gap.ended = [], [], best.confidence
+        gap.settle(best.ids, [best.confidence] * len(best.ids))
 
     # ---- time ----
 

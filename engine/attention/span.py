@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from engine.attention.kv import KVBuffer
-from engine.attention.sdpa import read
+from engine.attention.sdpa import folded, read
 from engine.backbones.base import Backbone, KVShape
 
 Role = Literal["encoder", "decoder"]
@@ -93,18 +93,23 @@ class _View:
         self._span, self._layers = span, layers
         self._end = span.at + len(span)
         kinds = {layer.sliding for layer in layers}
+        self._bias: dict[tuple[bool, int], Tensor] = {}
         self._seen = {sliding: self._mask(window if sliding else None) for sliding in kinds}
 
     def read(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Writes the rows' keys and values, and reads what they see: [1, n, H, D]."""
         span = self._span
         span.own.write(layer, span.at, k, v)
-        low, own_low, mask = self._seen[self._layers[layer].sliding]
+        sliding = self._layers[layer].sliding
+        low, own_low, mask = self._seen[sliding]
         keys, values = span.own.read(layer, own_low, self._end)
         if span.prefix is not None and low < span.seen:
             before, their = span.prefix.read(layer, low, span.seen)
             keys, values = torch.cat((before, keys), dim=1), torch.cat((their, values), dim=1)
-        return read(q, keys, values, mask)
+        groups = q.shape[2] // keys.shape[2]
+        if mask is not None and (sliding, groups) not in self._bias:
+            self._bias[sliding, groups] = folded(mask, groups, keys.dtype)
+        return read(q, keys, values, self._bias.get((sliding, groups)))
 
     def _mask(self, window: int | None) -> tuple[int, int, Tensor | None]:
         """The first rows of the prefix and of `own` that are seen, and bool [n, keys] of those

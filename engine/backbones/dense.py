@@ -67,7 +67,7 @@ class Dense:
     """A dense backbone. `encode` reads with the checkpoint's weights, `decode` with the adapter's.
 
     state: the checkpoint's tensors by transformers' names, all of one precision on one device.
-    format: how products are multiplied (engine.backbones.linear).
+    format: how the decoder's products and the head are multiplied (engine.backbones.linear).
     """
 
     sliding_window = 1 << 30
@@ -90,12 +90,18 @@ class Dense:
             embeddings = torch.cat((embeddings, adapter.embeddings.to(embeddings)))
             head = torch.cat((head, adapter.head.to(head)))
         self._embeddings = embeddings
+        # int8 products take and give float32: so is all between them, and nothing is cast.
+        self._compute = torch.float32 if format == "int8" else self.dtype
         self._head = Linear(head, format=format)
-        self._norm = state["model.norm.weight"]
-        self._encoder = [self._layer(state, i, None) for i in range(len(config.layers))]
+        self._norm = state["model.norm.weight"].to(self._compute)
+        self._encoder = [
+            self._layer(state, i, None, adapter is None) for i in range(len(config.layers))
+        ]
         self._decoder = self._encoder
         if adapter is not None:
-            self._decoder = [self._layer(state, i, adapter) for i in range(len(config.layers))]
+            self._decoder = [
+                self._layer(state, i, adapter, True) for i in range(len(config.layers))
+            ]
         self._count = sum(t.numel() for t in state.values())
         half = config.head_dim // 2
         steps = torch.arange(half, dtype=torch.float32, device=self.device)
@@ -107,11 +113,12 @@ class Dense:
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids [...] -> embeddings [..., d]."""
-        return F.embedding(ids, self._embeddings)
+        return F.embedding(ids, self._embeddings).to(self._compute)
 
     def soft_embed(self, probs: Tensor) -> Tensor:
         """Probabilities [..., V] -> the embedding expected under them, [..., d]."""
-        return probs.to(self.dtype) @ self._embeddings[: probs.shape[-1]]
+        known = self._embeddings[: probs.shape[-1]]
+        return (probs.to(self.dtype) @ known).to(self._compute)
 
     def encode(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """Tokens [B, T] at positions [T] or [B, T] -> hidden rows [B, T, d]."""
@@ -157,8 +164,13 @@ class Dense:
         out = self._head(F.pad(rows, (0, 0, 0, _spare(rows))))[: len(rows)]
         return out.float().view(*hidden.shape[:-1], -1)
 
-    def _layer(self, state: Mapping[str, Tensor], index: int, adapter: Adapter | None) -> _Layer:
+    def _layer(
+        self, state: Mapping[str, Tensor], index: int, adapter: Adapter | None, decodes: bool
+    ) -> _Layer:
         prefix = f"model.layers.{index}."
+
+        # What reads a prefix has many rows at a time; what writes has few.
+        format = self.format if decodes else "plain"
 
         def product(names: tuple[str, ...]) -> Linear:
             weights = [self._adapted(state, index, name, adapter) for name in names]
@@ -166,14 +178,18 @@ class Dense:
             bias = None
             if any(one is not None for one in biases):
                 bias = torch.cat([b for b in biases if b is not None])
-            return Linear(torch.cat(weights), bias, self.format)
+            return Linear(torch.cat(weights), bias, format)
+
+        def norm(name: str) -> Tensor | None:
+            weight = state.get(f"{prefix}{name}.weight")
+            return None if weight is None else weight.to(self._compute)
 
         return _Layer(
             {product_name: product(names) for product_name, names in PROJECTIONS.items()},
-            state[f"{prefix}input_layernorm.weight"],
-            state[f"{prefix}post_attention_layernorm.weight"],
-            state.get(f"{prefix}self_attn.q_norm.weight"),
-            state.get(f"{prefix}self_attn.k_norm.weight"),
+            state[f"{prefix}input_layernorm.weight"].to(self._compute),
+            state[f"{prefix}post_attention_layernorm.weight"].to(self._compute),
+            norm("self_attn.q_norm"),
+            norm("self_attn.k_norm"),
         )
 
     def _adapted(
@@ -227,7 +243,7 @@ class Dense:
         angles = positions.unsqueeze(-1).float() * self._frequencies
         cos, sin = angles.cos(), angles.sin()
         cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
-        return cos.to(self.dtype).unsqueeze(-2), sin.to(self.dtype).unsqueeze(-2)
+        return cos.to(self._compute).unsqueeze(-2), sin.to(self._compute).unsqueeze(-2)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

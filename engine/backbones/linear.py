@@ -2,8 +2,8 @@
 
 Weights stay what the checkpoint holds; a `Kernel` is how they are multiplied:
 
-plain   `F.linear` in the weights' own precision
-int8    weights rounded to 8 bits a channel, rows to 8 bits as they come (CPU)
+plain   `F.linear` in the weights' own precision: best for many rows, such as a prefix'
+int8    weights rounded to 8 bits a channel, rows to 8 bits as they come (CPU): best for few
 """
 
 from __future__ import annotations
@@ -25,22 +25,17 @@ class Linear:
         self, weight: Tensor, bias: Tensor | None = None, format: Format = "plain"
     ) -> None:
         self.out_features, self.in_features = weight.shape
-        self.format = format
-        self.dtype = weight.dtype
-        self.weight: Tensor | None = None
         self.bias = bias
-        if format == "int8":
-            self._packed = _int8(weight, bias)
-        else:
-            self.weight = weight
+        self.weight = weight if format == "plain" else None
+        self._packed = _int8(weight, bias) if format == "int8" else None
 
     def __call__(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out], in x's precision."""
         if self.weight is not None:
-            return F.linear(x, self.weight, self.bias)
-        rows = x.reshape(-1, self.in_features).float()
+            return F.linear(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)
+        rows = x.reshape(-1, self.in_features)
         out = torch.ops.quantized.linear_dynamic(rows, self._packed, reduce_range=False)
-        return out.view(*x.shape[:-1], self.out_features).to(x.dtype)
+        return out.view(*x.shape[:-1], self.out_features)
 
 
 def _int8(weight: Tensor, bias: Tensor | None) -> object:
