@@ -29,9 +29,11 @@ from engine.errors import EngineUnavailable, ModelError
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 
-SHIPPED = ("nano", "sudoku")
-"""The models that come with the package, by name; the first is the embedded one. `./nano` is a
-folder."""
+SHIPPED = ("nano", "sudoku", "mini")
+"""The models that come with the package, by name; the first is whole in it. `./nano` is a folder."""
+
+BEST = "mini"
+"""The one to use when nothing is said, wherever its base has been fetched."""
 
 PROTOCOL = 5
 """Goes up when a client of the old wire format could misunderstand a service of the new one."""
@@ -112,14 +114,21 @@ def identity() -> str:
 
 def local_model(model: str | None) -> str | None:
     """The model as the service shall get it: a folder that exists as an absolute path, None for the
-    embedded one.
+    one that is whole in the package. Without a name it is `default_model`.
 
     The service runs in another working directory. A name of the hub stays as it is.
     """
-    if model is None or model == SHIPPED[0]:
+    model = default_model() if model is None else model
+    if model == SHIPPED[0]:
         return None
     folder = WEIGHTS / model if model in SHIPPED else Path(model).expanduser()
     return str(folder.resolve()) if folder.exists() else model
+
+
+def default_model() -> str:
+    """The model to use when nothing is said: the best one that is here."""
+    trained = (WEIGHTS / BEST / "adapter.safetensors").is_file()
+    return BEST if trained and base_folder(BEST) is not None else SHIPPED[0]
 
 
 def models_folder() -> Path:
