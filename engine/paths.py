@@ -30,7 +30,8 @@ from engine.errors import EngineUnavailable, ModelError
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 
 SHIPPED = ("nano", "sudoku", "mini")
-"""The models that come with the package, by name; the first is whole in it. `./nano` is a folder."""
+"""The models that come with the package, by name; the first is whole in it. `./nano` is a
+folder."""
 
 BEST = "mini"
 """The one to use when nothing is said, wherever its base has been fetched."""

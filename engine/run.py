@@ -21,8 +21,8 @@ from torch import Tensor
 
 from engine.attention.span import Span
 from engine.attention.token_tree import Hole as TreeHole
-from engine.attention.token_tree import TokenTree
-from engine.choice.beam import Beam, Written, goes_on
+from engine.attention.token_tree import TokenTree, Written
+from engine.choice.beam import Beam, goes_on
 from engine.choice.rank import AFTER, Judge, Likelihood, Ranked, rank
 from engine.diffusion.denoiser import CanvasDenoiser
 from engine.diffusion.lookahead import look_ahead
@@ -46,10 +46,7 @@ SLOTS = (16, 24, 32, 48, 64, 96, 128)
 """How many slots a hole has whose length is open, in a model that decides from the left."""
 
 SEARCHED = 48
-"""Up to so many tokens an answer is searched for by a beam; longer ones are decided at once."""
-
-LONGER = 8
-"""Tokens by which other answers may be longer than one that was decided at once."""
+"""Up to so many tokens answers are searched for by a beam; only the likeliest goes on behind."""
 
 
 @dataclass(slots=True)
@@ -309,26 +306,28 @@ class Run:
         return reason
 
     def _fill_gap(self, gap: Gap) -> Generator[Frame | None, None, StopReason]:
-        """A short hole is searched. What may be long is decided at once, and searched, too, if it
-        turns out to be short."""
+        """Searches for answers, and goes on with the likeliest one if it has no end yet; what has a
+        draft or a fixed length is decided at once."""
         tree = self._tree(gap)
-        told = gap.hole.draft is not None or gap.hole.fixed_length
-        most = gap.cap
-        if told or most > SEARCHED:
-            ids, sure, ended = yield from self._look_ahead(gap, tree)
-            gap.settle(ids, sure)
-            gap.draft = None
-            if not ended:
-                return "deadline"
-            most = len(ids) + LONGER
-            if told or most > SEARCHED or gap.capped or not self._time_to_choose():
+        if gap.hole.draft is None and not gap.hole.fixed_length:
+            if self.engine.profile.weights.after:
+                self._time_to_choose()
+            beam = yield from self._search(gap, tree, min(gap.cap, SEARCHED))
+            best, cut = beam.best, beam.cut
+            if cut is None or (beam.found and cut.likelihood <= best.likelihood):
+                yield from self._chosen(gap, beam.likeliest or [best])
+                return "settled" if beam.found else "deadline"
+            if gap.cap <= SEARCHED or self._late():
+                yield from self._chosen(gap, [cut])
+                gap.capped = True
                 return "settled"
-        elif self.engine.profile.weights.after:
-            self._time_to_choose()
-        beam = yield from self._search(gap, tree, most)
-        if beam.found or not gap.done:
-            yield from self._chosen(gap, beam.likeliest or [beam.best])
-        return "settled" if beam.found or gap.done else "deadline"
+            begun = cut
+        else:
+            begun = None
+        ids, sure, ended = yield from self._look_ahead(gap, tree, begun)
+        gap.settle(ids, sure)
+        gap.draft = None
+        return "settled" if ended else "deadline"
 
     def _tree(self, gap: Gap) -> TokenTree:
         assert self.engine.mask_id is not None
@@ -338,7 +337,7 @@ class Run:
         return TokenTree(self.cache, self.length, hole=hole)
 
     def _look_ahead(
-        self, gap: Gap, tree: TokenTree
+        self, gap: Gap, tree: TokenTree, begun: Written | None
     ) -> Generator[Frame | None, None, tuple[list[int], list[float], bool]]:
         """Decides a hole that may be long, or has a draft, several tokens a pass. Returns the ids,
         how sure each is, and whether the hole has ended by itself."""
@@ -347,7 +346,9 @@ class Run:
         allowed = engine.text_only if end is None else engine.writable
         writable = Writable(engine.tokenizer, gap.typed, allowed)
         draft = None if gap.draft is None else self.sheet.text_ids(gap.draft)
-        passes = look_ahead(tree, engine.batch, writable, end, gap.cap, draft, gap.strength)
+        passes = look_ahead(
+            tree, engine.batch, writable, end, gap.cap, draft, gap.strength, begun=begun
+        )
         began = time.monotonic()
         for look in passes:
             if look is None:

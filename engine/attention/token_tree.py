@@ -34,6 +34,16 @@ class Hole:
     mask: int
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A continuation of the prefix. likelihood: log p in nats of the tokens, and of the end once it
+    has ended. place: of its last token in the tree."""
+
+    ids: tuple[int, ...] = ()
+    likelihood: float = 0.0
+    place: int = ROOT
+
+
 class TokenTree:
     """A tree behind the first `length` tokens of a prefix (None: all), which stays as it is.
 

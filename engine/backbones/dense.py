@@ -171,10 +171,16 @@ class Dense:
 
         # What reads a prefix has many rows at a time; what writes has few.
         format = self.format if decodes else "plain"
+        # The scale of attention's scores is part of what makes the queries.
+        scale = self.config.head_dim**-0.5
+        scaled_by_norm = f"{prefix}self_attn.q_norm.weight" in state
 
         def product(names: tuple[str, ...]) -> Linear:
             weights = [self._adapted(state, index, name, adapter) for name in names]
             biases = [state.get(f"{prefix}{name}.bias") for name in names]
+            if names[0] == "self_attn.q_proj" and not scaled_by_norm:
+                weights[0] = weights[0] * scale
+                biases[0] = None if biases[0] is None else biases[0] * scale
             bias = None
             if any(one is not None for one in biases):
                 bias = torch.cat([b for b in biases if b is not None])
@@ -184,11 +190,13 @@ class Dense:
             weight = state.get(f"{prefix}{name}.weight")
             return None if weight is None else weight.to(self._compute)
 
+        q_norm = norm("self_attn.q_norm")
+        q_norm = None if q_norm is None else q_norm * scale
         return _Layer(
             {product_name: product(names) for product_name, names in PROJECTIONS.items()},
             state[f"{prefix}input_layernorm.weight"].to(self._compute),
             state[f"{prefix}post_attention_layernorm.weight"].to(self._compute),
-            norm("self_attn.q_norm"),
+            q_norm,
             norm("self_attn.k_norm"),
         )
 
@@ -221,12 +229,12 @@ class Dense:
         heads = config.heads + 2 * config.kv_heads
         rows = layer.products["self_attn.qkv"](self._normed(x, layer.input_norm))
         rows = rows.unflatten(-1, (heads, config.head_dim))
-        q, k, v = rows.split((config.heads, config.kv_heads, config.kv_heads), dim=-2)
+        both, v = rows.split((config.heads + config.kv_heads, config.kv_heads), dim=-2)
         if layer.q_norm is not None and layer.k_norm is not None:
-            q, k = self._normed(q, layer.q_norm), self._normed(k, layer.k_norm)
-        # Rotated and scaled in one go: q's scale is part of its cosines and sines.
-        scale = config.head_dim**-0.5
-        return _rotate(q, cos * scale, sin * scale), _rotate(k, cos, sin), v
+            q, k = both.split((config.heads, config.kv_heads), dim=-2)
+            both = torch.cat((self._normed(q, layer.q_norm), self._normed(k, layer.k_norm)), -2)
+        q, k = _rotate(both, cos, sin).split((config.heads, config.kv_heads), dim=-2)
+        return q, k, v
 
     def _rest(self, layer: _Layer, x: Tensor, read: Tensor) -> Tensor:
         """All that comes after attention: x [B, T, d], read [B, T, H, D] -> [B, T, d]."""

@@ -6,12 +6,12 @@ view."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from engine.attention.token_tree import ROOT, TokenTree
+from engine.attention.token_tree import TokenTree, Written
 from engine.text.tokenizer import TextTokenizer
 from engine.text.typed import Writable
 
@@ -23,22 +23,13 @@ MARGIN = 4.0
 hole chooses, 95% are nearer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A continuation of the prefix. likelihood: log p in nats of the tokens, and of the end once it
-    has ended. place: of its last token in the tree."""
-
-    ids: tuple[int, ...] = ()
-    likelihood: float = 0.0
-    place: int = ROOT
-
-
 class Beam:
     """The search for up to `width` continuations in `tree`, whose rows it needs.
 
     A continuation is `writable`, ends where `ends` says so of a token, and may be blank only if
     `blank` says so; what has no end after `most` tokens is left out, and what is less likely by
     more than `margin` nats than one that has ended is not gone on with. found: those that have.
+    cut: the likeliest one that was as long as it may be, and had not ended.
     """
 
     def __init__(
@@ -56,6 +47,7 @@ class Beam:
         self._width, self._margin = width, margin
         self._live = [Written()]
         self.found: list[Written] = []
+        self.cut: Written | None = None
 
     @property
     def likeliest(self) -> list[Written]:
@@ -99,6 +91,8 @@ class Beam:
             if True in ends and not blank:
                 end = values[ends.index(True)]
                 ended.append(replace(one, likelihood=one.likelihood + end))
+            if length == self._most and (self.cut is None or one.likelihood > self.cut.likelihood):
+                self.cut = one
             if length < self._most:
                 words = zip(values, tokens, ends, strict=True)
                 further += [

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import exp
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from engine.attention.batch import Batch
-from engine.attention.token_tree import ROOT, TokenTree
+from engine.attention.token_tree import ROOT, TokenTree, Written
 from engine.text.typed import Writable
 
 MASKS = 6
@@ -58,16 +59,19 @@ def look_ahead(
     strength: float = 1.0,
     masks: int = MASKS,
     sure: float = SURE,
+    begun: Written | None = None,
 ) -> Iterator[Look | None]:
     """Fills a hole of at most `slots` tokens in a decoder's tree; `end` is the token that ends it
     before (None: nothing does). Yields None when a pass has been asked for, and a `Look` after it.
 
-    draft, strength: what to begin with, and how readily it is given up, from 0 (never) to 1 (as
-    soon as something else is likelier).
+    begun: an answer's beginning, in the tree, to go on with. draft, strength: what to begin with
+    instead, and how readily it is given up, from 0 (never) to 1 (as soon as something else is
+    likelier).
     """
-    ids: list[int] = []
-    certainty: list[float] = []
-    place, step = ROOT, 0
+    ids = list(begun.ids) if begun else []
+    mean = exp(begun.likelihood / len(ids)) if begun and ids else 0.0
+    certainty = [mean] * len(ids)
+    place, step = begun.place if begun else ROOT, 0
     stays = strength**4  # a draft's token stays with this share of the likeliest one's probability
     rest = list(draft or [])
     ahead, rest = rest[:AHEAD], rest[AHEAD:]
