@@ -53,6 +53,11 @@ def one_line(error: pytest.ExceptionInfo[ModelError]) -> bool:
         tiny_config(use_bidirectional_attention="all"),
         tiny_config(rope_parameters={"full_attention": {"rope_type": "yarn", "rope_theta": 1.0}}),
         tiny_config(rope_parameters={"full_attention": 3}),
+        tiny_config(per_layer_config={"3": {"head_dim": 16}}),
+        tiny_config(per_layer_config={"1": {"head_dim": 16}, "01": {"head_dim": 32}}),
+        tiny_config(per_layer_config={"first": {"head_dim": 16}}),
+        tiny_config(per_layer_config={"1": {"sliding_window": 8}}),
+        tiny_config(per_layer_config={"1": 5}),
         {**tiny_config(), "quantization_config": {"quant_method": "fp8"}},
         {**tiny_config(), "tie_word_embeddings": False},
     ],
@@ -82,6 +87,26 @@ def test_both_spellings_of_a_layers_own_sizes_mean_the_same() -> None:
     new["text_config"]["per_layer_config"]["2"] = {"head_dim": 32, "num_key_value_heads": 1}
     assert parse_config(old) == parse_config(new)
     assert [layer.sliding for layer in parse_config(old).layers] == [True, False, False]
+
+
+@pytest.mark.parametrize("layers", [6, 12, 30, 102])
+def test_what_transformers_writes_of_many_layers_is_understood(layers: int) -> None:
+    """It pads the keys of `per_layer_config` with zeros to the same length."""
+    from transformers import DiffusionGemmaConfig
+
+    kinds = (["sliding_attention"] * 5 + ["full_attention"]) * (layers // 6)
+    old = tiny_config(
+        num_hidden_layers=layers,
+        layer_types=kinds,
+        global_head_dim=32,
+        num_global_key_value_heads=1,
+    )
+    new = json.loads(DiffusionGemmaConfig(**old).to_json_string())
+    assert {len(key) for key in new["text_config"]["per_layer_config"]} == {len(str(layers - 1))}
+    assert parse_config(new) == parse_config(old)
+    full = [layer for layer in parse_config(new).layers if not layer.sliding]
+    assert {(layer.head_dim, layer.kv_heads) for layer in full} == {(32, 1)}
+    assert len(full) == layers // 6
 
 
 def test_defaults_are_those_of_transformers() -> None:
