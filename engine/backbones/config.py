@@ -2,7 +2,7 @@
 
 Reading the file ourselves keeps a second of imports out of the start of the engine. Both spellings
 are understood: `per_layer_config` (what transformers writes; from ten layers on its keys have
-leading zeros) and `global_head_dim` with `num_global_key_value_heads` (what older checkpoints hold).
+leading zeros) and `global_head_dim` with `num_global_key_value_heads` (what older ones hold).
 """
 
 from __future__ import annotations
