@@ -9,6 +9,7 @@ unit of work. It is not thread-safe; the service gives it a thread of its own.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 
@@ -30,10 +31,13 @@ from engine.types import (
     SamplingParams,
     fill_in_the_middle,
 )
-from engine.weights.families import load_backbone, tokenizer_folder
+from engine.weights.check import check
+from engine.weights.families import family_of
 from engine.weights.loader import Progress, pick_device, pick_dtype
 from engine.weights.locate import locate
-from engine.weights.profile import Profile, load_profile
+from engine.weights.profile import Profile
+
+_log = logging.getLogger(__name__)
 
 CACHE_BYTES = 512 * 2**20
 """What all prefix caches may take on a CPU; on a GPU it is a tenth of its memory."""
@@ -107,15 +111,16 @@ class InfillEngine:
         float32 is reference mode. progress is told what is done and how much of it (0 to 1).
         Raises ModelError, or OutOfMemory if it does not fit.
         """
-        folder = locate(model)
+        folder = locate(model, progress)
         where = pick_device(device)
-        loaded = load_backbone(folder, where, dtype or pick_dtype(where), progress)
+        checked = check(folder)
+        if checked.no_chat:
+            _log.warning("%s", checked.no_chat)
+        precision = dtype or pick_dtype(where)
+        loaded = family_of(folder).load_model(folder, where, precision, progress)
         if where.type == "cpu" and loaded.config.hidden_size <= SMALL:
             torch.set_num_threads(1)
-        profile = load_profile(folder, loaded.config)
-        tokenizer = TextTokenizer.load(tokenizer_folder(folder), profile.extra)
-        chat = Chat.load(folder, tokenizer) if "instruct" in profile.can else None
-        engine = cls(loaded, tokenizer, profile, chat)
+        engine = cls(loaded, checked.tokenizer, checked.profile, checked.chat)
         engine.warm_up()
         return engine
 

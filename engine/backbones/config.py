@@ -1,8 +1,8 @@
 """The shape of a DiffusionGemma, read from a checkpoint's config.json. No torch, no transformers.
 
 Reading the file ourselves keeps a second of imports out of the start of the engine. Both spellings
-are understood: `per_layer_config` (what transformers writes) and `global_head_dim` with
-`num_global_key_value_heads` (what older checkpoints hold).
+are understood: `per_layer_config` (what transformers writes; from ten layers on its keys have
+leading zeros) and `global_head_dim` with `num_global_key_value_heads` (what older ones hold).
 """
 
 from __future__ import annotations
@@ -136,11 +136,23 @@ def _layers(text: Json) -> tuple[LayerConfig, ...]:
     if len(kinds) != count:
         raise ValueError(f"{len(kinds)} layer types for {count} layers")
     kinds[-1] = "full_attention"
-    return tuple(_layer(text, index, kind) for index, kind in enumerate(kinds))
+    own = _own_sizes(text.get("per_layer_config") or {}, count)
+    return tuple(_layer(text, index, kind, own.get(index, {})) for index, kind in enumerate(kinds))
 
 
-def _layer(text: Json, index: int, kind: str) -> LayerConfig:
-    own: Json = (text.get("per_layer_config") or {}).get(str(index), {})
+def _own_sizes(raw: Json, count: int) -> dict[int, Json]:
+    """What single layers have of their own, by their number, which is written as "5" or as "05"."""
+    own = {int(key): dict(value) for key, value in raw.items()}
+    if len(own) != len(raw) or not set(own) <= set(range(count)):
+        raise ValueError(f"per_layer_config names {', '.join(raw)}, of {count} layers")
+    for index, sizes in own.items():
+        # A size that is not known here would be built wrongly, or run wrongly in silence.
+        if unknown := sorted(set(sizes) - {"head_dim", "num_key_value_heads"}):
+            raise ValueError(f"layer {index} has its own {unknown[0]}, which is not supported")
+    return own
+
+
+def _layer(text: Json, index: int, kind: str, own: Json) -> LayerConfig:
     sliding = kind == "sliding_attention"
     head_dim, kv_heads = text.get("head_dim", 256), text["num_key_value_heads"]
     if not sliding and "per_layer_config" not in text:

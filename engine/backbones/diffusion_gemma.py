@@ -14,32 +14,20 @@ Shapes: B batch, T rows, H query heads, K key/value heads, D head_dim, d hidden 
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.backbones.base import Attend
 from engine.backbones.config import LayerConfig, ModelConfig
+from engine.backbones.experts import Experts, Router
+from engine.backbones.parts import Norm, gelu, rope_table, rotate
 
 ROWS = 8
 """On a CPU rows are run in multiples of so many: the matrix library keeps a kernel for every number
 of rows that it meets, and a service that lives for days would meet them all."""
-
-
-class Norm(nn.Module):
-    """Root-mean-square norm, computed in float32; `scaled` ones have a learnt weight."""
-
-    weight: Tensor | None
-
-    def __init__(self, size: int, eps: float, scaled: bool = True) -> None:
-        super().__init__()
-        self.eps = eps
-        self.size = (size,)
-        self.weight = nn.Parameter(torch.ones(size)) if scaled else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = None if self.weight is None else self.weight.float()
-        return F.rms_norm(x.float(), self.size, weight, self.eps).type_as(x)
 
 
 class Attention(nn.Module):
@@ -65,7 +53,9 @@ class Attention(nn.Module):
         q = self.q_proj(x).unflatten(-1, (self.heads, self.head_dim))
         k = self.k_proj(x).unflatten(-1, (self.kv_heads, self.head_dim))
         v = k if self.v_proj is None else self.v_proj(x).unflatten(-1, k.shape[-2:])
-        return rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin), self.v_norm(v)
+        both = torch.cat((self.q_norm(q), self.k_norm(k)), dim=-2)
+        q, k = rotate(both, cos, sin).split((self.heads, self.kv_heads), dim=-2)
+        return q, k, self.v_norm(v)
 
 
 class GatedMLP(nn.Module):
@@ -78,78 +68,7 @@ class GatedMLP(nn.Module):
         self.down_proj = nn.Linear(inner, size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(_gelu(self.gate_proj(x)) * self.up_proj(x))
-
-
-class Router(nn.Module):
-    """Chooses each row's experts from the raw residual."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.top_k = config.experts_per_token
-        self.norm = Norm(config.hidden_size, config.norm_eps, scaled=False)
-        self.proj = nn.Linear(config.hidden_size, config.experts, bias=False)
-        self.scale = nn.Parameter(torch.ones(config.hidden_size))
-        self.per_expert_scale = nn.Parameter(torch.ones(config.experts))
-        self.root = config.hidden_size**-0.5
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x [N, d] -> weights [N, k] in float32, expert indices [N, k]."""
-        scores = self.proj(self.norm(x) * self.scale * self.root)
-        weights, chosen = scores.softmax(-1, dtype=torch.float32).topk(self.top_k, dim=-1)
-        weights = weights / weights.sum(-1, keepdim=True)
-        return weights * self.per_expert_scale[chosen], chosen
-
-
-class Experts(nn.Module):
-    """Many small gated MLPs, of which each row uses a few. Weights are stacked, as in transformers.
-
-    With few experts all of them are run on all rows, which is one batched matrix product and no
-    shuffling of rows. With many, rows are sorted by expert and each expert sees its own.
-    """
-
-    DENSE_UP_TO = 4
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        e, d, inner = config.experts, config.hidden_size, config.expert_size
-        self.gate_up_proj = nn.Parameter(torch.empty(e, 2 * inner, d))
-        self.down_proj = nn.Parameter(torch.empty(e, d, inner))
-
-    def forward(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
-        """x [N, d], weights and chosen [N, k] -> [N, d]."""
-        few = self.gate_up_proj.shape[0] <= self.DENSE_UP_TO
-        return (self.dense if few else self.grouped)(x, weights, chosen)
-
-    def dense(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
-        """Every expert on every row; the share of those not chosen is zero."""
-        share = weights.new_zeros(x.shape[0], self.gate_up_proj.shape[0])
-        share = share.scatter(1, chosen, weights).to(x.dtype)
-        gate, up = (x @ self.gate_up_proj.transpose(1, 2)).chunk(2, dim=-1)  # [E, N, inner]
-        inner = _gelu(gate) * up * share.t().unsqueeze(-1)
-        # Summing over experts inside the product: [N, E * inner] @ [E * inner, d].
-        down = self.down_proj.transpose(1, 2).flatten(0, 1)
-        return inner.transpose(0, 1).flatten(1) @ down
-
-    def grouped(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
-        """Rows sorted by expert; each expert's rows form one group."""
-        top_k = chosen.shape[1]
-        order = chosen.flatten().argsort(stable=True)
-        counts = torch.bincount(chosen.flatten(), minlength=self.gate_up_proj.shape[0])
-        rows = order // top_k
-        gate, up = _grouped_linear(x[rows], self.gate_up_proj, counts).chunk(2, dim=-1)
-        out = _grouped_linear(_gelu(gate) * up, self.down_proj, counts)
-        out = out * weights.flatten()[order].unsqueeze(-1).to(out.dtype)
-        return torch.zeros_like(x).index_add_(0, rows, out)
-
-
-def _grouped_linear(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
-    """x [N, in] sorted into groups of `counts` [E] rows, weight [E, out, in] -> [N, out]."""
-    if x.is_cuda:
-        offsets = counts.cumsum(0).to(torch.int32)
-        return F.grouped_mm(x, weight.transpose(1, 2), offs=offsets)
-    groups = x.split(counts.tolist())
-    return torch.cat([F.linear(g, weight[e]) for e, g in enumerate(groups) if len(g)])
+        return self.down_proj(gelu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Layer(nn.Module):
@@ -251,15 +170,12 @@ class DiffusionGemma(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids [...] -> embeddings [..., d], scaled by the root of the hidden size."""
-        return self.embed_tokens(ids) * self._embed_scale()
+        return self.embed_tokens(ids) * _rounded(self.config.hidden_size**0.5, self.dtype)
 
     def soft_embed(self, probs: Tensor) -> Tensor:
         """Probabilities [..., V] -> the embedding expected under them, [..., d]."""
-        return probs.to(self.dtype) @ self.embed_tokens.weight * self._embed_scale()
-
-    def _embed_scale(self) -> Tensor:
-        # Rounded to the weights' precision first, as the reference does.
-        return torch.tensor(self.config.hidden_size**0.5, dtype=self.dtype, device=self.device)
+        scale = _rounded(self.config.hidden_size**0.5, self.dtype)
+        return probs.to(self.dtype) @ self.embed_tokens.weight * scale
 
     def encode(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """Prefix tokens [B, T] at positions [T] or [B, T] -> hidden rows [B, T, d]."""
@@ -322,25 +238,7 @@ def spare_rows(x: Tensor) -> int:
     return -x.shape[-2] % ROWS if x.device.type == "cpu" else 0
 
 
-def rope_table(layer: LayerConfig, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [..., T, 1, D] of positions [..., T]; unrotated pairs get angle 0.
-
-    Source: RoFormer (arXiv 2104.09864); "proportional" as in transformers' modeling_rope_utils.
-    """
-    steps = torch.arange(0, 2 * layer.rotated, 2, dtype=torch.float32, device=positions.device)
-    frequencies = F.pad(
-        1.0 / layer.rope_theta ** (steps / layer.rope_dim), (0, layer.head_dim // 2 - layer.rotated)
-    )
-    angles = positions.unsqueeze(-1).float() * frequencies
-    angles = torch.cat((angles, angles), dim=-1).unsqueeze(-2)
-    return angles.cos().to(dtype), angles.sin().to(dtype)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotates x [B, T, H, D] by its positions' angles."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
-
-
-def _gelu(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
+@cache
+def _rounded(value: float, dtype: torch.dtype) -> float:
+    """`value` in the precision of the weights, as the reference has it."""
+    return float(torch.tensor(value, dtype=dtype))

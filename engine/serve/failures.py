@@ -16,12 +16,47 @@ import sys
 import traceback
 from typing import Any
 
-from engine.errors import EngineError, ModelError, OutOfMemory, describe, unhandled
+from engine.errors import (
+    EngineError,
+    EngineUnavailable,
+    ModelError,
+    OutOfMemory,
+    describe,
+    unhandled,
+)
 
 log = logging.getLogger(__name__)
 
 # What the dynamic loader and torch's allocator say; they have no kind of exception for it.
-_NO_MEMORY = ("failed to map segment", "annot allocate memory", "can't allocate memory")
+_NO_MEMORY = (
+    "failed to map segment",
+    "annot allocate memory",
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "HIP error: out of memory",
+    "MPS backend out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",  # the library found no room for its workspace
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+# What CUDA says once a kernel has gone astray or the card is gone. After one of these every later
+# call of the process fails with the same words (CUDA Runtime API, cudaError_t: "the process must
+# be terminated and relaunched").
+_LOST = (
+    "device-side assert",
+    "illegal memory access",
+    "misaligned address",
+    "illegal instruction",
+    "invalid program counter",
+    "unspecified launch failure",
+    "launch timed out",
+    "hardware stack error",
+    "uncorrectable ECC error",
+    "uncorrectable NVLink error",
+    "context is destroyed",
+    "GPU is lost",
+)
+# What may have been one of them, or a mistake in a single call: the device is asked.
+_OF_THE_DEVICE = ("CUDA error", "HIP error", "CUBLAS", "HIPBLAS", "CUDNN", "cuDNN error")
 # Made beforehand: there may be no memory to make it with.
 _LAST_WORDS = b"there is no memory left to go on with: the service ends\n"
 
@@ -37,6 +72,25 @@ def of_a_pass(error: Exception) -> EngineError:
     if _is_out_of_memory(error):
         return OutOfMemory(f"the request doesn't fit into memory: {_hint()}")
     return EngineError(f"the engine failed with {describe(error)}: its log has the details")
+
+
+def lost_device(error: Exception) -> bool:
+    """Whether an exception says that this process can't use its device any more."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if _lost(chain):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return False
+
+
+def of_a_lost_device(error: Exception) -> EngineUnavailable:
+    """What all requesters are told of an exception for which `lost_device` is true."""
+    log.error("the device is lost: %s\n%s", describe(error), _frames(error))
+    return EngineUnavailable(
+        f"the device failed ({describe(error)}), and the engine ends with it: ask again to start "
+        "another one; its log has the details"
+    )
 
 
 def of_loading(error: Exception) -> ModelError:
@@ -91,7 +145,31 @@ def release_memory() -> None:
         log.warning("the device's memory can't be freed: %s", describe(error))
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def _lost(error: BaseException) -> bool:
+    text = str(error)
+    if not isinstance(error, RuntimeError) or _is_out_of_memory(error):
+        return False
+    # torch.AcceleratorError by its name, since torch must not be imported here.
+    named = any(cls.__name__ == "AcceleratorError" for cls in type(error).__mro__)
+    if not named and not any(words in text for words in _OF_THE_DEVICE):
+        return False
+    return any(words in text for words in _LOST) or not _device_answers()
+
+
+def _device_answers() -> bool:
+    """Whether a small piece of work on the device comes to an end."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return True
+    try:
+        torch.ones(8, device="cuda").sum().item()
+    except Exception as error:
+        # A build of torch without kernels for this card would have none in another process either.
+        return _is_out_of_memory(error) or "no kernel image" in str(error)
+    return True
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
     # torch.OutOfMemoryError by its name, since torch must not be imported here.
     kinds = {cls.__name__ for cls in type(error).__mro__}
     text = str(error)

@@ -1,9 +1,9 @@
 """One thread that owns the engine and gives each request one pass at a time.
 
-Requests join and leave at every pass: the thread goes round the running ones and does one `next()`
-of each, so that a short fill never waits for a long rewrite to end. Loading and unloading the model
-happen on the same thread; nothing else ever touches the engine. Whatever happens, each job ends
-exactly once: with an Infill, or with an EngineError (Cancelled is one).
+The running requests take turns: the thread does one `next()` of one of them, then of another, as
+engine.serve.turns says, so that a short fill never waits for a long rewrite to end. Loading and
+unloading the model happen on the same thread; nothing else ever touches the engine. Whatever
+happens, each job ends exactly once: with an Infill, or with an EngineError (Cancelled is one).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Literal
 
 import engine.serve.failures as failures
 from engine.errors import (
@@ -30,41 +30,13 @@ from engine.errors import (
     OutOfMemory,
     describe,
 )
+from engine.serve.resident import Engine, Load, Resident
+from engine.serve.turns import Clock, Deliver, Event, Job, Turns
 from engine.types import EngineInfo, Frame, Infill, InfillRequest
 
 log = logging.getLogger(__name__)
 
-Event = Frame | Infill | EngineError
-Deliver = Callable[[Event], None]
-Progress = Callable[[str, float], None]
 State = Literal["unloaded", "loading", "ready", "busy", "stopping"]
-
-
-class Engine(Protocol):
-    """What the scheduler needs of `engine.engine.InfillEngine`."""
-
-    @property
-    def info(self) -> EngineInfo: ...
-
-    def stream(
-        self, request: InfillRequest, cancelled: Callable[[], bool]
-    ) -> Iterator[Frame | Infill | None]:
-        """Each `next()` is one unit of work; None is a unit with nothing to show."""
-        ...
-
-
-Load = Callable[[Progress], Engine]
-
-
-@dataclass(eq=False, slots=True)
-class Job:
-    """One request on its way through the scheduler; made by `Scheduler.submit`."""
-
-    request: InfillRequest
-    deliver: Deliver
-    deadline: float  # on the monotonic clock; infinity if there is none
-    ended: bool = False
-    run: Iterator[Frame | Infill | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,26 +68,31 @@ class Scheduler:
 
     load: makes the engine; called on the worker thread, may raise ModelError.
     retry_s: for so many seconds after a failed load, requests get its error without a new attempt.
+    lost: called once, on the worker thread, when the device is beyond repair: whatever ran has been
+        told and nothing is taken any more. The process should end, since only a new one can use the
+        device again.
+    clock: what deadlines are told by.
     """
 
-    def __init__(self, load: Load, retry_s: float = 5.0) -> None:
-        self._load_engine = load
-        self._retry_s = retry_s
+    def __init__(
+        self,
+        load: Load,
+        retry_s: float = 5.0,
+        lost: Callable[[], None] = lambda: None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._lost = lost
+        self._clock = clock
+        self._resident = Resident(load, retry_s, self._lose_device)
         self._lock = threading.Lock()  # guards what follows up to the blank line, and `Job.ended`
         self._open: set[Job] = set()
-        self._loading: tuple[str, float] | None = None
-        self._info: EngineInfo | None = None
-        self._last_error: str | None = None
         self._last_work = time.monotonic()
         self._closed = False
 
         self._inbox: queue.SimpleQueue[Job | _Wish] = queue.SimpleQueue()
-        self._engine: Engine | None = None  # this and what follows: the worker's alone
-        self._waiting: deque[Job] = deque()
-        self._running: deque[Job] = deque()
+        self._waiting: deque[Job] = deque()  # this and what follows: the worker's alone
+        self._running = Turns(clock)
         self._unloads: list[_Wish] = []
-        self._load_failure: ModelError | None = None
-        self._load_failed_at = -math.inf
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
         self._worker.start()
 
@@ -173,31 +150,32 @@ class Scheduler:
     def snapshot(self) -> Snapshot:
         """What is going on right now."""
         with self._lock:
+            loading, info, last_error = self._resident.state
             jobs = len(self._open)
-            busy = jobs or self._loading is not None
+            busy = jobs or loading is not None
             state: State = "unloaded"
             if self._closed:
                 state = "stopping"
-            elif self._loading is not None:
+            elif loading is not None:
                 state = "loading"
-            elif self._info is not None:
+            elif info is not None:
                 state = "busy" if jobs else "ready"
             idle_s = 0.0 if busy else time.monotonic() - self._last_work
-            return Snapshot(state, self._loading, jobs, idle_s, self._info, self._last_error)
+            return Snapshot(state, loading, jobs, idle_s, info, last_error)
 
     # ---- the worker thread ----
 
     def _work(self) -> None:
         while self._take_in():
             if self._unloads and not self._running:
-                self._unload_engine()
+                self._unload()
             if self._waiting and not self._unloads:
                 self._begin_waiting()
             if self._running:
-                self._one_pass(self._running.popleft())
+                self._one_pass(self._running.take())
         for job in self._running:
             _close(job)
-        self._unload_engine()
+        self._unload()
         while not self._inbox.empty():
             if isinstance(item := self._inbox.get(), _Wish):
                 _grant(item)
@@ -216,7 +194,7 @@ class Scheduler:
             elif item.what == "unload":
                 self._unloads.append(item)
             elif item.what == "load":
-                self._load_failure = None
+                self._resident.forget_failure()
                 self._engine_or_error()
                 _grant(item)
             else:
@@ -236,25 +214,25 @@ class Scheduler:
                 self._begin(job, engine)
 
     def _begin(self, job: Job, engine: Engine) -> None:
-        left = job.deadline - time.monotonic()
-        if left <= 0:
+        if job.deadline <= self._clock():
             self._end(job, _too_late())
             return
-        request = replace(job.request, budget_s=None if math.isinf(left) else left)
+        deadline = None if math.isinf(job.deadline) else job.deadline
         try:
-            run = engine.stream(request, cancelled=lambda: job.ended)
+            run = engine.stream(job.request, cancelled=lambda: job.ended, deadline=deadline)
         except Exception as error:
             self._fail(job, error)
             return
         with self._lock:
             job.run = run
-        self._running.append(job)
+        self._running.add(job)
 
     def _one_pass(self, job: Job) -> None:
         """One unit of work of one job, which then goes to the end of the queue or ends."""
         if job.ended or job.run is None:
             _close(job)
             return
+        began = self._clock()
         try:
             event = next(job.run)
         except StopIteration:
@@ -263,24 +241,54 @@ class Scheduler:
         except Exception as error:
             self._fail(job, error)
             return
+        self._running.took(self._clock() - began)
         if isinstance(event, Infill):
             self._end(job, event)
             _close(job)
             return
         if event is not None:
             self._show(job, event)
-        self._running.append(job)
+        self._running.add(job)
 
     def _fail(self, job: Job, error: Exception) -> None:
         _close(job)
+        if failures.lost_device(error):
+            self._lose_device(error)
+            return
         reported = failures.of_a_pass(error)
         if not isinstance(reported, BadRequest | Cancelled | DeadlineExceeded):
-            with self._lock:
-                self._last_error = str(reported)
+            self._resident.note_error(str(reported))
         if isinstance(reported, OutOfMemory):
             failures.forget_frames(error)
+            shed = self._resident.shed()
             failures.release_memory()
+            if shed and self._begin_again(job):
+                return
         self._end(job, reported)
+
+    def _begin_again(self, job: Job) -> bool:
+        """Begins a job that found too little memory once more, from its beginning. False: not
+        again. What it has shown so far counts for nothing, as any frame does."""
+        engine = self._resident.engine
+        if job.again or job.ended or engine is None:
+            return False
+        log.info("freed memory: a request is tried once more")
+        job.again = True
+        self._begin(job, engine)
+        return True
+
+    def _lose_device(self, error: Exception) -> None:
+        """Ends everything for good: what the device holds is gone, and this process can't use it
+        any more. Whoever asks next starts another one."""
+        told = failures.of_a_lost_device(error)
+        with self._lock:
+            first, self._closed = not self._closed, True
+            jobs = list(self._open)
+        self._resident.note_error(str(told))
+        for job in jobs:
+            self._end(job, told)
+        if first:
+            self._lost()
 
     def _show(self, job: Job, frame: Frame) -> None:
         with self._lock:
@@ -300,49 +308,13 @@ class Scheduler:
     # ---- the model ----
 
     def _engine_or_error(self) -> Engine | ModelError:
-        """The engine, loaded if need be; a failure counts for `retry_s` before the next attempt."""
-        if self._engine is not None:
-            return self._engine
-        fresh_failure = time.monotonic() - self._load_failed_at < self._retry_s
-        if self._load_failure is not None and fresh_failure:
-            return self._load_failure
-        self._note_progress("starting", 0.0)
-        failure: ModelError | None = None
-        info: EngineInfo | None = None
-        try:
-            engine = self._load_engine(self._note_progress)
-            info = engine.info
-            self._engine = engine
-        except Exception as error:
-            failure = failures.of_loading(error)
-            failures.forget_frames(error)
+        engine = self._resident.get()
         with self._lock:
-            self._loading = None
             self._last_work = time.monotonic()
-            self._last_error = None if failure is None else str(failure)
-            self._info = info
-        self._load_failure, self._load_failed_at = failure, time.monotonic()
-        if failure is not None:
-            failures.release_memory()
-            log.error("the model can't be loaded: %s", failure)
-            return failure
-        assert self._engine is not None
-        assert info is not None
-        log.info("loaded %s on %s", info.model, info.device)
-        return self._engine
+        return engine
 
-    def _note_progress(self, what: str, fraction: float) -> None:
-        with self._lock:
-            self._loading = (what, min(max(fraction, 0.0), 1.0))
-
-    def _unload_engine(self) -> None:
-        if self._engine is not None:
-            self._engine = None
-            with self._lock:
-                self._info = None
-                self._last_error = None  # of a model that is gone
-            failures.release_memory()
-            log.info("unloaded the model")
+    def _unload(self) -> None:
+        self._resident.unload()
         for wish in self._unloads:
             _grant(wish)
         self._unloads.clear()

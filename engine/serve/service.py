@@ -22,6 +22,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ from engine.errors import BadRequest, EngineError, EngineUnavailable
 from engine.paths import PROTOCOL, VERSION_HEADER, EnginePaths, identity, package_version
 from engine.serve.failures import of_the_loop
 from engine.serve.lifecycle import Listener, memory_bytes, shorten_log, take_lock, watch_idleness
-from engine.serve.scheduler import Engine, Event, Job, Load, Progress, Scheduler
+from engine.serve.resident import Engine, Load, Progress
+from engine.serve.scheduler import Scheduler
+from engine.serve.turns import Event, Job
 from engine.types import Frame, Infill
 from engine.wire import (
     error_to_json,
@@ -51,6 +54,9 @@ log = logging.getLogger(__name__)
 
 _LINES = "application/x-ndjson"
 _UNLOAD_WAIT_S = 30.0
+
+LOST_DEVICE_EXIT = 70
+"""The exit code of a service whose device is lost (EX_SOFTWARE: it could not go on)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +89,23 @@ def serve(options: ServiceOptions, load_engine: Load | None = None) -> None:
         return
     shorten_log()
     listener = Listener.open(options.socket)
-    scheduler = Scheduler(load_engine or _real_engine(options), options.retry_load_s)
+    lost = Future[None]()  # done once the device is lost
+    load = load_engine or _real_engine(options)
+    scheduler = Scheduler(load, options.retry_load_s, lambda: lost.set_result(None))
     try:
-        asyncio.run(_serve(options, listener, scheduler))
+        asyncio.run(_serve(options, listener, scheduler, lost))
     finally:
         listener.remove()
-        if not scheduler.close():
-            # The worker is deep in a load or a pass that nothing can interrupt.
+        if not scheduler.close() or lost.done():
+            # The worker is deep in a load or a pass that nothing can interrupt, or the device is
+            # lost: tearing down what it held would wait for it.
             logging.shutdown()
-            os._exit(0)
+            os._exit(LOST_DEVICE_EXIT if lost.done() else 0)
 
 
-async def _serve(options: ServiceOptions, listener: Listener, scheduler: Scheduler) -> None:
+async def _serve(
+    options: ServiceOptions, listener: Listener, scheduler: Scheduler, lost: Future[None]
+) -> None:
     def stop() -> None:
         listener.remove()
         scheduler.close(wait_s=0)
@@ -119,6 +130,7 @@ async def _serve(options: ServiceOptions, listener: Listener, scheduler: Schedul
     idleness = asyncio.create_task(
         watch_idleness(scheduler, listener, options.idle_unload_s, options.idle_exit_s, stop)
     )
+    asyncio.wrap_future(lost).add_done_callback(lambda _: stop())
     if options.load_at_start:
         scheduler.load()
     log.info("listening, pid %d, version %s", os.getpid(), identity())

@@ -6,19 +6,28 @@ with the text before the hole, ends with what follows it, and only the hole is l
 
 from __future__ import annotations
 
-import json
+import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-from engine.errors import ModelError
+from engine.text.template import TemplateTrouble, around_user
 from engine.text.tokenizer import TextTokenizer
 
-_HERE = "\ue000content\ue000"
-"""Stands for the user's text while the template is filled in. Private use: no template has it."""
+log = logging.getLogger(__name__)
+
+LEFT_OUT = "[... left out ...]"
+"""Stands in a part of the text for what had no room."""
+
+_THINKS, _THOUGHT = "<|channel>", "<channel|>"
+_NO_THOUGHT = f"{_THINKS}thought\n{_THOUGHT}"
+"""What DiffusionGemma says before its answer when it does not think: it was tuned so, whether or
+not the template of the day writes it."""
+
+_LEAST_PART = 16
+"""A part that has room for fewer tokens says nothing; it is left out as a whole."""
+
+_LANGUAGE = re.compile(r"[\w.+#-]{1,40}")
 
 
 class Chat:
@@ -27,42 +36,91 @@ class Chat:
     def __init__(self, before: str, after: str, tokenizer: TextTokenizer) -> None:
         self._tokenizer = tokenizer
         self._before = tokenizer.encode_markup(before)
-        self._after = tokenizer.encode_markup(after)
+        self._after = tokenizer.encode_markup(after + _rest_of_thought(after, tokenizer))
+
+    @classmethod
+    def open(cls, folder: Path, tokenizer: TextTokenizer) -> Chat | str | None:
+        """The template of the checkpoint in `folder`; one line that says why it can't be used; None
+        if there is none. A model without a template fills as well as any other."""
+        try:
+            found = around_user(folder)
+        except TemplateTrouble as trouble:
+            return str(trouble)
+        return None if found is None else cls(*found, tokenizer)
 
     @classmethod
     def load(cls, folder: Path, tokenizer: TextTokenizer) -> Chat | None:
-        """The template of the checkpoint in `folder`, None if it has none. Raises ModelError."""
-        source = _source(folder)
-        if source is None:
+        """`open`, but a template that can't be used is as good as none, and logged."""
+        found = cls.open(folder, tokenizer)
+        if isinstance(found, str):
+            log.warning("the model fills, but follows no instructions: %s", found)
             return None
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        try:
-            text = environment.from_string(source).render(
-                messages=[{"role": "user", "content": _HERE}],
-                add_generation_prompt=True,
-                bos_token="",
-                raise_exception=_raise,  # what templates call when they can't go on
-            )
-        except (TemplateError, TypeError, ValueError) as error:
-            raise ModelError(f"the chat template in {folder} can't be used: {error}") from error
-        before, here, after = text.partition(_HERE)
-        if not here:
-            raise ModelError(f"the chat template in {folder} leaves out what the user says")
-        return cls(before, after, tokenizer)
+        return found
 
-    def ids(self, instruction: str, parts: Sequence[str], budget: int) -> list[int]:
+    def ids(
+        self, instruction: str, parts: Sequence[str], budget: int, language: str | None = None
+    ) -> list[int]:
         """What comes before the text: the task, with the parts of the text that it is about.
 
-        Of parts that are too long for `budget` tokens, the end is left out. Neither the
-        instruction nor the parts are read for special tokens.
+        budget: tokens. The instruction is never cut, however few there are. Parts that are too long
+        lose their middle, where LEFT_OUT stands then; a part with hardly any room is left out.
+        language: as LSP names it, for the fences. Neither the instruction nor the parts are read
+        for special tokens.
         """
-        told = self._tokenizer.encode(_task(instruction, parts))
-        room = max(0, budget - len(self._before) - len(self._after))
-        return [*self._before, *told[:room], *self._after, *self._tokenizer.encode("```\n")]
+        encode = self._tokenizer.encode
+        fence = _fence(parts)
+        named = language if language and _LANGUAGE.fullmatch(language) else ""
+        answer = encode(f"{fence}{named}\n")
+        around = len(self._before) + len(self._after) + len(answer)
+        room = budget - around - len(encode(_task(instruction, "")))
+        shown = [part for part in parts if part.strip()]
+        told = encode(_task(instruction, ""))
+        # Tokens of two texts are not always those of both together: what is over is taken away.
+        wish = room
+        while shown and wish >= _LEAST_PART:
+            cut = self._cut(shown, wish, fence, named)
+            if not cut:
+                break
+            longer = encode(_task(instruction, cut))
+            if len(longer) + around <= budget:
+                told = longer
+                break
+            wish -= max(1, len(longer) + around - budget)
+        return [*self._before, *told, *self._after, *answer]
+
+    def _cut(self, parts: Sequence[str], room: int, fence: str, language: str) -> str:
+        """The parts in fences, in about `room` tokens; those that fit into their share are whole,
+        and what they don't need goes to the others."""
+        frame = len(self._tokenizer.encode(f"{fence}{language}\n\n{fence}\n\n"))
+        ids = [self._tokenizer.encode(part) for part in parts]
+        left = room - frame * len(parts) - len(self._tokenizer.encode(_ABOUT))
+        rooms = [0] * len(parts)
+        for done, index in enumerate(sorted(range(len(parts)), key=lambda i: len(ids[i]))):
+            rooms[index] = min(len(ids[index]), max(0, left) // (len(parts) - done))
+            left -= rooms[index]
+        texts = (
+            part if len(tokens) <= space else self._middle_out(tokens, space)
+            for part, tokens, space in zip(parts, ids, rooms, strict=True)
+        )
+        return "\n\n".join(f"{fence}{language}\n{text}\n{fence}" for text in texts if text)
+
+    def _middle_out(self, ids: list[int], room: int) -> str:
+        """The beginning and the end of a text, as whole lines where it has some; "" if there is
+        too little room."""
+        keep = room - len(self._tokenizer.encode(f"\n{LEFT_OUT}\n"))
+        if keep < _LEAST_PART:
+            return ""
+        head = self._tokenizer.text_of(ids[: keep - keep // 3])
+        tail = self._tokenizer.text_of(ids[len(ids) - keep // 3 :])
+        head = head[: head.rfind("\n")] if "\n" in head else head
+        tail = tail[tail.find("\n") + 1 :] if "\n" in tail else tail
+        return f"{head}\n{LEFT_OUT}\n{tail}"
 
 
-def _task(instruction: str, parts: Sequence[str]) -> str:
-    shown = "\n\n".join(f"```\n{part}\n```" for part in parts if part.strip())
+_ABOUT = "This is a part of a file:\n\n\n\n"
+
+
+def _task(instruction: str, shown: str) -> str:
     about = f"This is a part of a file:\n\n{shown}\n\n" if shown else ""
     return (
         f"{about}{instruction}\n\n"
@@ -70,20 +128,17 @@ def _task(instruction: str, parts: Sequence[str]) -> str:
     )
 
 
-def _source(folder: Path) -> str | None:
-    template = folder / "chat_template.jinja"
-    config = folder / "tokenizer_config.json"
-    try:
-        if template.is_file():
-            return template.read_text(encoding="utf-8")
-        if config.is_file():
-            data: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
-            found = data.get("chat_template")
-            return found if isinstance(found, str) else None
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"the chat template in {folder} can't be read: {error}") from error
-    return None
+def _fence(parts: Sequence[str]) -> str:
+    """Backticks, more of them than stand together in any part."""
+    longest = max((len(run) for part in parts for run in re.findall("`+", part)), default=0)
+    return "`" * max(3, longest + 1)
 
 
-def _raise(message: str) -> None:
-    raise TemplateError(message)
+def _rest_of_thought(after: str, tokenizer: TextTokenizer) -> str:
+    """What is missing, behind what a template writes, of a thought that is over."""
+    if tokenizer.id_of(_THINKS) is None or tokenizer.id_of(_THOUGHT) is None:
+        return ""
+    opened = after.rfind(_THINKS)
+    if opened < 0:
+        return _NO_THOUGHT
+    return "" if _THOUGHT in after[opened:] else _THOUGHT

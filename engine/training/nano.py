@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from engine.backbones.config import ModelConfig, parse_config
 from engine.backbones.diffusion_gemma import Attention, DiffusionGemma, Layer
-from engine.weights.loader import checkpoint_files, own_names, to_reference_state
+from engine.weights.loader import checkpoint_files, own_name, to_reference_state
 
 BOS, EOS, PAD, SLACK = 2, 1, 0, 3
 
@@ -125,7 +125,8 @@ def write_like(base: Path, changed: Callable[[str, Tensor], Tensor], out: Path) 
     for shard in checkpoint_files(base):
         tensors = load_file(shard)
         for name, tensor in tensors.items():
-            for own in own_names(name):
+            own = own_name(name)
+            if own is not None:
                 tensors[name] = changed(own, tensor).to(tensor.dtype)
         save_file(tensors, out / shard.name, {"format": "pt"})
 

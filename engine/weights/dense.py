@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.backbones.base import Backbone
 from engine.backbones.dense import Adapter, Dense
-from engine.backbones.dense_config import parse_dense
+from engine.backbones.dense_config import DenseConfig, parse_dense
 from engine.backbones.linear import Format
 from engine.errors import ModelError, OutOfMemory
 from engine.weights.families import config_folder, read_json
@@ -22,15 +22,29 @@ ADAPTER = "adapter.safetensors"
 _PAIR = re.compile(r"layers\.(?P<name>\d+\.[a-z_.]+)\.(?P<part>down|up)")
 
 
-def load_dense(
+def read_config(folder: Path) -> DenseConfig:
+    """The shape of the network in `folder`. Raises ModelError."""
+    path = config_folder(folder) / "config.json"
+    return parse_dense(read_json(path), str(path))
+
+
+def check_weights(folder: Path, config: DenseConfig) -> None:
+    """Raises ModelError if the files of weights are not there."""
+    base = config_folder(folder)
+    checkpoint_files(base)
+    if folder != base and not (folder / ADAPTER).is_file():
+        raise ModelError(f"{folder / ADAPTER} is missing; install the package again")
+
+
+def load_model(
     folder: Path, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
 ) -> Backbone:
     """The dense model in `folder`, with its adapter if it has one; on a CPU in 8 bits.
 
     Raises ModelError if a file is missing or of another shape, OutOfMemory if it does not fit.
     """
-    base = config_folder(folder)
-    config = parse_dense(read_json(base / "config.json"), str(base / "config.json"))
+    base, config = config_folder(folder), read_config(folder)
+    check_weights(folder, config)
     try:
         state: dict[str, Tensor] = {}
         for file in checkpoint_files(base):
@@ -38,8 +52,6 @@ def load_dense(
         adapter = None
         if (folder / ADAPTER).is_file():
             adapter = read_adapter(folder / ADAPTER, device)
-        if adapter is None and folder != base:
-            raise ModelError(f"{folder / ADAPTER} is missing; install the package again")
         format: Format = "int8" if device.type == "cpu" and dtype == torch.bfloat16 else "plain"
         return Dense(config, state, adapter, format)
     except torch.OutOfMemoryError as error:

@@ -1,50 +1,64 @@
 """From a folder to its backbone: which family its config.json names, and who reads that.
 
-A new family is a file in `engine.backbones` (and one here, if its files need more than names), and
-a line in FAMILIES.
+A new family is a file in `engine.backbones`, one here that reads its folders (`Family`), and a line
+in FAMILIES.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 
-from engine.backbones.base import Backbone
+from engine.backbones.base import Backbone, BackboneConfig
 from engine.errors import ModelError
 from engine.paths import base_folder
 from engine.weights.loader import Progress
 
-Load = Callable[[Path, torch.device, torch.dtype, Progress | None], Backbone]
-
 FAMILIES = {
-    "diffusion_gemma": "engine.weights.loader:load_model",
-    "llama": "engine.weights.dense:load_dense",
-    "qwen2": "engine.weights.dense:load_dense",
-    "qwen3": "engine.weights.dense:load_dense",
+    "diffusion_gemma": "engine.weights.loader",
+    "llama": "engine.weights.dense",
+    "qwen2": "engine.weights.dense",
+    "qwen3": "engine.weights.dense",
 }
-"""Who loads a folder, by the `model_type` of its config.json, as `module:function`."""
+"""The module that reads a family's folders (`Family`), by the `model_type` of its config.json."""
 
 
-def load_backbone(
-    folder: Path, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
-) -> Backbone:
-    """The backbone of the checkpoint in `folder` on `device`, in `dtype`.
+class Family(Protocol):
+    """What a module in FAMILIES has."""
 
-    Raises ModelError if its family is not known or it can't be read, OutOfMemory if it does not
-    fit.
-    """
+    def read_config(self, folder: Path) -> BackboneConfig:
+        """The shape of the network in `folder`. Raises ModelError."""
+        ...
+
+    def check_weights(self, folder: Path, config: Any) -> None:
+        """Raises ModelError if the files of weights are not there, or of another shape."""
+        ...
+
+    def load_model(
+        self,
+        folder: Path,
+        device: torch.device,
+        dtype: torch.dtype,
+        progress: Progress | None = None,
+    ) -> Backbone:
+        """The network. Raises ModelError if it can't be read, OutOfMemory if it does not fit."""
+        ...
+
+
+def family_of(folder: Path) -> Family:
+    """Who reads `folder`. Raises ModelError if its family is not known."""
     kind = model_type(config_folder(folder))
     if kind not in FAMILIES:
-        known = ", ".join(FAMILIES)
-        raise ModelError(f"{folder} holds a {kind!r} model; known are {known}")
-    module, _, function = FAMILIES[kind].partition(":")
-    load: Load = getattr(import_module(module), function)
-    return load(folder, device, dtype, progress)
+        raise ModelError(
+            f"{folder} holds a {kind!r} model; diffusion_gemma or {', '.join(list(FAMILIES)[1:])} "
+            "is needed"
+        )
+    module: Any = import_module(FAMILIES[kind])
+    return module
 
 
 def model_type(folder: Path) -> str | None:
@@ -77,6 +91,3 @@ def config_folder(folder: Path) -> Path:
     if base is None:
         raise ModelError(f"the base of {folder.name} is not here: diffgemma-lsp pull {folder.name}")
     return base
-
-
-tokenizer_folder = config_folder

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import groupby
+from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -51,10 +54,18 @@ def pick_device(name: str | None) -> torch.device:
 
 
 def pick_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device multiplies it natively, else float32."""
-    if device.type != "cpu":
-        return torch.bfloat16
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    """bfloat16 where the device multiplies it natively, else float32.
+
+    Cards before Ampere only emulate it, and float16 has too small a range for what these models
+    compute in it.
+    """
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    else:
+        native = True
     return torch.bfloat16 if native else torch.float32
 
 
@@ -66,27 +77,39 @@ def load_model(
 ) -> DiffusionGemma:
     """Reads the checkpoint in `folder`, one file or sharded, onto `device` as `dtype`.
 
-    Raises ModelError if a file is missing, corrupt or of another shape, OutOfMemory if it does not
-    fit on the device.
+    Raises ModelError if a file is missing, corrupt or of another shape, before any weight is read,
+    and OutOfMemory if it does not fit on the device.
     """
     config = load_config(folder)
-    files = checkpoint_files(folder)
+    with torch.device("meta"):
+        model = DiffusionGemma(config)
     try:
-        with torch.device("meta"):
-            model = DiffusionGemma(config)
-        state = _read(config, files, device, dtype, set(model.state_dict()), progress)
-        model.load_state_dict(state, assign=True)
+        stored = _stored(folder, model)
+        model.load_state_dict(_read(stored, device, dtype, progress), assign=True)
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(
             f"the model in {folder} does not fit into the memory of {device}; "
             "free some or choose a smaller model"
         ) from error
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ModelError(
-            f"the model in {folder} can't be read ({first}): copy or download it again"
-        ) from error
+    except _UNREADABLE as error:
+        raise _unreadable(folder, error) from error
     return model.eval().requires_grad_(False)
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The shape of the network in `folder`. Raises ModelError."""
+    return load_config(folder)
+
+
+def check_weights(folder: Path, config: ModelConfig) -> None:
+    """Looks whether the files in `folder` hold all weights of such a model, in its shapes, without
+    reading them. Raises ModelError."""
+    with torch.device("meta"):
+        model = DiffusionGemma(config)
+    try:
+        _stored(folder, model)
+    except _UNREADABLE as error:
+        raise _unreadable(folder, error) from error
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
@@ -108,61 +131,82 @@ def checkpoint_files(folder: Path) -> list[Path]:
     return files
 
 
-def _read(
-    config: ModelConfig,
-    files: list[Path],
-    device: torch.device,
-    dtype: torch.dtype,
-    wanted: set[str],
-    progress: Progress | None,
-) -> dict[str, Tensor]:
-    shapes = _shapes(config)
-    state: dict[str, Tensor] = {}
-    for done, file in enumerate(files):
+class _Stored(NamedTuple):
+    """A tensor of a checkpoint: where it is, what it is called there and here, how large it is."""
+
+    file: Path
+    name: str
+    own: str
+    numbers: int
+
+
+def _stored(folder: Path, model: DiffusionGemma) -> list[_Stored]:
+    """The tensors that are to be read, in the order of the files. Reads the files' headers only.
+
+    Encoder and decoder share their weights; the decoder's copy is the one that is read. Biases
+    transformers does not tie, so that both are, to be compared.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found: dict[str, list[_Stored]] = {}
+    for file in checkpoint_files(folder):
         with safe_open(file, framework="pt", device="cpu") as tensors:  # pyright: ignore[reportGeneralTypeIssues]
-            names: list[str] = list(tensors.keys())
-            for count, name in enumerate(names):
-                for own in own_names(name):
-                    # Encoder and decoder share their weights; the decoder's copy is the one kept.
-                    # Biases transformers does not tie, so that they could differ.
-                    known, bias = own in state, own.endswith(".bias")
-                    if own not in wanted or (known and not bias and not name.startswith(_DECODER)):
-                        continue
-                    tensor = tensors.get_tensor(name)
-                    if tuple(tensor.shape) != shapes[own]:
-                        raise ModelError(
-                            f"{name} in {file} has shape {tuple(tensor.shape)}, "
-                            f"the config asks for {shapes[own]}"
-                        )
-                    tensor = tensor.to(device=device, dtype=dtype)
-                    if known and bias and not torch.equal(state[own], tensor):
-                        raise ModelError(f"{name} in {file} differs between encoder and decoder")
-                    state[own] = tensor
-                if progress:
-                    progress("loading", (done + (count + 1) / len(names)) / len(files))
-    missing = sorted(wanted - set(state))
+            for name in tensors.keys():  # noqa: SIM118 - it is no dict
+                own = own_name(name)
+                if own is None or own not in wanted:
+                    continue
+                shape = tuple(tensors.get_slice(name).get_shape())
+                if shape != wanted[own]:
+                    raise ModelError(
+                        f"{name} in {file} has shape {shape}, the config asks for {wanted[own]}"
+                    )
+                found.setdefault(own, []).append(_Stored(file, name, own, prod(shape)))
+    missing = sorted(wanted.keys() - found.keys())
     if missing:
         raise ModelError(
-            f"{len(missing)} weights are missing from {files[0].parent}, {missing[0]} first; "
+            f"{len(missing)} weights are missing from {folder}, {missing[0]} first; "
             "download the model again"
         )
+    chosen: list[_Stored] = []
+    for own, copies in found.items():
+        copies.sort(key=lambda one: not one.name.startswith(_DECODER))
+        chosen += copies if own.endswith(".bias") else copies[:1]
+    return sorted(chosen)
+
+
+def _read(
+    stored: list[_Stored], device: torch.device, dtype: torch.dtype, progress: Progress | None
+) -> dict[str, Tensor]:
+    """The state dict, tensor by tensor: there is never a second copy of the model in memory."""
+    state: dict[str, Tensor] = {}
+    size, done = dtype.itemsize * sum(one.numbers for one in stored), 0
+    for file, of_file in groupby(stored, key=lambda one: one.file):
+        with safe_open(file, framework="pt", device="cpu") as tensors:  # pyright: ignore[reportGeneralTypeIssues]
+            for _, name, own, _ in of_file:
+                tensor = tensors.get_tensor(name).to(device=device, dtype=dtype)
+                if own in state and not torch.equal(state[own], tensor):
+                    raise ModelError(f"{name} in {file} differs between encoder and decoder")
+                state[own] = tensor
+                done += tensor.nbytes
+                if progress:
+                    progress("loading", done / size)
     return state
 
 
-def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        return {k: tuple(v.shape) for k, v in DiffusionGemma(config).state_dict().items()}
+_UNREADABLE = (SafetensorError, OSError, RuntimeError, ValueError)
 
 
-def own_names(name: str) -> Iterator[str]:
-    """What a tensor of transformers' state dict is called here."""
+def _unreadable(folder: Path, error: Exception) -> ModelError:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+    return ModelError(f"the model in {folder} can't be read ({first}): copy or download it again")
+
+
+def own_name(name: str) -> str | None:
+    """What a tensor of transformers' state dict is called here; None if it has no place here."""
     if name.startswith(_DECODER):
-        yield name.removeprefix(_DECODER)
-    elif name.startswith(_ENCODER):
-        own = name.removeprefix(_ENCODER)
-        yield own.replace("layer_scalar", "encoder_layer_scalar")
-    elif name == "lm_head.weight":
-        yield "embed_tokens.weight"
+        return name.removeprefix(_DECODER)
+    if name.startswith(_ENCODER):
+        return name.removeprefix(_ENCODER).replace("layer_scalar", "encoder_layer_scalar")
+    return "embed_tokens.weight" if name == "lm_head.weight" else None
 
 
 def to_reference_state(model: DiffusionGemma) -> dict[str, Tensor]:

@@ -7,19 +7,20 @@ on disk yet. Of a repository, only configs, the tokenizer and safetensors are fe
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from engine.errors import ModelError
 from engine.paths import SHIPPED, WEIGHTS
+from engine.weights.hub import HUB_NAME, Progress, fetch
 from engine.weights.profile import EMBEDDED
 
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_WANTED = ["*.json", "*.safetensors", "*.jinja"]
 
+def locate(model: str | None, progress: Progress | None = None) -> Path:
+    """The folder that holds the model.
 
-def locate(model: str | None) -> Path:
-    """The folder that holds the model. Raises ModelError with what to do if there is none."""
+    progress: told how much of a download is done. Raises ModelError with what to do if there is
+    no such model.
+    """
     if model is None:
         return EMBEDDED
     if model in SHIPPED:
@@ -35,20 +36,6 @@ def locate(model: str | None) -> Path:
             raise ModelError(f"{model} is a file; name the folder that holds config.json")
     except (OSError, RuntimeError) as error:  # a name too long, or the home of nobody
         raise ModelError(f"no model at {model}: {error}") from error
-    if not _HUB_NAME.fullmatch(model) or model.startswith("."):
+    if not HUB_NAME.fullmatch(model):
         raise ModelError(f"no model at {model}; name a folder or a model such as owner/name")
-    return _from_hub(model)
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        try:
-            return Path(snapshot_download(name, allow_patterns=_WANTED, local_files_only=True))
-        except LocalEntryNotFoundError:
-            return Path(snapshot_download(name, allow_patterns=_WANTED))
-    except Exception as error:  # of the hub, of HTTP, of the disk: all mean the same here
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ModelError(f"{name} can't be fetched: {reason}") from error
+    return fetch(model, progress)

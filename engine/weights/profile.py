@@ -1,20 +1,25 @@
 """What a checkpoint needs beyond its weights: thresholds, sizes, the slack token, abilities.
 
-A checkpoint may bring its own in `infill.json` (nano does); others get what fits their family.
+A checkpoint may bring its own in `infill.json` (nano does); others get what fits their family, and
+are sampled as their `generation_config.json` says.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, fields, replace
 from math import exp, isfinite, log
 from pathlib import Path
 from typing import Any, cast
 
 from engine.backbones.base import BackboneConfig
-from engine.errors import ModelError
+from engine.errors import BadRequest, ModelError
 from engine.paths import SHIPPED, WEIGHTS
 from engine.types import SamplingParams
+from engine.weights.hub import name_of, revision_of
+
+_log = logging.getLogger(__name__)
 
 EMBEDDED = WEIGHTS / SHIPPED[0]
 """The folder of nano, the model that ships with the package."""
@@ -114,6 +119,8 @@ class Profile:
     calibration: what makes the engine's confidence (see engine.types.Infill) the one that it
         reports, for answers of the kind that `sampling` makes: chosen among several, or not. None
         leaves it as it is.
+    eos_ids: all tokens that end what the model says, by generation_config.json or config.json.
+    revision: the commit that a model from the hub was resolved to.
     """
 
     name: str
@@ -136,6 +143,8 @@ class Profile:
     weights: Weights = Weights()
     sampling: Sampling = Sampling()
     calibration: Calibration | None = None
+    eos_ids: tuple[int, ...] = ()
+    revision: str | None = None
 
 
 DIFFUSION_GEMMA = Profile(
@@ -147,30 +156,77 @@ DIFFUSION_GEMMA = Profile(
 
 
 def load_profile(folder: Path, config: BackboneConfig) -> Profile:
-    """The profile of the checkpoint in `folder`. Raises ModelError if its infill.json is broken."""
+    """The profile of the checkpoint in `folder`. Raises ModelError if a file of it is broken."""
+    sampling, eos_ids = _generation(folder)
+    known = replace(_profile(folder, config, sampling), revision=revision_of(folder))
+    return replace(known, eos_ids=eos_ids or config.eos_ids)
+
+
+def _profile(folder: Path, config: BackboneConfig, sampling: Sampling) -> Profile:
+    """What infill.json says; without it, what fits the family, with `sampling`."""
     path = folder / "infill.json"
     if not path.is_file():
         canvas = min(DIFFUSION_GEMMA.canvas, config.canvas_length)
         return replace(
             DIFFUSION_GEMMA,
-            name=folder.name,
+            name=name_of(folder),
             context=min(DIFFUSION_GEMMA.context, config.max_positions - canvas),
             canvas=canvas,
             hole=max(1, canvas // 2),
             suffix=min(DIFFUSION_GEMMA.suffix, canvas // 4),
+            sampling=sampling,
         )
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        sampling = Sampling(**data.pop("sampling", {}))
+        own = Sampling(**data.pop("sampling", {}))
         fitted = data.pop("calibration", None)
         calibration = None if fitted is None else Calibration(**fitted)
         data["can"] = tuple(data.get("can", ("fill",)))
         data["languages"] = _names(data.get("languages"))
         data["extra"] = _names(data.get("extra")) or ()
         data["weights"] = Weights(**data.get("weights", {}))
-        return Profile(**data, sampling=sampling, calibration=calibration)
+        return Profile(**data, sampling=own, calibration=calibration)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} is broken: {error}") from error
+
+
+_FIELDS = {
+    "max_denoising_steps": "max_steps",
+    "t_max": "t_max",
+    "t_min": "t_min",
+    "stability_threshold": "stability",
+    "confidence_threshold": "confidence",
+}
+"""What transformers' DiffusionGemmaGenerationConfig calls the fields of Sampling."""
+
+
+def _generation(folder: Path) -> tuple[Sampling, tuple[int, ...]]:
+    """The sampling and the ends that generation_config.json names; what it leaves open (null, or
+    not there) is as in Sampling, which has transformers' defaults."""
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return Sampling(), ()
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        sampler: dict[str, Any] = data.get("sampler_config") or {}
+        kind = sampler.get("_cls_name", "EntropyBoundSamplerConfig")
+        given = {own: data.get(name) for name, own in _FIELDS.items()}
+        if kind == "EntropyBoundSamplerConfig":
+            given["entropy_bound"] = sampler.get("entropy_bound")
+        else:
+            _log.warning("%s asks for the sampler %s, which is not known here", path, kind)
+        ends: Any = data.get("eos_token_id")
+        listed: list[Any] = [] if ends is None else ends if isinstance(ends, list) else [ends]
+        eos_ids = tuple(int(one) for one in listed)
+        # SamplingParams looks at the values. Transformers lets the temperature end at 0.
+        if given["t_min"] == 0:
+            given["t_min"] = _COLDEST
+        return Sampling().override(SamplingParams(**given)), eos_ids
+    except (OSError, ValueError, TypeError, AttributeError, BadRequest) as error:
+        raise ModelError(f"{path} is broken: {error}") from error
+
+
+_COLDEST = 1e-3
 
 
 def _names(raw: Any) -> tuple[str, ...] | None:

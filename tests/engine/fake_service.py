@@ -1,8 +1,9 @@
 """The engine service with a fake engine, as a process of its own: what the border tests start.
 
 Takes the service's own arguments. A request's first Fixed is a script for the fake, such as
-"passes=5 delay=0.01". What the fake does goes to the file events.txt beside the socket, one line
-each: "load", "pass <seed>", "left <seed>". A file named "broken" there makes loading fail.
+"passes=5 delay=0.01"; with "lose=2" the device fails in the second pass. What the fake does goes
+to the file events.txt beside the socket, one line each: "load", "pass <seed>", "left <seed>". A
+file named "broken" there makes loading fail.
 FAKE_VERSION makes the service claim another package version, FAKE_FAILED_EXIT_S has one without a
 model end sooner.
 """
@@ -31,14 +32,17 @@ class FakeEngine:
         self.note = note
 
     def stream(
-        self, request: InfillRequest, cancelled: Callable[[], bool]
+        self,
+        request: InfillRequest,
+        cancelled: Callable[[], bool],
+        deadline: float | None = None,
     ) -> Iterator[Frame | Infill | None]:
         first = request.template[0]
         assert isinstance(first, Fixed)
         script = dict(word.split("=") for word in first.text.split() if "=" in word)
         passes, delay = int(script.get("passes", 3)), float(script.get("delay", 0.005))
         size = int(script.get("size", 1))
-        deadline = time.monotonic() + (request.budget_s or 3600)
+        deadline = deadline or time.monotonic() + 3600
         try:
             yield None
             for step in range(1, passes + 1):
@@ -46,6 +50,8 @@ class FakeEngine:
                 self.note(f"pass {request.seed}")
                 if "fail" in script:
                     raise ValueError(f"a secret of the document: {first.text}")
+                if script.get("lose") == str(step):
+                    raise RuntimeError(f"CUDA error: device-side assert triggered {first.text}")
                 if script.get("die") == str(step):
                     os.kill(os.getpid(), 9)
                 yield Frame(step, passes, ((Piece("x" * size, 0.5),),), 0.1, 0.5)

@@ -12,7 +12,8 @@ from engine.errors import (
     EngineError,
     OutOfMemory,
 )
-from engine.serve.scheduler import Event, Job, Scheduler
+from engine.serve.scheduler import Scheduler
+from engine.serve.turns import Event, Job
 from engine.types import EngineInfo, Fixed, Frame, Hole, Infill, InfillRequest, Piece
 
 INFO = EngineInfo("fake", "cpu", "float32", 1, 16, 128, ("fill",))
@@ -32,6 +33,7 @@ STEPS: dict[str, Event | Exception | None] = {
     "bug": ValueError("a secret of the document"),
     "memory": MemoryError(),
     "device memory": OutOfMemoryError("CUDA out of memory"),
+    "lost": RuntimeError("CUDA error: device-side assert triggered, a secret of the document"),
 }
 ENDS = {
     "infill": Infill,
@@ -52,15 +54,20 @@ class FakeEngine:
         self.default = default or ("frame", "infill")
         self.turns: list[int] = []
         self.begun: list[InfillRequest] = []
+        self.deadlines: list[float | None] = []
         self.left: list[int] = []
         self.may_go = threading.Event()
         self.may_go.set()
         self.in_step = threading.Event()
 
     def stream(
-        self, request: InfillRequest, cancelled: Callable[[], bool]
+        self,
+        request: InfillRequest,
+        cancelled: Callable[[], bool],
+        deadline: float | None = None,
     ) -> Iterator[Frame | Infill | None]:
         self.begun.append(request)
+        self.deadlines.append(deadline)
         script = self.scripts[request.seed] if request.seed < len(self.scripts) else self.default
         try:
             for step in script:

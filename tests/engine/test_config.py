@@ -53,6 +53,11 @@ def one_line(error: pytest.ExceptionInfo[ModelError]) -> bool:
         tiny_config(use_bidirectional_attention="all"),
         tiny_config(rope_parameters={"full_attention": {"rope_type": "yarn", "rope_theta": 1.0}}),
         tiny_config(rope_parameters={"full_attention": 3}),
+        tiny_config(per_layer_config={"3": {"head_dim": 16}}),
+        tiny_config(per_layer_config={"1": {"head_dim": 16}, "01": {"head_dim": 32}}),
+        tiny_config(per_layer_config={"first": {"head_dim": 16}}),
+        tiny_config(per_layer_config={"1": {"sliding_window": 8}}),
+        tiny_config(per_layer_config={"1": 5}),
         {**tiny_config(), "quantization_config": {"quant_method": "fp8"}},
         {**tiny_config(), "tie_word_embeddings": False},
     ],
@@ -82,6 +87,26 @@ def test_both_spellings_of_a_layers_own_sizes_mean_the_same() -> None:
     new["text_config"]["per_layer_config"]["2"] = {"head_dim": 32, "num_key_value_heads": 1}
     assert parse_config(old) == parse_config(new)
     assert [layer.sliding for layer in parse_config(old).layers] == [True, False, False]
+
+
+@pytest.mark.parametrize("layers", [6, 12, 30, 102])
+def test_what_transformers_writes_of_many_layers_is_understood(layers: int) -> None:
+    """It pads the keys of `per_layer_config` with zeros to the same length."""
+    from transformers import DiffusionGemmaConfig
+
+    kinds = (["sliding_attention"] * 5 + ["full_attention"]) * (layers // 6)
+    old = tiny_config(
+        num_hidden_layers=layers,
+        layer_types=kinds,
+        global_head_dim=32,
+        num_global_key_value_heads=1,
+    )
+    new = json.loads(DiffusionGemmaConfig(**old).to_json_string())
+    assert {len(key) for key in new["text_config"]["per_layer_config"]} == {len(str(layers - 1))}
+    assert parse_config(new) == parse_config(old)
+    full = [layer for layer in parse_config(new).layers if not layer.sliding]
+    assert {(layer.head_dim, layer.kv_heads) for layer in full} == {(32, 1)}
+    assert len(full) == layers // 6
 
 
 def test_defaults_are_those_of_transformers() -> None:
@@ -125,6 +150,86 @@ def test_a_broken_profile_is_a_model_error_of_one_line(tmp_path: Path, content: 
     with pytest.raises(ModelError) as error:
         load_profile(tmp_path, parse_config(tiny_config()))
     assert one_line(error)
+
+
+PUBLISHED = {
+    "max_denoising_steps": 40,
+    "sampler_config": {"_cls_name": "EntropyBoundSamplerConfig", "entropy_bound": 0.2},
+    "t_max": 0.9,
+    "t_min": 0.3,
+    "stability_threshold": 2,
+    "confidence_threshold": 0.01,
+    "eos_token_id": [1, 106, 50],
+    "bos_token_id": 2,
+}
+
+
+def generation(folder: Path, **fields: Any) -> Path:
+    (folder / "generation_config.json").write_text(json.dumps(fields))
+    return folder
+
+
+def test_a_checkpoint_is_sampled_as_its_generation_config_says(tmp_path: Path) -> None:
+    profile = load_profile(generation(tmp_path, **PUBLISHED), parse_config(tiny_config()))
+    assert profile.sampling == Sampling(40, 0.2, 0.9, 0.3, 2, 0.01)
+    assert profile.eos_ids == (1, 106, 50)
+
+
+def test_what_a_generation_config_leaves_open_is_as_transformers_has_it(tmp_path: Path) -> None:
+    from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
+        DiffusionGemmaGenerationConfig,
+    )
+
+    DiffusionGemmaGenerationConfig(eos_token_id=7).save_pretrained(tmp_path)
+    profile = load_profile(tmp_path, parse_config(tiny_config()))
+    defaults = DiffusionGemmaGenerationConfig._get_default_generation_params()
+    assert profile.sampling == Sampling(
+        max_steps=defaults["max_denoising_steps"],
+        entropy_bound=defaults["sampler_config"].entropy_bound,
+        t_max=defaults["t_max"],
+        t_min=defaults["t_min"],
+        stability=defaults["stability_threshold"],
+        confidence=defaults["confidence_threshold"],
+    )
+    assert profile.eos_ids == (7,)
+    (tmp_path / "generation_config.json").unlink()
+    assert load_profile(tmp_path, parse_config(tiny_config())).eos_ids == (1,), "of config.json"
+
+
+def test_a_profile_of_its_own_goes_before_the_generation_config(tmp_path: Path) -> None:
+    (tmp_path / "infill.json").write_text('{"name": "x", "sampling": {"max_steps": 9}}')
+    profile = load_profile(generation(tmp_path, **PUBLISHED), parse_config(tiny_config()))
+    assert profile.sampling == Sampling(max_steps=9)
+    assert profile.eos_ids == (1, 106, 50), "which infill.json does not know"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[1]",
+        '{"max_denoising_steps": 0}',
+        '{"t_max": "hot"}',
+        '{"eos_token_id": ["x"]}',
+        '{"sampler_config": 5}',
+    ],
+)
+def test_a_broken_generation_config_is_a_model_error_of_one_line(
+    tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "generation_config.json").write_text(content)
+    with pytest.raises(ModelError, match=r"generation_config.json is broken") as error:
+        load_profile(tmp_path, parse_config(tiny_config()))
+    assert one_line(error)
+
+
+def test_a_sampler_that_is_not_known_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    generation(tmp_path, sampler_config={"_cls_name": "Other", "bound": 3}, t_max=0.7)
+    profile = load_profile(tmp_path, parse_config(tiny_config()))
+    assert profile.sampling == Sampling(t_max=0.7)
+    assert "asks for the sampler Other" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -219,6 +324,8 @@ def test_a_model_on_disk_is_not_asked_for_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[bool] = []
+    for file in ("config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / file).write_text("{}")
 
     def fetch(name: str, local_files_only: bool = False, **more: Any) -> str:
         asked.append(local_files_only)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.backbones.config import parse_config
+from engine.backbones.config import ModelConfig, parse_config
+from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.engine import InfillEngine
 from engine.errors import ModelError
+from engine.weights import loader
+from engine.weights.check import check
 from engine.weights.loader import load_model, pick_device, pick_dtype, to_reference_state
 from tests.engine.tiny import random_model, save_tokenizer, tiny_config
 
@@ -151,6 +155,89 @@ def test_the_best_device_is_taken_when_none_is_named() -> None:
     assert torch.zeros(1, device=device).device.type == device.type
     assert pick_dtype(device) in (torch.float32, torch.bfloat16)
     assert pick_device("cpu") == CPU
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_card_that_only_emulates_bfloat16_does_not_get_it(
+    native: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def supported(including_emulation: bool = True) -> bool:
+        return including_emulation or native
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    assert pick_dtype(torch.device("cuda:1")) == dtype
+
+
+def test_one_model_is_built_to_load_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[bool] = []
+    model = loader.DiffusionGemma
+
+    def build(config: ModelConfig) -> DiffusionGemma:
+        built.append(True)
+        return model(config)
+
+    monkeypatch.setattr(loader, "DiffusionGemma", build)
+    load_model(folder, CPU, torch.float32)
+    assert built == [True]
+
+
+def test_a_whole_folder_passes_the_check(folder: Path) -> None:
+    checked = check(folder)
+    assert checked.profile.name == folder.name
+    assert len(checked.tokenizer) <= checked.config.vocab_size
+    assert (checked.chat, checked.no_chat) == (None, None)
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    assert check(folder).chat is not None
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("tokenizer.json", None, "tokenizer.json is missing"),
+        ("tokenizer.json", "{", "tokenizer.json can't be read"),
+        ("infill.json", "{", "infill.json is broken"),
+        ("generation_config.json", "{", "generation_config.json is broken"),
+        ("config.json", "{", "config.json is not JSON"),
+        ("config.json", json.dumps(tiny_config(vocab_size=100)), "has 282 tokens, its model 100"),
+        ("config.json", json.dumps(tiny_config(hidden_size=64)), "the config asks for"),
+        ("model.safetensors", None, "model.safetensors is missing"),
+    ],
+)
+def test_what_is_wrong_is_told_before_any_weight_is_read(
+    folder: Path, file: str, content: str | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*arguments: object) -> dict[str, Tensor]:
+        raise AssertionError("the weights are read")
+
+    monkeypatch.setattr(loader, "_read", read)
+    (folder / file).unlink(missing_ok=True)
+    if content is not None:
+        (folder / file).write_text(content)
+    with pytest.raises(ModelError) as error:
+        check(folder)
+    assert words in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_shape_is_looked_at_before_any_weight_is_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "_read", lambda *arguments: pytest.fail("the weights are read"))
+    state = weights(folder)
+    state["model.decoder.norm.weight"] = torch.ones(7)
+    write(folder, state)
+    assert "model.decoder.norm.weight" in refusal(folder)
+
+
+def test_a_chat_template_that_cannot_be_used_is_no_reason_not_to_load(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{% for %}")
+    checked = check(folder)
+    assert checked.chat is None
+    assert checked.no_chat is not None
+    assert "chat template" in checked.no_chat
+    engine = InfillEngine.load(str(folder), device="cpu", dtype=torch.float32)
+    assert engine.info.can == ("fill",)
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(folder: Path) -> None:

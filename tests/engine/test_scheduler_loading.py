@@ -12,7 +12,8 @@ import pytest
 from scheduling import INFILL, INFO, FakeEngine, OutOfMemoryError, submit
 
 from engine.errors import Cancelled, ModelError, OutOfMemory
-from engine.serve.scheduler import Progress, Scheduler
+from engine.serve.resident import Progress
+from engine.serve.scheduler import Scheduler
 
 
 def test_a_failed_load_is_told_and_tried_again(started: Callable[..., Scheduler]) -> None:

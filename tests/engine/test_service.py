@@ -180,6 +180,24 @@ def test_what_fails_is_told_but_no_document_text_is_logged(start: Callable[..., 
     assert "secret" not in log.replace('f"a secret', "")
 
 
+def test_a_lost_device_is_told_to_all_and_ends_the_process(start: Callable[..., Service]) -> None:
+    service = start().ready()
+    with service.http.stream("POST", "/infill", content=body("passes=900 delay=0.01", 7)) as other:
+        read = other.iter_lines()
+        next(read)
+        answer = service.infill("passes=9 lose=3 hush-hush")
+        *_, last = read
+    for line in (answer[-1], json.loads(last)):
+        assert line["error"]["code"] == "engine_unavailable"
+        assert "the device failed (RuntimeError at fake_service.py" in line["error"]["message"]
+    code, log = service.end()
+    assert code == 70
+    assert "the device is lost" in log
+    assert "hush-hush" not in log
+    assert not service.paths.socket.exists()
+    assert "infill" in start().ready().infill()[-1], "another one begins anew"
+
+
 def test_a_reader_that_leaves_cancels_within_one_pass(start: Callable[..., Service]) -> None:
     service = start().ready()
     with service.http.stream("POST", "/infill", content=body("passes=500 delay=0.02", 7)) as answer:

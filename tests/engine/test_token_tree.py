@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from engine.attention.bound_model import BoundModel
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from engine.attention.bound_model import BoundModel
 from engine.attention.prefix_cache import GROWTH, PrefixCache
 from engine.attention.token_tree import ROOT, TokenTree
 from engine.backbones.config import parse_config
