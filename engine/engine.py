@@ -19,6 +19,7 @@ from engine.attention.batch import Batch
 from engine.attention.prefix_cache import PrefixStore
 from engine.backbones.base import Backbone
 from engine.errors import EngineError, ModelError
+from engine.profile import Profile
 from engine.run import Run
 from engine.text.chat import Chat
 from engine.text.tokenizer import TextTokenizer
@@ -33,7 +34,7 @@ from engine.types import (
 from engine.weights.families import load_backbone, tokenizer_folder
 from engine.weights.loader import Progress, pick_device, pick_dtype
 from engine.weights.locate import locate
-from engine.weights.profile import Profile, load_profile
+from engine.weights.profile import load_profile
 
 CACHE_BYTES = 512 * 2**20
 """What all prefix caches may take on a CPU; on a GPU it is a tenth of its memory."""

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.backbones.config import ModelConfig
 from engine.backbones.base import Attend
+from engine.backbones.config import ModelConfig
 from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.training.data import LATER_SLACK
 from engine.training.middle import EVEN, Canvases, after_a_pass, after_own_passes, evened

@@ -18,11 +18,12 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
     StableAndConfidentStoppingCriteria,
 )
 
-from engine.diffusion.loop import Canvas, Pass, Schedule, denoise
+from engine.diffusion.loop import Pass, Schedule, denoise
 from engine.diffusion.process import Uniform
 from engine.diffusion.rng import Draws
 from engine.diffusion.samplers import accept, entropies, sample
-from engine.weights.profile import Sampling
+from engine.profile import Sampling
+from engine.text.canvas import Canvas
 from tests.engine.tiny import FakeDenoiser, Script, always, cases, random_script
 
 CPU = torch.device("cpu")
@@ -353,9 +354,7 @@ class TwoReadings(FakeDenoiser):
         self.causal = causal
         self.read: list[list[int]] = []
 
-    def logits(
-        self, ids: Tensor, slots: Tensor, known: int | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def logits(self, ids: Tensor, slots: Tensor, known: int | None) -> tuple[Tensor, Tensor | None]:
         logits, _ = super().logits(ids, slots, known)
         if known is None:
             return logits, None

@@ -1,4 +1,4 @@
-"""The dense backbone holds to transformers' Llama, Qwen2 and Qwen3; adapters reach the decoder only."""
+"""The dense backbone holds to transformers' Llama, Qwen2 and Qwen3; adapters are the decoder's."""
 
 from __future__ import annotations
 

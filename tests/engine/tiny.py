@@ -18,10 +18,10 @@ from engine.backbones.config import ModelConfig, parse_config
 from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.diffusion.denoiser import Read
 from engine.engine import InfillEngine
+from engine.profile import Profile, Sampling
 from engine.text.tokenizer import TextTokenizer
 from engine.training.nano import SMALLEST_VISION
 from engine.types import Hole
-from engine.weights.profile import Profile, Sampling
 
 
 def cases(count: int) -> settings:
@@ -292,9 +292,7 @@ class FakeDenoiser:
 
         return read
 
-    def logits(
-        self, ids: Tensor, slots: Tensor, known: int | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def logits(self, ids: Tensor, slots: Tensor, known: int | None) -> tuple[Tensor, Tensor | None]:
         """What the pass gives. known: how many first slots a causal reading reads."""
         return self.script(len(self.ids), ids, slots), None
 
