@@ -20,6 +20,7 @@ from engine.attention.batch import Batch
 from engine.attention.prefix_cache import PrefixStore
 from engine.backbones.base import Backbone
 from engine.errors import EngineError, ModelError
+from engine.profile import Profile
 from engine.run import Run
 from engine.text.chat import Chat
 from engine.text.tokenizer import TextTokenizer
@@ -35,7 +36,6 @@ from engine.weights.check import check
 from engine.weights.families import family_of
 from engine.weights.loader import Progress, pick_device, pick_dtype
 from engine.weights.locate import locate
-from engine.weights.profile import Profile
 
 _log = logging.getLogger(__name__)
 

@@ -30,11 +30,11 @@ from engine.diffusion.loop import Pass, Schedule, denoise
 from engine.diffusion.process import Uniform
 from engine.diffusion.rng import Draws
 from engine.errors import BadRequest, Cancelled, DeadlineExceeded
+from engine.profile import Weights
 from engine.text.layout import Gap, Layout, Sheet
 from engine.text.prompt import prompt_ids
 from engine.text.typed import Writable
 from engine.types import Frame, Infill, InfillRequest, Other, Piece, StopReason
-from engine.weights.profile import Weights
 
 if TYPE_CHECKING:
     from engine.engine import InfillEngine

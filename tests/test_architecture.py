@@ -37,6 +37,24 @@ LONGEST_FILE = 400
 # The bare package stands for its place on disk.
 SHARED = ("engine.types", "engine.errors", "engine.wire", "engine.paths", "engine.sudoku")
 HEAVY = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+# The parts of the engine: each may import those of the rows above its own, and of its own row only
+# itself. `serve` gets an engine from `engine.engine`; a request's way (run) and the engine are one.
+HOUSE = (
+    ("errors",),
+    ("types", "paths"),
+    ("wire", "profile", "sudoku", "charts"),
+    ("text",),
+    ("backbones",),
+    ("weights",),
+    ("attention",),
+    ("diffusion",),
+    ("choice",),
+    ("engine.py", "run.py"),
+    ("serve",),
+    ("training",),
+    ("evaluation",),
+)
+ONE = ("engine.py", "run.py")
 # What the language server itself needs, but only once it has something to do.
 LATER = ("tree_sitter", "tree_sitter_python")
 EDITOR_SIDE = ("diffgemma_lsp", "pygls", "lsprotocol")
@@ -79,6 +97,31 @@ def test_the_server_knows_the_engine_by_its_types_only(path: Path) -> None:
     assert [name for name in found if within(name, HEAVY)] == []
     engine_modules = [name for name in found if name.startswith("engine.")]
     assert [name for name in engine_modules if not within(name, SHARED)] == []
+
+
+def part_of(module: str) -> str:
+    """The part of the engine that a module belongs to."""
+    name = module.split(".")[1]
+    return f"{name}.py" if f"{name}.py" in ONE else name
+
+
+@pytest.mark.parametrize("path", sources("engine"), ids=case)
+def test_the_parts_of_the_engine_know_those_above_them_only(path: Path) -> None:
+    rows = {part: row for row, parts in enumerate(HOUSE) for part in parts}
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts == ("engine", "__init__"):
+        assert [name for name in imports(path) if within(name, ("engine",))] == []
+        return
+    own = part_of(".".join(parts))
+    wrong = [
+        name
+        for name in imports(path)
+        if name.startswith("engine.")
+        and (other := part_of(name)) != own
+        and not {own, other} <= set(ONE)
+        and rows[other] >= rows[own]
+    ]
+    assert wrong == []
 
 
 def loaded_after(statement: str) -> set[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import exp, fsum
 
 from engine.attention.token_tree import ROOT, TokenTree
-from engine.weights.profile import Weights
+from engine.profile import Weights
 
 BAYES = Weights()
 """The noisy channel as it is: what the encoder says, and nothing else."""

@@ -11,7 +11,7 @@ just stops asking.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -22,30 +22,8 @@ from engine.diffusion.denoiser import Denoiser
 from engine.diffusion.process import Process
 from engine.diffusion.rng import Draws
 from engine.diffusion.samplers import Beliefs, Decision, entropies, sample, sampler_of, temperature
-from engine.weights.profile import Sampling
-
-
-@dataclass(slots=True)
-class Canvas:
-    """What is denoised. Only this module changes it, and only at free slots.
-
-    ids: int64 [T]. free: bool [T]; the others are clamped. holes: each hole's slots, in order;
-    together they are the free slots. held: bool [T], free slots whose token is a draft's that has
-    survived so far. strength: float32 [T], how likely a draft's token is noised at the start.
-    banned: float32 [V], -inf for what no free slot may hold.
-    first: for a slot, the only tokens that it may hold (a word that was typed in part).
-    fixed: holes of fixed length, whose slots may not hold slack.
-    """
-
-    ids: Tensor
-    free: Tensor
-    holes: list[slice]
-    held: Tensor
-    strength: Tensor
-    banned: Tensor
-    slack: int | None = None
-    first: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
-    fixed: list[slice] = field(default_factory=list[slice])
+from engine.profile import Sampling
+from engine.text.canvas import Canvas
 
 
 @dataclass(frozen=True, slots=True)

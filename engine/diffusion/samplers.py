@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from engine.weights.profile import Sampling
+from engine.profile import Sampling
 
 
 def temperature(step: int, planned: int, t_max: float, t_min: float) -> float:

@@ -47,8 +47,8 @@ from engine.evaluation.setup import (
     write_json,
     write_result,
 )
+from engine.profile import Calibration
 from engine.weights.locate import locate
-from engine.weights.profile import Calibration
 
 RAW = "raw"
 THRESHOLDS = tuple(share / 20 for share in range(20))

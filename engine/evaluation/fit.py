@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.evaluation.metrics import Estimate, proportion
-from engine.weights.profile import CERTAIN, Calibration
+from engine.profile import CERTAIN, Calibration
 
 BINS = 10
 

@@ -51,8 +51,8 @@ from engine.evaluation.setup import (
     share_of,
     write_result,
 )
+from engine.profile import Profile
 from engine.types import Snippet
-from engine.weights.profile import Profile
 
 ALONE, SEPARATED, TITLED = "alone", "separated", "titled"
 ARMS = (ALONE, SEPARATED, TITLED)

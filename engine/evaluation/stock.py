@@ -27,10 +27,10 @@ from torch import Tensor
 
 from engine.engine import InfillEngine
 from engine.evaluation.answers import Answer
+from engine.profile import Profile
 from engine.text.prompt import prefix_ids
 from engine.text.tokenizer import TextTokenizer
 from engine.types import SamplingParams
-from engine.weights.profile import Profile
 
 
 class Clamp:

@@ -18,10 +18,10 @@ from itertools import chain, repeat
 import torch
 from torch import Tensor
 
-from engine.diffusion.loop import Canvas
+from engine.profile import Profile
+from engine.text.canvas import Canvas
 from engine.text.tokenizer import TextTokenizer
 from engine.types import Fixed, Hole, Piece, Segment, Template
-from engine.weights.profile import Profile
 
 SLIDE_STRENGTH = 0.5
 """How much of a canvas' second half may change when it becomes the next canvas' draft."""

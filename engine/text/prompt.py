@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from engine.profile import Profile
 from engine.text.tokenizer import TextTokenizer
 from engine.types import Snippet
-from engine.weights.profile import Profile
 
 _CHARS_PER_TOKEN = 3
 """Fewer than most tokens have, so that the cut text is seldom longer than the budget."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engine.backbones.diffusion_gemma import Attend, DiffusionGemma
+from engine.backbones.base import Attend
+from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.training.noise import hole_of, mistakes, noise, rank_in_hole
 from engine.training.recipe import Objective
 

@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.backbones.base import Attend
 from engine.backbones.config import ModelConfig
-from engine.backbones.diffusion_gemma import Attend, DiffusionGemma
+from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.training.data import LATER_SLACK
 from engine.training.middle import EVEN, Canvases, after_a_pass, after_own_passes, evened
 from engine.training.noise import hits, noise, rank_in_hole

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from engine.backbones.base import BackboneConfig
 from engine.errors import ModelError
+from engine.profile import Profile
 from engine.text.chat import Chat
 from engine.text.tokenizer import TextTokenizer
 from engine.weights.families import config_folder, family_of
-from engine.weights.profile import Profile, load_profile
+from engine.weights.profile import load_profile
 
 
 @dataclass(frozen=True, slots=True)

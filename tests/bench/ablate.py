@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from engine.attention.bound_model import BoundModel
 from rich.console import Console
 from rich.table import Table
 from sweep import validation_sources
 from torch import Tensor
 
 import engine.run
+from engine.diffusion.denoiser import CanvasDenoiser, Read
 from engine.engine import InfillEngine
 from engine.errors import EngineError
 from engine.evaluation.answers import Denoised
@@ -74,17 +74,20 @@ VARIANTS = (
 )
 
 
-class Conditioned(BoundModel):
+class Conditioned(CanvasDenoiser):
     """A model behind its prefix whose clamps condition as they did in a variant's training."""
 
     clamps = "token"
 
-    def logits(
-        self, ids: Tensor, soft: Tensor | None, free: Tensor, known: int | None
-    ) -> tuple[Tensor, Tensor | None]:
-        logits, expected = super().logits(ids, soft, torch.ones_like(free), known)
-        self._free, self._others = free, logits[~free]
-        return logits[free], expected
+    def ask(self, ids: Tensor, soft: Tensor | None, free: Tensor, known: int | None) -> Read:
+        asked = super().ask(ids, soft, torch.ones_like(free), known)
+
+        def read() -> tuple[Tensor, Tensor | None]:
+            logits, expected = asked()
+            self._free, self._others = free, logits[~free]
+            return logits[free], expected
+
+        return read
 
     def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
         soft = super().condition(ids, probs, open_slots)
@@ -122,7 +125,7 @@ def filled(variant: Variant, model: Path, options: argparse.Namespace) -> dict[s
     loaded = InfillEngine.load(str(model))
     sources = validation_sources(options.data, loaded.tokenizer)
     Conditioned.clamps = variant.clamps
-    plain, engine.run.BoundModel = engine.run.BoundModel, Conditioned
+    plain, engine.run.CanvasDenoiser = engine.run.CanvasDenoiser, Conditioned
     try:
         answer = Denoised(loaded, SamplingParams(max_steps=variant.passes), options.seed)
         found: dict[str, list[Record]] = {}
@@ -133,7 +136,7 @@ def filled(variant: Variant, model: Path, options: argparse.Namespace) -> dict[s
             ]
         return found
     finally:
-        engine.run.BoundModel = plain
+        engine.run.CanvasDenoiser = plain
 
 
 def result_of(variant: Variant, options: argparse.Namespace) -> dict[str, Any] | None:

@@ -31,9 +31,9 @@ from engine.evaluation.journal import Record
 from engine.evaluation.metrics import Estimate
 from engine.evaluation.run import judge, summarize
 from engine.evaluation.setup import screen
+from engine.profile import Sampling
 from engine.text.tokenizer import TextTokenizer
 from engine.types import SamplingParams
-from engine.weights.profile import Sampling
 
 AXES = ("steps", "bound", "t max", "t min", "stable", "conf", "left", "share", "hole")
 COLUMNS = ("exact", "token_accuracy", "edit_similarity", "empty", "parses", "passes")

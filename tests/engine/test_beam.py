@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from engine.attention.prefix_cache import PrefixCache
 from engine.attention.token_tree import TokenTree
-from engine.choice.beam import Beam, Written
+from engine.choice.beam import Beam, Written, goes_on
+from engine.text.typed import Writable
 from tests.engine.tiny import cases, tiny_engine
 
 ENGINE = tiny_engine(seed=4)
@@ -28,8 +29,9 @@ def cached(text: str) -> PrefixCache:
 def written(
     before: str, after: str, most: int, width: int = 4, typed: str = "", margin: float = 1e9
 ) -> list[Written]:
-    tree, behind = TokenTree(cached(before)), after.encode()
-    beam = Beam(TOKENIZER, tree, typed.encode(), behind, ALLOWED, most, width, margin)
+    tree = TokenTree(cached(before))
+    writable = Writable(TOKENIZER, typed.encode(), ALLOWED)
+    beam = Beam(tree, writable, goes_on(TOKENIZER, after.encode()), most, width, margin)
     steps = 0
     while not beam.done:
         tree.encode()

@@ -26,7 +26,7 @@ from engine.evaluation.fit import (
 )
 from engine.evaluation.holes import Cut, Source
 from engine.evaluation.metrics import ratio, share_of_gap
-from engine.weights.profile import Calibration
+from engine.profile import Calibration
 from tests.engine.tiny import cases
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -206,7 +206,7 @@ def test_an_instruction_changes_what_the_model_sees(tmp_path: Path) -> None:
     without = engine.fill(InfillRequest(template))
     told = engine.fill(InfillRequest(template, instruction="please count"))
     assert told.timings.keys() == without.timings.keys()
-    prefixes = [cache.ids for cache in engine._idle]
+    prefixes = [cache.ids for cache in engine.store.caches]
     assert any("please count" in plain.tokenizer.text_of(ids) for ids in prefixes)
 
 

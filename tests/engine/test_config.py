@@ -12,9 +12,10 @@ import pytest
 from engine.backbones.config import load_config, parse_config
 from engine.errors import ModelError
 from engine.paths import SHIPPED, WEIGHTS, local_model
+from engine.profile import Sampling
 from engine.types import SamplingParams
 from engine.weights.locate import locate
-from engine.weights.profile import EMBEDDED, Sampling, load_profile
+from engine.weights.profile import EMBEDDED, load_profile
 from tests.engine.tiny import tiny_config
 
 

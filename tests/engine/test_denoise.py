@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -17,14 +18,18 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
     StableAndConfidentStoppingCriteria,
 )
 
-from engine.diffusion.loop import Canvas, Pass, Schedule, denoise
-from engine.diffusion.samplers import Draws, accept, entropies, sample
-from engine.weights.profile import Sampling
+from engine.diffusion.loop import Pass, Schedule, denoise
+from engine.diffusion.process import Uniform
+from engine.diffusion.rng import Draws
+from engine.diffusion.samplers import accept, entropies, sample
+from engine.profile import Sampling
+from engine.text.canvas import Canvas
 from tests.engine.tiny import FakeDenoiser, Script, always, cases, random_script
 
 CPU = torch.device("cpu")
 VOCAB = 40
 SLACK = 3
+UNIFORM = Uniform(VOCAB)
 
 
 def canvas(
@@ -70,11 +75,18 @@ samplings = st.builds(
 )
 
 
+def drained(passes: Iterator[Pass | None]) -> list[Pass]:
+    """The passes; each was asked for before it came."""
+    events = list(passes)
+    assert [one is None for one in events] == [True, False] * (len(events) // 2)
+    return [one for one in events if one is not None]
+
+
 def run(
     model: FakeDenoiser, it: Canvas, sampling: Sampling, planned: int, seed: int = 0, **more: float
 ) -> list[Pass]:
     schedule = Schedule(sampling, planned, **more)
-    return list(denoise(model, it, schedule, Draws(seed, CPU)))
+    return drained(denoise(model, UNIFORM, it, schedule, Draws(seed, CPU)))
 
 
 @cases(1000)
@@ -268,7 +280,8 @@ def test_consecutive_canvases_get_draws_of_their_own() -> None:
     for first_step in (0, 5):
         model = FakeDenoiser(VOCAB, random_script(VOCAB, 3))
         schedule = Schedule(Sampling(), 1)
-        list(denoise(model, canvas(30, [slice(0, 30)]), schedule, Draws(0, CPU), first_step))
+        it = canvas(30, [slice(0, 30)])
+        drained(denoise(model, UNIFORM, it, schedule, Draws(0, CPU), first_step))
         seen.append(model.ids[0])
     assert float((seen[0] == seen[1]).float().mean()) < 0.3
 
@@ -276,10 +289,11 @@ def test_consecutive_canvases_get_draws_of_their_own() -> None:
 @pytest.mark.parametrize("taken", [0, 1, 3])
 def test_it_can_be_left_after_any_pass(taken: int) -> None:
     model = FakeDenoiser(VOCAB, random_script(VOCAB, 3, 0.1))
-    passes = denoise(model, canvas(30, [slice(0, 30)]), Schedule(Sampling(), 10), Draws(0, CPU))
-    for _ in range(taken):
+    it, schedule = canvas(30, [slice(0, 30)]), Schedule(Sampling(), 10)
+    passes = denoise(model, UNIFORM, it, schedule, Draws(0, CPU))
+    for _ in range(2 * taken):
         next(passes)
-    passes.close()
+    passes.close()  # type: ignore[attr-defined]
     assert len(model.ids) == taken
 
 
@@ -340,10 +354,8 @@ class TwoReadings(FakeDenoiser):
         self.causal = causal
         self.read: list[list[int]] = []
 
-    def logits(
-        self, ids: Tensor, soft: Tensor | None, free: Tensor, known: int | None
-    ) -> tuple[Tensor, Tensor | None]:
-        logits, _ = super().logits(ids, soft, free, known)
+    def logits(self, ids: Tensor, slots: Tensor, known: int | None) -> tuple[Tensor, Tensor | None]:
+        logits, _ = super().logits(ids, slots, known)
         if known is None:
             return logits, None
         self.read.append(ids[:known].tolist())

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from engine.errors import BadRequest
+from engine.profile import Sampling
 from engine.text.tokenizer import TextTokenizer
 from engine.types import (
     Fixed,
@@ -21,7 +22,6 @@ from engine.types import (
     fill_in_the_middle,
     rewrite,
 )
-from engine.weights.profile import Sampling
 from tests.engine.asking import (
     NANO,
     TINY,

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from engine.backbones.config import parse_config
 from engine.errors import ModelError
+from engine.profile import Calibration
 from engine.types import (
     InfillRequest,
     fill_in_the_middle,
 )
-from engine.weights.profile import Calibration, load_profile
+from engine.weights.profile import load_profile
 from tests.engine.asking import (
     TINY,
     drain,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from engine.backbones.diffusion_gemma import ROWS, DiffusionGemma
-from engine.engine import CACHES, InfillEngine
+from engine.engine import InfillEngine
 from engine.types import (
     Infill,
     InfillRequest,
@@ -100,8 +100,8 @@ def test_hundreds_of_requests_do_not_fill_the_memory() -> None:
         prefix = f"def f{i}(" + "x, " * (i % 60)
         params = SamplingParams(max_steps=1)
         engine.fill(InfillRequest(fill_in_the_middle(prefix, ")", 2), params, seed=i))
-        sizes.append(sum(cache.bytes for cache in engine._idle))
-        assert len(engine._idle) <= CACHES
+        sizes.append(engine.store.bytes)
+        assert len(engine.store.caches) <= 16
     assert sizes[-1] <= max(sizes[:20]) * 1.5
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from engine.errors import Cancelled, DeadlineExceeded
+from engine.profile import Sampling
 from engine.types import (
     Fixed,
     Hole,
     InfillRequest,
     fill_in_the_middle,
 )
-from engine.weights.profile import Sampling
 from tests.engine.asking import (
     TINY,
     VOCAB,

@@ -13,7 +13,7 @@ from engine.evaluation.answers import Answer
 from engine.evaluation.definitions import Atlas
 from engine.evaluation.holes import Source
 from engine.evaluation.neighbours import ALONE, ARMS, SEPARATED, TITLED, arm_profile, judge, needs
-from engine.weights.profile import Profile
+from engine.profile import Profile
 
 OVEN = """class Oven:
     def preheat(self, degrees):

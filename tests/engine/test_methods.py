@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from engine import run as engine_run
-from engine.diffusion.loop import Canvas, Pass
+from engine.diffusion.loop import Pass
 from engine.engine import InfillEngine
 from engine.evaluation import methods
 from engine.evaluation.answers import (
@@ -25,9 +25,10 @@ from engine.evaluation.answers import (
 )
 from engine.evaluation.methods import METHODS, Methods, common_length, journal_name
 from engine.evaluation.stock import Clamp, Stock
+from engine.profile import Sampling
+from engine.text.canvas import Canvas
 from engine.types import SamplingParams
 from engine.weights.loader import load_model
-from engine.weights.profile import Sampling
 from tests.engine.tiny import (
     SLACK,
     fake_engine,

@@ -183,8 +183,8 @@ def test_our_state_goes_back_into_the_reference(seed: int, tmp_path: Path) -> No
 @torch.inference_mode()
 def test_masks_of_batches_keep_their_own_positions() -> None:
     """The stack takes positions per row, which training and batches need."""
+    from engine.attention.sdpa import read
     from engine.backbones.config import parse_config
-    from engine.backbones.diffusion_gemma import read
     from tests.engine.tiny import random_model
 
     model: DiffusionGemma = random_model(parse_config(tiny_config()), seed=5)

@@ -82,10 +82,11 @@ def test_buffers_that_grow_keep_what_they_hold(model: DiffusionGemma) -> None:
     cache = PrefixCache(model)
     bring(cache, ids[: GROWTH - 4])
     before = cache.bytes
-    small = canvas_of(cache)  # does not fit behind the prefix any more
-    assert cache.bytes > before
+    small = canvas_of(cache)  # would not fit behind the prefix, and has a buffer of its own
+    assert cache.bytes == before
     assert torch.equal(small, cold(model, ids[: GROWTH - 4]))
     bring(cache, ids)
+    assert cache.bytes > before
     assert torch.equal(canvas_of(cache), cold(model, ids))
 
 
@@ -114,19 +115,23 @@ def test_only_what_is_shared_up_to_a_multiple_is_kept(model: DiffusionGemma) -> 
     assert cache.shared([*ids[:37], 0, 0]) in (37, 38)
     assert cache.shared([]) == 0
     assert cache.keep(ids, CHUNK) == 48
-    # One less: what the last id leads to is not known any more, and is computed again.
-    assert cache.keep(ids[:20]) == 19
-    assert cache.ids == ids[:19]
+    # What the last id leads to is known of every length.
+    assert cache.keep(ids[:20]) == 20
+    assert cache.ids == ids[:20]
 
 
 @torch.inference_mode()
-def test_the_last_row_is_known_where_it_was_computed(model: DiffusionGemma) -> None:
+def test_the_last_row_is_known_at_every_length(model: DiffusionGemma) -> None:
     cache = PrefixCache(model)
     assert cache.last is None
     hidden = cache.extend(random_ids(10, seed=5))
     assert cache.last is not None
     assert torch.equal(cache.last, hidden[-1:])
-    del cache.ids[4:]
+    cache.cut(4)
+    assert torch.equal(cache.last, hidden[3:4])
+    cache.extend(random_ids(3, seed=6))
+    assert torch.equal(cache.row(4), hidden[3:4])  # type: ignore[arg-type]
+    cache.cut(0)
     assert cache.last is None
 
 

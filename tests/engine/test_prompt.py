@@ -96,5 +96,5 @@ def test_a_model_that_makes_nothing_of_it_reads_none() -> None:
         engine, _ = fake_engine(neighbours=neighbours, separator="<bos>", context=128)
         assert engine.info.neighbours == neighbours
         engine.fill(request)
-        (cache,) = engine._idle
+        (cache,) = engine.store.caches
         assert (cache.ids.count(BOS) == 2) == neighbours

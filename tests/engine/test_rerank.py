@@ -21,6 +21,7 @@ from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.choice.rank import AFTER, Likelihood, likelihoods, rank
 from engine.engine import InfillEngine
 from engine.errors import Cancelled
+from engine.profile import Calibration, Sampling
 from engine.types import (
     Fixed,
     Hole,
@@ -31,7 +32,6 @@ from engine.types import (
     fill_in_the_middle,
     rewrite,
 )
-from engine.weights.profile import Calibration, Sampling
 from tests.engine.tiny import cases, tiny_engine
 
 LONGEST_WORD = 6

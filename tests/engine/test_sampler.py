@@ -16,8 +16,8 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
     LinearTemperatureScheduleLogitsProcessor,
 )
 
+from engine.diffusion.rng import Draws
 from engine.diffusion.samplers import (
-    Draws,
     accept,
     accept_from_left,
     entropies,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from engine.attention.bound_model import BoundModel
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from engine.attention.prefix_cache import GROWTH, PrefixCache
+from engine.attention.kv import KVBuffer
+from engine.attention.prefix_cache import GROWTH, PrefixCache, canvas_span
+from engine.attention.span import forward
 from engine.attention.token_tree import ROOT, TokenTree
 from engine.backbones.config import parse_config
 from engine.backbones.diffusion_gemma import DiffusionGemma
+from engine.diffusion.denoiser import CanvasDenoiser
 from tests.engine.tiny import cases, random_model, tiny_config
 
 VOCAB = tiny_config()["text_config"]["vocab_size"]
@@ -35,6 +37,15 @@ def cached(model: DiffusionGemma, prefix: list[int]) -> PrefixCache:
     return cache
 
 
+def beside(tree: TokenTree, cache: PrefixCache, soft: Tensor | None = None) -> Tensor:
+    """The canvas' hidden rows, in one pass with what waits in the tree."""
+    own = KVBuffer(cache.model.kv, cache.model.dtype, cache.model.device, growth=1)
+    canvas = canvas_span(cache, len(cache.ids), own, CANVAS, soft)
+    hidden, *others = forward(cache.model, [canvas, *tree.spans()])
+    tree.took(others)
+    return hidden
+
+
 def same(one: Tensor, other: Tensor) -> None:
     torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
@@ -45,26 +56,26 @@ def same(one: Tensor, other: Tensor) -> None:
     prefix=st.lists(tokens, min_size=1, max_size=3 * WINDOW),
     calls=st.lists(st.lists(node, max_size=6), min_size=1, max_size=4),
     room=st.sampled_from([1, 64]),
-    beside=st.booleans(),
+    by_a_canvas=st.booleans(),
 )
 def test_every_row_is_that_of_its_own_text_alone(
     model: DiffusionGemma,
     prefix: list[int],
     calls: list[list[tuple[int, int]]],
     room: int,
-    beside: bool,
+    by_a_canvas: bool,
 ) -> None:
     cache = cached(model, prefix)
     canvas = cache.canvas(CANVAS)
-    tree = TokenTree(cache, room)
+    tree = TokenTree(cache, room=room)
     texts: dict[int, list[int]] = {ROOT: []}
     for call in calls:
         for token, choice in call:
             parent = choice % len(texts) - 1
             place = tree.add(token, parent)
             assert texts.setdefault(place, [*texts[parent], token]) == [*texts[parent], token]
-        if beside:
-            same(tree.encode_beside(cache, CANVAS, None), canvas)
+        if by_a_canvas:
+            same(beside(tree, cache), canvas)
         else:
             tree.encode()
         assert not tree.pending
@@ -104,7 +115,7 @@ def test_a_canvas_conditions_the_same_beside_a_tree(model: DiffusionGemma) -> No
     soft = model.embed(CANVAS + 3)
     tree = TokenTree(cache)
     tree.path([1, 2, 3])
-    hidden = tree.encode_beside(cache, CANVAS, soft)
+    hidden = beside(tree, cache, soft)
     same(hidden, cache.canvas(CANVAS, soft))
     assert float((hidden - cache.canvas(CANVAS)).abs().max()) > 1e-2
 
@@ -120,11 +131,11 @@ def test_a_bound_model_reads_what_encoding_it_all_gives(
     model: DiffusionGemma, prefix: list[int], readings: list[list[int]], known: int
 ) -> None:
     cache = cached(model, prefix)
-    bound = BoundModel(cache, TokenTree(cache))
+    bound = CanvasDenoiser(cache, tree=TokenTree(cache))
     free = known <= CANVAS
     for ids in readings:
         canvas = torch.tensor(ids)
-        logits, expected = bound.logits(canvas, None, free, known)
+        logits, expected = bound.ask(canvas, None, free, known)()
         same(logits, model.logits(cache.canvas(canvas)[free]))
         whole = PrefixCache(model).extend([*prefix, *ids[:known]])
         assert expected is not None

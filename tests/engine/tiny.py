@@ -16,11 +16,12 @@ from torch import Tensor
 
 from engine.backbones.config import ModelConfig, parse_config
 from engine.backbones.diffusion_gemma import DiffusionGemma
+from engine.diffusion.denoiser import Read
 from engine.engine import InfillEngine
+from engine.profile import Profile, Sampling
 from engine.text.tokenizer import TextTokenizer
 from engine.training.nano import SMALLEST_VISION
 from engine.types import Hole
-from engine.weights.profile import Profile, Sampling
 
 
 def cases(count: int) -> settings:
@@ -220,6 +221,9 @@ class FakeModel:
     dtype: torch.dtype = torch.float32
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
+    kv: tuple[()] = ()
+    sliding_window: int = 1 << 30
+
     def parameters(self) -> list[Tensor]:
         return []
 
@@ -277,12 +281,20 @@ class FakeDenoiser:
     ids: list[Tensor] = field(default_factory=list[Tensor])
     soft: list[Tensor | None] = field(default_factory=list[Tensor | None])
 
-    def logits(
-        self, ids: Tensor, soft: Tensor | None, free: Tensor, known: int | None
-    ) -> tuple[Tensor, Tensor | None]:
-        self.ids.append(ids.clone())
-        self.soft.append(soft)
-        return self.script(len(self.ids), ids, free.nonzero().squeeze(-1)), None
+    def ask(self, ids: Tensor, soft: Tensor | None, free: Tensor, known: int | None) -> Read:
+        seen = ids.clone()
+
+        def read() -> tuple[Tensor, Tensor | None]:
+            assert torch.equal(ids, seen), "a canvas stays as it is until its pass has run"
+            self.ids.append(seen)
+            self.soft.append(soft)
+            return self.logits(seen, free.nonzero().squeeze(-1), known)
+
+        return read
+
+    def logits(self, ids: Tensor, slots: Tensor, known: int | None) -> tuple[Tensor, Tensor | None]:
+        """What the pass gives. known: how many first slots a causal reading reads."""
+        return self.script(len(self.ids), ids, slots), None
 
     def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
         soft = torch.nn.functional.one_hot(ids, self.vocab_size).float()

@@ -1,0 +1,133 @@
+"""What the engine is told of a checkpoint: thresholds, sizes, special tokens, abilities.
+
+Vocabulary only; `engine.weights.profile` reads it from a folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from math import exp, isfinite, log
+
+from engine.types import SamplingParams
+
+CERTAIN = 1e-6
+"""A certainty this close to 0 or 1 counts as no closer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """SamplingParams with nothing left open; see there for the meaning and units.
+
+    accepted_as_tokens: for models trained so. What a pass accepted conditions the next one as the
+        token that it is, not as the belief that it was drawn from; it stays at no cost for as long
+        as the model agrees, and a canvas on which it agrees to everything is settled.
+    causal_share: how much the same weights' causal reading has to say about a slot, against what
+        the canvas has; 0 asks only the canvas.
+    from_left: each hole is decided from its left on (engine.diffusion.samplers.accept_from_left).
+    rerank: the encoder answers, too, and the text around decides (see engine.choice.rank).
+    """
+
+    max_steps: int = 48
+    entropy_bound: float = 0.1
+    t_max: float = 0.8
+    t_min: float = 0.4
+    stability: int = 1
+    confidence: float = 0.005
+    accepted_as_tokens: bool = False
+    from_left: bool = False
+    causal_share: float = 0.0
+    rerank: bool = False
+
+    def override(self, params: SamplingParams) -> Sampling:
+        """These values, except where `params` says otherwise."""
+        given = {f.name: getattr(params, f.name) for f in fields(params)}
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """From how sure a model is to how often it is right: a sigmoid of the log odds (Platt, 1999).
+
+    Fitted by engine.evaluation.calibration on code that the model has not seen, where right means
+    that the hole holds exactly what was there. scale: above 0, so that the order stays.
+    """
+
+    scale: float
+    shift: float
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.scale) and isfinite(self.shift) and self.scale > 0):
+            raise ValueError(f"scale must be above 0 and shift finite, not {self}")
+
+    def __call__(self, certainty: float) -> float:
+        """The share of holes that are right among those of this certainty; both from 0 to 1."""
+        inside = min(max(certainty, CERTAIN), 1 - CERTAIN)
+        return 1 / (1 + exp(-self.scale * log(inside / (1 - inside)) - self.shift))
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What counts when one of several answers is chosen, each the factor of a log-probability.
+
+    written: of the answer and its end, as the decoder has it, with both sides in view. before: of
+    the answer and its end, as the encoder has it from the prefix alone. after: of the text behind
+    the hole, as the encoder has it behind the answer.
+    """
+
+    written: float = 0.0
+    before: float = 1.0
+    after: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How to use one checkpoint. Sizes are in tokens.
+
+    name: what users see. can: what it does, "fill" and perhaps "instruct".
+    slack: the token that fills the rest of a hole behind its text; None if it knows none.
+    end: the token that fills a canvas behind the end of the text; None leaves the canvas shorter.
+    context: how much of the prefix it reads. canvas: the usual canvas, holes and suffix together.
+    hole: slots that a hole gets when nothing is said. longest: the cap of such a hole.
+    suffix: the least clamped suffix that a canvas ends in, if there is so much.
+    prefill: tokens that are encoded at a time; a multiple of it is where a cache is cut.
+    neighbours: whether pieces of other files in front of the prefix make its answers better.
+    languages: those that it has learned, as LSP names them; None means that it is at home in any.
+        What nobody asked for is suggested in no other.
+    separator: the special token between documents in training; with None, or a token that the
+        tokenizer does not know, a comment with the path stands above each piece.
+    mask: the mask token of a model whose noise is one (an absorbing process); its holes are decided
+        from the left, and what is decided is read causally with the text behind the hole in view.
+    extra: special tokens that the tokenizer does not know, with the ids behind its last one.
+    start: the token that a text begins with, if it is not the one that config.json names.
+    blanks: whether white space in front of a hole is written anew with it, for vocabularies that
+        join line ends with what follows them.
+    weights: what the log-probabilities of an answer count when one is chosen (engine.choice.rank).
+    calibration: what makes the engine's confidence (see engine.types.Infill) the one that it
+        reports, for answers of the kind that `sampling` makes: chosen among several, or not. None
+        leaves it as it is.
+    eos_ids: all tokens that end what the model says, by generation_config.json or config.json.
+    revision: the commit that a model from the hub was resolved to.
+    """
+
+    name: str
+    slack: str | None = None
+    end: str | None = None
+    context: int = 16_384
+    canvas: int = 256
+    hole: int = 128
+    longest: int = 512
+    suffix: int = 48
+    prefill: int = 512
+    neighbours: bool = True
+    languages: tuple[str, ...] | None = None
+    separator: str | None = None
+    can: tuple[str, ...] = ("fill",)
+    mask: str | None = None
+    extra: tuple[str, ...] = ()
+    start: str | None = None
+    blanks: bool = False
+    weights: Weights = Weights()
+    sampling: Sampling = Sampling()
+    calibration: Calibration | None = None
+    eos_ids: tuple[int, ...] = ()
+    revision: str | None = None
