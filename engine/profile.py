@@ -78,6 +78,11 @@ class Weights:
     before: float = 1.0
     after: float = 1.0
 
+    @property
+    def judged(self) -> bool:
+        """Whether the encoder has a say."""
+        return bool(self.before or self.after)
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:

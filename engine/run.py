@@ -310,15 +310,15 @@ class Run:
         draft or a fixed length is decided at once."""
         tree = self._tree(gap)
         if gap.hole.draft is None and not gap.hole.fixed_length:
-            if self.engine.profile.weights.after:
+            if self.engine.profile.weights.judged:
                 self._time_to_choose()
-            beam = yield from self._search(gap, tree, min(gap.cap, SEARCHED))
+            beam, rivals = yield from self._search(gap, tree, min(gap.cap, SEARCHED))
             best, cut = beam.best, beam.cut
             if cut is None or (beam.found and cut.likelihood <= best.likelihood):
-                yield from self._chosen(gap, beam.likeliest or [best])
+                yield from self._chosen(gap, tree, beam.likeliest or [best], rivals)
                 return "settled" if beam.found else "deadline"
             if gap.cap <= SEARCHED or self._late():
-                yield from self._chosen(gap, [cut])
+                yield from self._chosen(gap, tree, [cut], None)
                 gap.capped = True
                 return "settled"
             begun = cut
@@ -367,39 +367,63 @@ class Run:
                 return *guess, look.settled is not None
         raise AssertionError("looking ahead ends with its last pass")
 
-    def _search(self, gap: Gap, tree: TokenTree, most: int) -> Generator[Frame | None, None, Beam]:
-        """Answers of at most `most` tokens by beam search, with both sides in view."""
+    def _search(
+        self, gap: Gap, tree: TokenTree, most: int
+    ) -> Generator[Frame | None, None, tuple[Beam, Rivals | None]]:
+        """Answers of at most `most` tokens by beam search: the decoder's, with both sides in view,
+        and in the same passes the encoder's, from the prefix alone."""
         engine, end = self.engine, self.sheet.slack
         writable = Writable(engine.tokenizer, gap.typed, engine.writable)
         beam = Beam(tree, writable, lambda token: token == end, most, blank=True)
-        while not beam.done and not self._late():
+        rivals = self._encoders(gap, most) if engine.profile.weights.judged else None
+        searches = [(tree, beam), *([(rivals.tree, rivals.beam)] if rivals else [])]
+        while not all(one.done for _, one in searches) and not self._late():
             self._look_up()
-            if spans := tree.spans():
-                tree.took((yield from self._pass(spans, "denoise")))
-            beam.step()
+            spans = [[] if one.done else own.spans() for own, one in searches]
+            rows = yield from self._pass([span for own in spans for span in own], "denoise")
+            for (own, one), asked in zip(searches, spans, strict=True):
+                own.took(rows[: len(asked)])
+                rows = rows[len(asked) :]
+                one.step()
             self.steps += 1
             best = beam.best
             sure = [exp(best.likelihood / max(1, len(best.ids)))] * len(best.ids)
             yield self._frame(self.steps, most, {id(gap): (list(best.ids), sure)}, 0.0)
-        return beam
+        return beam, rivals
 
-    def _chosen(self, gap: Gap, found: Sequence[Written]) -> Generator[None, None, None]:
-        """Settles a hole on the best of these answers, with what the encoder says if that counts
-        and there is time for it."""
-        weights = self.engine.profile.weights
-        after = self.sheet.behind(gap, AFTER)
+    def _encoders(self, gap: Gap, most: int) -> Rivals:
+        """The encoder's own search. Where nothing stands behind the hole, an answer ends where its
+        line does."""
+        engine, after = self.engine, self.sheet.behind(gap, AFTER)
+        behind = engine.tokenizer.bytes_of(after) or b"\n"
+        tree = TokenTree(self.cache, self.length)
+        writable = Writable(engine.tokenizer, gap.typed, engine.text_only)
+        beam = Beam(tree, writable, goes_on(engine.tokenizer, behind), most)
+        return Rivals(tree, beam, after or engine.tokenizer.encode("\n"))
+
+    def _chosen(
+        self, gap: Gap, tree: TokenTree, found: Sequence[Written], rivals: Rivals | None
+    ) -> Generator[None, None, None]:
+        """Settles a hole on the best answer, of all that decoder and encoder have found if there is
+        time to hear both of each."""
+        weights, end = self.engine.profile.weights, self.sheet.slack
         likelihoods = [Likelihood(0.0, 0.0, one.likelihood) for one in found]
-        if weights.after and after and len(found) > 1 and not self._over():
-            tree = TokenTree(self.cache, self.length)
-            judge = Judge(tree, [one.ids for one in found], after)
-            tree.took((yield from self._pass(tree.spans(), "denoise")))
-            likelihoods = [
-                replace(one, written=written.likelihood)
-                for one, written in zip(judge.likelihoods(), found, strict=True)
-            ]
-        else:
+        answers = [list(one.ids) for one in found]
+        if rivals is None or end is None or self._over():
             weights = Weights(written=1.0, before=0.0, after=0.0)
-        ranked = rank([list(one.ids) for one in found], likelihoods, weights)
+        else:
+            others = [one.ids for one in rivals.beam.likeliest]
+            answers = [list(ids) for ids in dict.fromkeys([*(one.ids for one in found), *others])]
+            judges = Judge(tree, answers, [end]), Judge(rivals.tree, answers, rivals.after)
+            spans = tree.spans(), rivals.tree.spans()
+            rows = yield from self._pass([*spans[0], *spans[1]], "denoise")
+            tree.took(rows[: len(spans[0])])
+            rivals.tree.took(rows[len(spans[0]) :])
+            written, read = (judge.likelihoods() for judge in judges)
+            likelihoods = [
+                replace(two, written=one.ended) for one, two in zip(written, read, strict=True)
+            ]
+        ranked = rank(answers, likelihoods, weights)
         if len(self.sheet.gaps) == 1:
             self.ranked = ranked
         best = ranked[0]

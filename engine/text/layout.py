@@ -281,7 +281,7 @@ class Sheet:
             return before, b""
         heal = self.tokenizer.heal_blank if self.profile.blanks else self.tokenizer.heal
         stays, typed = heal(before)
-        if hole.draft is not None:
+        if hole.draft is not None and not self.profile.blanks:
             first = self._encode_draft(hole.draft, typed)[:1]
             if not self.tokenizer.bytes_of(first).startswith(typed):
                 return before, b""
