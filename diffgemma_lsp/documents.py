@@ -109,12 +109,9 @@ class Text:
         """The inverse of `offset`, for 0 <= offset <= len(text)."""
         starts = self._char_starts()
         index = min(bisect_right(starts, offset), len(self._chunks)) - 1
-        line, column = self._first_lines[index], offset - starts[index]
-        for content in self._chunks[index]:
-            if column < len(content) or line == self.line_count - 1:
-                break
-            line, column = line + 1, column - len(content)
-        return Point(line, column)
+        begins = list(accumulate(map(len, self._chunks[index][:-1]), initial=starts[index]))
+        line = bisect_right(begins, offset) - 1
+        return Point(self._first_lines[index] + line, offset - begins[line])
 
     def between(self, start: Point, end: Point) -> str:
         """The characters from `start` to `end`."""

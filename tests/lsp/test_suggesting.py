@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -15,6 +16,7 @@ from lsp_client import (
     answered_at_once,
     completion,
     did_change,
+    did_close,
     did_open,
     insertion,
     position,
@@ -253,6 +255,78 @@ async def test_a_language_that_the_model_has_learned(
     wanted = [] if languages == () else ["foo(bar)"]
     assert await texts(client, 1, 4) == wanted
     assert await texts(client, 1, 4, INVOKED) == ["foo(bar)"]
+
+
+async def test_a_document_in_another_language_begins_anew(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    engine.languages = ("python",)
+    await client.initialize(look_ahead=False)
+    client.send(did_open(URI, PLAN + "x = \n", language="markdown"))
+    assert await texts(client, 1, 4, INVOKED) == ["foo(bar)"]
+    assert await texts(client, 1, 4) == [], "asked for once, it does not come by itself"
+    client.send(did_close(URI), did_open(URI, PLAN + "x = \n"))
+    runs = engine.runs
+    assert await texts(client, 1, 4) == ["foo(bar)"]
+    assert engine.runs == runs + 1, "what was suggested for markdown is none of Python's business"
+    client.send(did_close(URI), did_open(URI, PLAN + "x = \n", language="c"))
+    assert await texts(client, 1, 4) == []
+
+
+LINES = '# fake: {"text": "1\\ny = 2\\nz = 3"}\n'
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected", "runs"),
+    [
+        ({"maxLines": 2}, ["1\ny = 2"], 1),
+        ({"maxTokens": 7}, ["1\ny = 2\nz = 3"], 1),
+        ({"seed": 7}, ["1\ny = 2\nz = 3"], 1),
+        ({"enable": False}, [], 0),
+        ({"minConfidence": 0.95}, [], 1),
+        ({"candidates": 2}, ["1\ny = 2\nz = 3"], 0),
+    ],
+)
+async def test_settings_that_change_hold_for_what_is_kept(
+    client: InProcessClient, engine: FakeEngine, setting: Any, expected: list[str], runs: int
+) -> None:
+    await client.initialize(look_ahead=False)
+    client.send(did_open(URI, LINES + "x = \n"))
+    assert await texts(client, 1, 4) == ["1\ny = 2\nz = 3"]
+    before = engine.runs
+    client.notify("workspace/didChangeConfiguration", {"settings": {"diffgemma": setting}})
+    assert await texts(client, 1, 4) == expected
+    assert engine.runs == before + runs
+
+
+async def test_what_was_asked_for_keeps_to_the_limits_when_it_comes_by_itself(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(look_ahead=False, max_lines=1)
+    client.send(did_open(URI, LINES.replace("1", "10") + "x = \n"))
+    assert await texts(client, 1, 4, INVOKED) == ["10\ny = 2\nz = 3"]
+    client.send(did_change(URI, 2, insertion(1, 4, "1")))
+    assert await texts(client, 1, 5) == ["10"]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+async def test_a_line_end_is_typed_through_too(
+    client: InProcessClient, engine: FakeEngine, newline: str
+) -> None:
+    engine.texts = ("one = 1\ntwo = 2\nthree = 3",)
+    await client.initialize(look_ahead=False)
+    above, below = "a = 1\n" * 60, "\n" + "b = 2\n" * 60
+    client.send(did_open(URI, (above + below).replace("\n", newline)))
+    (whole,) = await texts(client, 60, 0)
+    assert whole == engine.texts[0].replace("\n", newline)
+    line = column = typed = 0
+    for piece in re.findall(r"\r\n|.|\n", whole)[:-1]:
+        client.send(did_change(URI, typed + 2, insertion(60 + line, column, piece)))
+        typed += 1
+        line, column = (line, column + 1) if piece.strip("\r\n") else (line + 1, 0)
+        (item,) = await client.request(*completion(URI, 60 + line, column))
+        assert whole.endswith(item["insertText"])
+    assert engine.runs == 1
 
 
 async def test_completion_for_editors_without_inline_completion(
