@@ -62,7 +62,11 @@ def placed(text: str, before: str, reading: Reading, language: Language) -> str:
         return text[len(lead) :] if line[-1] in " \t" else text
     if reading.open or reading.in_string:
         return text  # what looks right there only the author knows
-    if lead and line and _too_deep(head, line, lead):
+    if lead and not line:
+        most = _deepest(head, language)
+        if len(lead) > len(most):
+            return _shifted(most + text[len(lead) :], most, lead, reading, language)
+    elif lead and _too_deep(head, line, lead):
         return _shifted(text[len(lead) :], line, lead, reading, language)
     first, _, rest = text.partition("\n")
     below = next((other for other in rest.split("\n") if other.strip()), None)
@@ -100,6 +104,15 @@ def _too_deep(head: str, line: str, lead: str) -> bool:
         unit = unit_of(head) or DEFAULT_UNIT
         return len(line) > depth and len(line) + len(lead) != depth + len(unit)
     return len(line) + len(lead) > depth
+
+
+def _deepest(head: str, language: Language) -> str:
+    """How a line below `head` is indented at most. The first one of all is not."""
+    comments = tuple(start for start, _ in language.comments)
+    code = (line for line in reversed(head.split("\n")) if line.strip())
+    above = next((line for line in code if not line.lstrip().startswith(comments)), "")
+    inner = (unit_of(head) or DEFAULT_UNIT) if _OPENS_BLOCK.search(above) else ""
+    return indentation(above) + inner
 
 
 def _shifted(text: str, by: str, less: str, reading: Reading, language: Language) -> str:

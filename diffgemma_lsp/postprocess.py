@@ -89,6 +89,7 @@ def _shortening(place: Place, automatic: bool, max_lines: int | None) -> list[_R
         ),
         (partial(balanced, place=place), "the brackets of the suggestion don't fit"),
         (partial(unbroken, place=place), "the suggestion would break the syntax"),
+        (partial(ended, after=place.after), "the model has nothing to add here"),
     ]
     if automatic:
         within = partial(
@@ -109,6 +110,18 @@ def unrepeated(text: str, place: Place) -> str:
     """`text` up to where it goes on with what follows."""
     text = without_next_lines(text, place.line, place.after)
     return without_overlap(text, place.after, place.language)
+
+
+def ended(text: str, after: str) -> str:
+    """`text` without what stands behind its last line: blanks, and blank lines.
+
+    Where the cursor's line goes on, that may begin in a line of its own, or behind a blank.
+    """
+    whole = text.rstrip()
+    if not after.partition("\n")[0].strip():
+        return whole
+    blank, line_end, indent = text[len(whole) :].rpartition("\n")
+    return whole + line_end + indent if "\n" in blank else text
 
 
 def first_lines(text: str, max_lines: int | None) -> str:
