@@ -15,13 +15,14 @@ from typing import NamedTuple
 from diffgemma_lsp.context import prefix_of, suffix_of
 from diffgemma_lsp.documents import Point, Text
 from diffgemma_lsp.holes import Gap, holes_in
+from diffgemma_lsp.indentation import in_units, placed, unit_of
 from diffgemma_lsp.languages import language_of
 from diffgemma_lsp.offers import offers
 from diffgemma_lsp.orders import Order
 from diffgemma_lsp.postprocess import TRIES, Around, first_of_its_lines, polish
 from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
-from diffgemma_lsp.syntax import Place, is_python
+from diffgemma_lsp.syntax import Place
 
 Shape = Callable[[str], "str | None"]
 """Makes what the model filled in what is put into the document, or None to leave it as it was."""
@@ -30,8 +31,8 @@ Shape = Callable[[str], "str | None"]
 LONGEST_HINT = 16
 """Tokens of a type hint. For nano, 95 of 100 hints in typed packages have no more."""
 
-LONGEST_PARSED = 200_000
-"""Characters that Python parses as a whole, to see if an edit fits: a tenth of a second."""
+AROUND = 32_768
+"""Characters on either side of a blank that are looked at, to see if an edit fits."""
 
 
 class NoPlan(Exception):
@@ -206,16 +207,16 @@ class Fit(NamedTuple):
 def fitted(blanks: Sequence[Blank], answers: Sequence[str], snapshot: DocumentSnapshot) -> Fit:
     """For each blank what fits of its answer: nothing that brings an error of syntax."""
     text = snapshot.text
-    python = (
-        snapshot.language_id == "python" and len(text) <= LONGEST_PARSED and is_python(str(text))
-    )
+    unit = unit_of(prefix_of(snapshot) + suffix_of(snapshot))
     found: list[str | None] = []
     broken = 0
     for blank, answer in reversed(list(zip(blanks, answers, strict=True))):
-        texts = islice(blank.texts(answer), TRIES)
+        place = _place_of(blank, text, snapshot.language_id)
+        texts = islice(blank.texts(_indented(answer, blank, place, unit)), TRIES)
         ways = [way.replace("\n", snapshot.newline) for way in texts]
-        sound = (way for way in ways if _is_sound(way, blank, text, snapshot.language_id, python))
-        new = next(sound, None)
+        # What is rewritten is held to what stood there; of what is missing nothing can be said.
+        old = None if blank.draft is None else text.between(blank.start, blank.end)
+        new = next((way for way in ways if not place.worsened_by(way, old)), None)
         if new is not None:
             text = text.edit(blank.start, blank.end, new)
         elif ways:
@@ -224,13 +225,23 @@ def fitted(blanks: Sequence[Blank], answers: Sequence[str], snapshot: DocumentSn
     return Fit(tuple(found), broken)
 
 
-def _is_sound(new: str, blank: Blank, text: Text, language_id: str, python: bool) -> bool:
-    """Whether `new` brings no error of syntax. python: the text is Python, and has none so far."""
-    if python:
-        return is_python(str(text.edit(blank.start, blank.end, new)))
-    before, after = text.between(Point(0, 0), blank.start), text.between(blank.end, text.end)
-    old = text.between(blank.start, blank.end)
-    return not Place(before, after, language_of(language_id)).worsened_by(new, old)
+def _place_of(blank: Blank, text: Text, language_id: str) -> Place:
+    """A blank and what is around it, as far as that is looked at."""
+    first = Point(text.point(max(0, text.offset(blank.start) - AROUND)).line, 0)
+    last = text.point(min(len(text), text.offset(blank.end) + AROUND))
+    before, after = text.between(first, blank.start), text.between(blank.end, last)
+    return Place(before, after, language_of(language_id))
+
+
+def _indented(answer: str, blank: Blank, place: Place, unit: str | None) -> str:
+    """An answer indented as the document is; one that is no rewrite begins where the blank does."""
+    if "\n" not in answer and blank.draft is not None:
+        return answer
+    reading = place.reading().over(blank.before, place.language)
+    text = in_units(answer, unit, reading, place.language)
+    if blank.draft is not None:
+        return text
+    return placed(text, place.before + blank.before, reading, place.language)
 
 
 def _something(filling: str) -> str | None:

@@ -28,6 +28,9 @@ from diffgemma_lsp.syntax import Place
 # How many parts of a filling are tried that breaks the syntax. Each try costs some milliseconds.
 TRIES = 8
 
+# So many characters at the end of a filling may go together with what follows.
+_SEAM = 3
+
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
@@ -149,10 +152,23 @@ def balanced(text: str, place: Place) -> str:
     for at in reading.steps(text, place.language):
         if excess(reading).within(allowed):
             fits = at
-    whole, line_end, _ = text[:fits].rpartition("\n")
+    lines, line_end, _ = text[:fits].rpartition("\n")
     if line_end and text[fits:] and text[fits] not in ")]}":
-        return balanced(whole, place)  # its last line ends in the middle of something
-    return text[:fits]
+        return balanced(lines, place)  # its last line ends in the middle of something
+    ends = (text[:end] for end in range(fits, max(fits - _SEAM, 0), -1))
+    return next((part for part in ends if _sound_at_seams(part, place)), "")
+
+
+def _sound_at_seams(text: str, place: Place) -> bool:
+    """Whether brackets and strings are no worse with `text` where all is read as one: what stands
+    at a seam may go together, as a backslash does with the quote behind it."""
+    language = place.language
+    marks = "\\" + "".join([*language.strings, *(start for start, _ in language.comments)])
+    if not {text[-1:], place.before[-1:]} & {*marks}:
+        return True
+    read = [Reading().over(place.before + middle + place.after, language) for middle in (text, "")]
+    now, then = (imbalance(reading, Reading()) for reading in read)
+    return now.within(then)
 
 
 def unbroken(text: str, place: Place) -> str:

@@ -12,7 +12,7 @@ from in_process import InProcessClient
 from lsp_client import did_change, did_close, did_open, insertion, span
 
 from diffgemma_lsp.plans import LONGEST_HINT
-from engine.types import Hole
+from engine.types import Fixed, Hole
 
 PROGRESS = {"window": {"workDoneProgress": True}}
 
@@ -102,7 +102,7 @@ async def test_holes_far_and_near_make_one_edit(client: InProcessClient) -> None
     client.send(did_open(URI, text))
     action = await resolved(client, span(1, 0, 4, 0), "Fill all holes in selection")
     assert after(text, action["edit"]) == text.splitlines(True)[0] + (
-        "x = 1 + f(2)\ndef g():\n    if x:\n    y()\n"
+        "x = 1 + f(2)\ndef g():\n    if x:\n        y()\n"
     )
 
 
@@ -297,3 +297,80 @@ async def test_nothing_where_it_is_off(client: InProcessClient, options: dict[st
     client.send(did_open(URI, CODE))
     assert await titles(client, span(3, 11, 3, 25)) == []
     assert "turned off" in (await execute(client, "rewrite", order()))["message"]
+
+
+TABS = """\
+# fake: {}
+class A:
+\tdef f(self, a):
+\t\tif a:
+\t\t\treturn '''
+\t    as it is'''
+\t\treturn a
+
+\tdef g(self, a):
+\t\t...
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "title", "model", "expected"),
+    [
+        (
+            span(9, 2, 9, 2),
+            "Complete body",
+            "for x in a:\n            if x:\n                return x",
+            "\t\tfor x in a:\n\t\t\tif x:\n\t\t\t\treturn x\n",
+        ),
+        (
+            span(8, 1, 9, 5),
+            "Rewrite selection",
+            "def g(self, a):\n        if a:\n            return a",
+            "\tdef g(self, a):\n\t\tif a:\n\t\t\treturn a\n",
+        ),
+        (
+            span(9, 2, 9, 5),
+            "Fill all holes in selection",
+            "if a:\n            return a",
+            "\t\tif a:\n\t\t\treturn a\n",
+        ),
+    ],
+)
+async def test_documents_with_tabs(
+    client: InProcessClient, engine: FakeEngine, where: Any, title: str, model: str, expected: str
+) -> None:
+    await client.initialize(capabilities=RESOLVES)
+    client.send(did_open(URI, TABS))
+    engine.texts = (model,)
+    action = await resolved(client, where, title)
+    result = after(TABS, action["edit"])
+    assert result.endswith(expected)
+    untouched = "".join(TABS.splitlines(True)[:8])
+    assert result.startswith(untouched)
+    *_, request = engine.requests
+    for part in request.template:
+        assert "\t" not in (part.text if isinstance(part, Fixed) else part.draft or "")
+
+
+async def test_the_strings_of_a_rewrite_keep_their_tabs(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(capabilities=RESOLVES)
+    client.send(did_open(URI, TABS))
+    whole = span(2, 1, 6, 10)
+    draft = TABS[TABS.index("def f") : TABS.index("\n\n\tdef g")]
+    spaces = draft.replace("\n\t\t\t", "\n            ").replace("\n\t\t", "\n        ")
+    engine.texts = (spaces.replace("return a", "return 1"),)
+    action = await resolved(client, whole, "Rewrite selection")
+    assert after(TABS, action["edit"]) == TABS.replace("return a\n", "return 1\n")
+    (part,) = [part for part in engine.requests[-1].template if isinstance(part, Hole)]
+    assert part.draft == spaces
+
+
+async def test_other_languages_keep_their_tabs(client: InProcessClient, engine: FakeEngine) -> None:
+    await client.initialize(capabilities=RESOLVES)
+    text = "func f() {\n\tif x {\n\t\ty()\n\t}\n}\n"
+    client.send(did_open(URI, text, language="go"))
+    engine.texts = ("z()",)
+    await resolved(client, span(2, 2, 2, 5), "Rewrite selection")
+    assert engine.requests[-1].template[0] == Fixed("func f() {\n\tif x {\n\t\t")

@@ -319,10 +319,9 @@ async def test_a_line_end_is_typed_through_too(
     client.send(did_open(URI, (above + below).replace("\n", newline)))
     (whole,) = await texts(client, 60, 0)
     assert whole == engine.texts[0].replace("\n", newline)
-    line = column = typed = 0
-    for piece in re.findall(r"\r\n|.|\n", whole)[:-1]:
-        client.send(did_change(URI, typed + 2, insertion(60 + line, column, piece)))
-        typed += 1
+    line = column = 0
+    for version, piece in enumerate(re.findall(r"\r\n|.|\n", whole)[:-1], start=2):
+        client.send(did_change(URI, version, insertion(60 + line, column, piece)))
         line, column = (line, column + 1) if piece.strip("\r\n") else (line + 1, 0)
         (item,) = await client.request(*completion(URI, 60 + line, column))
         assert whole.endswith(item["insertText"])
