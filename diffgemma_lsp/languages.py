@@ -34,6 +34,7 @@ class Grammar:
     stand_ins: what can take the place of something that is yet to be written.
     endings: how a line that is being written may go on, and what it looks like until then.
     endings_below: the same for what began in a line above it.
+    whole_line: what a line looks like to which nothing needs to be added; empty if nobody can say.
     """
 
     package: str
@@ -41,6 +42,7 @@ class Grammar:
     stand_ins: tuple[str, ...] = ("",)
     endings: tuple[tuple[str, str], ...] = ()
     endings_below: tuple[tuple[str, str], ...] = ()
+    whole_line: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ _PYTHON = Language(
             (r"\s*try\b", " _\nfinally: _"),
         ),
         endings_below=((r"\s*try\b", "\nfinally: _"),),
+        whole_line=rf"(?!{_CLAUSE}).*(?:[)\]}}\"']|\b(?:pass|break|continue))\Z",
     ),
 )
 _SLASHES = (("//", "\n"), ("/*", "*/"))

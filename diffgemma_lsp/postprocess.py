@@ -43,6 +43,11 @@ class Around:
     language_id: str = ""
     newline: str = "\n"
 
+    @property
+    def place(self) -> Place:
+        """The same for its syntax."""
+        return Place(self.before, self.after, language_of(self.language_id))
+
 
 class Polished(NamedTuple):
     """What to show; if that is "", the reason says why."""
@@ -61,7 +66,7 @@ def polish(
 
     automatic: nobody asked for it, so it must stay in the block that it begins in.
     """
-    place = Place(around.before, around.after, language_of(around.language_id))
+    place = around.place
     text = without_loops(with_line_ends(text))
     if not text.strip():
         return Polished("", "the model has nothing to add here")

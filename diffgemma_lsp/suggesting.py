@@ -56,6 +56,8 @@ async def suggest(
     if len(found) < wanted:
         if not invoked:
             _must_know(session.model, snapshot)
+            if _around(snapshot).place.at_a_whole_line:
+                raise Nothing("the line is complete")
             await _moment(session, snapshot)
         fitting = await _run(session, flight, snapshot, settings, wanted)
         if not invoked:
@@ -233,16 +235,20 @@ async def _look_ahead(
     """Has the engine think of what comes next, as if `shown` were accepted, while nothing else
     waits: who accepts it has the next suggestion at once."""
     accepted = snapshot.typed(snapshot.start, snapshot.start, shown.text)
+    if _around(accepted).place.at_a_whole_line:
+        return
     place = _place(accepted, settings)
-    if not session.idle_but_for(answered) or session.suggestions.find(place, typed=0):
+    if not session.idle_but_for(answered) or session.suggestions.has(place):
         return
     flight = session.begin(snapshot.uri, "ahead", _patient(settings))
     try:
         run = _run(session, flight, accepted, settings, wanted=1)
-        fitting = await session.answer(flight, run)
+        found = (await session.answer(flight, run)).found
     except (Nothing, EngineError):
-        return  # whoever comes to that place asks again
-    session.suggestions.keep(place, fitting.found)
+        if flight.over.done():
+            return  # whoever comes to that place asks again
+        found = ()  # and so does who comes there by then, but nobody thinks of it again
+    session.suggestions.keep(place, found)
 
 
 async def read_ahead(session: Session, snapshot: DocumentSnapshot) -> None:

@@ -73,6 +73,10 @@ class Suggestions:
         while len(self._kept) > self._most:
             self._kept.popitem(last=False)
 
+    def has(self, place: Place) -> bool:
+        """Whether anything was kept for this very place, be it that there is nothing."""
+        return _key(place, place.prefix, place.suffix) in self._kept
+
     def find(self, place: Place, typed: int = TYPED, least: int = 0) -> tuple[Kept, ...]:
         """What is known for the place: the rests of suggestions whose beginning was typed.
 

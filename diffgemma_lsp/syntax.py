@@ -129,6 +129,16 @@ class Place:
             self._read = Reading().over(self.before, self.language)
         return self._read.copy()
 
+    @property
+    def at_a_whole_line(self) -> bool:
+        """Whether nothing is missing in the line before the hole: its last bracket or string is
+        closed, or its only word takes no more. False where nobody can say."""
+        grammar = self.language.grammar
+        if grammar is None or not grammar.whole_line or not re.match(grammar.whole_line, self.line):
+            return False
+        reading = self.reading()
+        return not reading.open and not reading.inside
+
     def _least(self, grammar: Grammar) -> int:
         """How many faults there are at least, whatever is filled in."""
         if self._floor is None:

@@ -200,6 +200,73 @@ async def test_reading_ahead_gives_way(client: InProcessClient, engine: FakeEngi
 
 
 @pytest.mark.parametrize(
+    ("marked", "text"),
+    [
+        ("pri|nt\n", "print"),  # in a word
+        ("foo(a|bc)\n", "x, "),
+        ("x = | # why\n", "1"),
+        ("|x = 1\n", "y = 2\n"),
+        # Behind what is complete.
+        ("x = foo(bar)|\n", " + 1"),
+        ("x = [1, 2]|\n", ".copy()"),
+        ("x = 'a'|\n", " 'b'"),
+        ('def f():\n    """Doc."""|\n', " + 1"),
+        ("def f():\n    pass|\n", "word"),
+        ("x = foo(\n    bar,\n)|\n", ".y"),
+    ],
+)
+async def test_where_nothing_comes_by_itself(
+    client: InProcessClient, engine: FakeEngine, marked: str, text: str
+) -> None:
+    await client.initialize(look_ahead=False)
+    engine.texts = (text,)
+    before, _, after = marked.partition("|")
+    client.send(did_open(URI, before + after))
+    where = before.count("\n"), len(before.rpartition("\n")[2])
+    assert await texts(client, *where) == []
+    assert engine.runs == 0
+    await client.request(*completion(URI, *where, INVOKED))
+    assert engine.runs > 0, "who asks is answered"
+
+
+@pytest.mark.parametrize(
+    ("marked", "text"),
+    [
+        ("x = foo(|)\n", "bar"),
+        ("x = foo(bar|\n", ", y)"),
+        ("x = foo(bar(a)|)\n", ".y"),
+        ("x = 'a|'\n", "bc"),
+        ("x = foo(bar) |\n", "+ 1"),
+        ("if foo(a)|\n", ":"),
+        ("def f(a)|\n", " -> int:"),
+        ("# so (far)|\n", " so good"),
+        ("x = y|\n", ".z"),
+        ("def f():|\n", "\n    return 1"),
+    ],
+)
+async def test_where_something_comes_by_itself(
+    client: InProcessClient, engine: FakeEngine, marked: str, text: str
+) -> None:
+    await client.initialize(look_ahead=False)
+    engine.texts = (text,)
+    before, _, after = marked.partition("|")
+    client.send(did_open(URI, before + after))
+    where = before.count("\n"), len(before.rpartition("\n")[2])
+    assert len(await texts(client, *where)) == 1
+
+
+async def test_a_suggestion_is_typed_through_where_its_line_is_complete(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(look_ahead=False)
+    engine.texts = ("f(a)\ny = 2",)
+    client.send(did_open(URI, "x = \n"))
+    assert await texts(client, 0, 4) == ["f(a)\ny = 2"]
+    client.send(did_change(URI, 2, insertion(0, 4, "f(a)")))
+    assert await texts(client, 0, 8) == ["\ny = 2"]
+
+
+@pytest.mark.parametrize(
     ("settings", "languages"),
     [
         ({"look_ahead": False}, None),
