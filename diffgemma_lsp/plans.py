@@ -89,9 +89,15 @@ def fitting(snapshot: DocumentSnapshot, settings: Settings) -> Iterator[str]:
         yield "rewrite"
         if comment_above(snapshot):
             yield "instruct"
-        if holes_in(text, start, end, snapshot.language_id, settings.markers):
+        if _gaps(snapshot, settings):
             yield "holes"
-    yield from dict.fromkeys(offer.kind for offer in offers(text, start, end, snapshot.language_id))
+    found = offers(text, start, end, snapshot.language_id, snapshot.stub)
+    yield from dict.fromkeys(offer.kind for offer in found)
+
+
+def _gaps(snapshot: DocumentSnapshot, settings: Settings) -> list[Gap]:
+    text, start, end = snapshot.text, snapshot.start, snapshot.end
+    return holes_in(text, start, end, snapshot.language_id, settings.markers, snapshot.stub)
 
 
 def _fill(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
@@ -141,8 +147,7 @@ def _draft(order: Order, text: Text, start: Point, end: Point, settings: Setting
 
 
 def _holes(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
-    text, start, end = snapshot.text, snapshot.start, snapshot.end
-    gaps = holes_in(text, start, end, snapshot.language_id, settings.markers)
+    text, gaps = snapshot.text, _gaps(snapshot, settings)
     if not gaps:
         raise NoPlan("there is no hole here: `...`, `___`, a TODO line or a marker")
     return Plan(tuple(_blank(gap, _shape_in(text, gap)) for gap in gaps), order.instruction)
@@ -158,7 +163,8 @@ def _shape_in(text: Text, gap: Gap) -> Shape:
 
 def _offered(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
     shape = _SHAPES[order.kind.name]
-    found = offers(snapshot.text, snapshot.start, snapshot.end, snapshot.language_id)
+    text, start, end = snapshot.text, snapshot.start, snapshot.end
+    found = offers(text, start, end, snapshot.language_id, snapshot.stub)
     gaps = [gap for offer in found if offer.kind == order.kind.name for gap in offer.gaps]
     if not gaps:
         missing = _LACKS[order.kind.name]

@@ -374,3 +374,13 @@ async def test_other_languages_keep_their_tabs(client: InProcessClient, engine: 
     engine.texts = ("z()",)
     await resolved(client, span(2, 2, 2, 5), "Rewrite selection")
     assert engine.requests[-1].template[0] == Fixed("func f() {\n\tif x {\n\t\t")
+
+
+async def test_a_stub_is_left_as_it_is(client: InProcessClient) -> None:
+    await client.initialize(capabilities=RESOLVES)
+    stub = URI + "i"
+    client.send(did_open(stub, "def f() -> int: ...\n"))
+    where = {"textDocument": {"uri": stub}, "range": span(0, 0, 0, 19)}
+    request = {**where, "context": {"diagnostics": []}}
+    offered = [each["title"] for each in await client.request("textDocument/codeAction", request)]
+    assert offered == ["Rewrite selection", "Add docstring"]
