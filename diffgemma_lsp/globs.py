@@ -50,7 +50,7 @@ def _in_pairs(glob: str) -> bool:
 
 @lru_cache(maxsize=512)
 def _ways(glob: str) -> list[str]:
-    """The patterns without braces that one with braces stands for, and no more than one too many."""
+    """The patterns without braces that one with braces stands for, at most one too many."""
     if not _in_pairs(glob):
         return [glob]
     if glob.count("{") > _BRACES:
