@@ -306,7 +306,7 @@ def inner(text: Text, start: Point, end: Point) -> tuple[Point, Point]:
     return text.point(offset + left), text.point(offset + right)
 
 
-_COMMENT = re.compile(r"\s*(?:#|//|--|;|%|\"|'|REM\b)+\s*(.*?)\s*$", re.IGNORECASE)
+_COMMENT = re.compile(r"\s*+(?:#|//|--|;|%|\"|'|REM\b)++\s*+(.*)", re.IGNORECASE)
 
 
 def comment_above(snapshot: DocumentSnapshot) -> str | None:
@@ -315,7 +315,7 @@ def comment_above(snapshot: DocumentSnapshot) -> str | None:
     start, _ = inner(text, snapshot.start, snapshot.end)
     said: list[str] = []
     for number in range(start.line - 1, -1, -1):
-        found = _COMMENT.match(text.content(number))
+        found = _COMMENT.match(text.content(number).rstrip())
         if found is None or not found[1]:
             break
         said.insert(0, found[1])

@@ -24,7 +24,7 @@ from lsp_client import (
 )
 from lsprotocol import types
 
-from diffgemma_lsp.documents import Document, Text
+from diffgemma_lsp.documents import Document, Text, Trace
 from diffgemma_lsp.pace import MOST_S, Pace, not_writing
 from diffgemma_lsp.proto import apply_change
 from engine.types import Fixed, Frame, Hole, Infill, InfillRequest
@@ -462,7 +462,7 @@ def test_what_was_done_last(
         where = types.Range(types.Position(0, start), types.Position(0, end))
         event = types.TextDocumentContentChangePartial(where, new)
         document.text, change = apply_change(document.text, event, "utf-16")
-        document.changes.append(change)
+        document.changes.append(Trace.of(change))
     reason = not_writing(document, offset)
     assert (reason is None) == (word is None)
     assert word is None or word in (reason or "")
