@@ -231,6 +231,27 @@ def test_who_does_not_read_can_still_leave() -> None:
     process.stdout.close()
 
 
+def test_a_client_that_does_not_read_what_is_logged() -> None:
+    """Standard error is a pipe that is full: nothing waits for it, not even the end."""
+    process = server(stderr=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    unknown = [{"id": n, "method": "textDocument/hover", "params": {}} for n in range(2, 3_002)]
+    answers = Framing()
+    asked = threading.Thread(target=process.stdin.write, args=(HELLO + framed(*unknown),))
+    asked.start()
+    heard: set[int] = set()
+    while len(heard) < 3_001:
+        for body in answers.feed(os.read(process.stdout.fileno(), 1 << 16)):
+            heard |= {json.loads(body).get("id")} - {None}
+    asked.join()
+    process.stdin.close()
+    assert process.wait(60) == 1
+    process.stdout.close()
+    process.stderr.close()
+
+
 # ---- clients that break off ----
 
 
