@@ -280,6 +280,31 @@ def test_a_client_that_dies_in_the_middle_of_a_message(last: bytes, tmp_path: Pa
     assert "Traceback" not in log.read_text()
 
 
+@pytest.mark.parametrize("said", ["initialize", "--clientProcessId"])
+def test_a_client_whose_process_is_gone_while_its_pipe_is_open(said: str) -> None:
+    client = subprocess.Popen(["sleep", "600"])
+    command = [*FAKE_SERVER] if said == "initialize" else [sys.executable, "-m", "diffgemma_lsp"]
+    command += ["--stdio", f"--clientProcessId={client.pid}"] if said != "initialize" else []
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    number = client.pid if said == "initialize" else None
+    hello = {"processId": number, "capabilities": {}, "initializationOptions": {"warm_up": False}}
+    process.stdin.write(framed({"id": 1, "method": "initialize", "params": hello}))
+    process.stdin.flush()
+    assert process.stdout.readline()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(3)
+    client.kill()
+    client.wait()
+    assert process.wait(60) == 1
+    process.stdin.close()
+    process.stdout.close()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 async def test_a_client_that_is_killed(tmp_path: Path) -> None:
     """An editor that dies leaves no server behind."""
