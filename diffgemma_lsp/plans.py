@@ -6,7 +6,9 @@ Pure functions of a snapshot. What each action means for the text is written her
 from __future__ import annotations
 
 import ast
+import math
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -210,13 +212,24 @@ class Fit(NamedTuple):
     broken: int
 
 
-def fitted(blanks: Sequence[Blank], answers: Sequence[str], snapshot: DocumentSnapshot) -> Fit:
-    """For each blank what fits of its answer: nothing that brings an error of syntax."""
+def fitted(
+    blanks: Sequence[Blank],
+    answers: Sequence[str],
+    snapshot: DocumentSnapshot,
+    until: float = math.inf,
+) -> Fit:
+    """For each blank what fits of its answer: nothing that brings an error of syntax.
+
+    until: when to leave what is not looked at yet as it is, by time.monotonic().
+    """
     text = snapshot.text
     unit = unit_of(prefix_of(snapshot) + suffix_of(snapshot))
     found: list[str | None] = []
     broken = 0
     for blank, answer in reversed(list(zip(blanks, answers, strict=True))):
+        if time.monotonic() > until:
+            found.insert(0, None)
+            continue
         place = _place_of(blank, text, snapshot.language_id)
         texts = islice(blank.texts(_indented(answer, blank, place, unit)), TRIES)
         ways = [way.replace("\n", snapshot.newline) for way in texts]

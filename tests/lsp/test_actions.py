@@ -11,7 +11,9 @@ from fake_engine import FakeEngine, slow
 from in_process import InProcessClient
 from lsp_client import did_change, did_close, did_open, insertion, span
 
-from diffgemma_lsp.plans import LONGEST_HINT
+from diffgemma_lsp.documents import Document, Point, Text
+from diffgemma_lsp.plans import LONGEST_HINT, Blank, fitted
+from diffgemma_lsp.snapshot import DocumentSnapshot
 from engine.types import Fixed, Hole
 
 PROGRESS = {"window": {"workDoneProgress": True}}
@@ -384,3 +386,31 @@ async def test_a_stub_is_left_as_it_is(client: InProcessClient) -> None:
     request = {**where, "context": {"diagnostics": []}}
     offered = [each["title"] for each in await client.request("textDocument/codeAction", request)]
     assert offered == ["Rewrite selection", "Add docstring"]
+
+
+async def test_many_places_hold_nothing_else_up(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(capabilities=RESOLVES)
+    function = "def f{}(a):\n    x = ___\n" + "    y = [a, 1, 2]\n" * 10 + "    return x\n\n\n"
+    text = "".join(map(function.format, range(150)))
+    client.send(did_open(URI, text))
+    engine.texts = ("a + 1",) * 150
+    work = asyncio.create_task(
+        resolved(client, span(0, 0, 150 * 15, 0), "Fill all holes in selection")
+    )
+    answered = 0
+    while not work.done():
+        await client.request("diffgemma/status")
+        answered += 1
+        await asyncio.sleep(0.001)
+    assert after(text, (await work)["edit"]) == text.replace("___", "a + 1")
+    assert answered > 20, "everything waits while the places are looked at"
+
+
+def test_what_is_not_looked_at_in_time_stays() -> None:
+    document = Document(URI, "python", 1, Text.of("x = ___\n"))
+    snapshot = DocumentSnapshot.of(document, Point(0, 4), Point(0, 7))
+    blank = Blank(Point(0, 4), Point(0, 7))
+    assert fitted((blank,), ("1",), snapshot).texts == ("1",)
+    assert fitted((blank,), ("1",), snapshot, until=0.0).texts == (None,)
