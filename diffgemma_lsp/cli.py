@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -16,6 +17,9 @@ from typing import NoReturn
 from diffgemma_lsp.commands import UsageError
 from engine.errors import EngineError, complaint
 from engine.paths import package_version
+
+# What LSP has clients say to a server on its command line.
+_SERVE = re.compile(r"(?:(?:--stdio|--clientProcessId[= ](?P<client>\d{1,18}))(?: |\Z))*")
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -55,8 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
-    if set(words) <= {"--stdio"}:
-        return _serve()
+    if (served := _SERVE.fullmatch(" ".join(words))) is not None:
+        return _serve(int(served["client"]) if served["client"] else None)
     arguments = build_parser().parse_args(words)
     try:
         code = arguments.run(arguments)
@@ -73,11 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
 
 
-def _serve() -> int:
+def _serve(client: int | None) -> int:
     # Imported here: the subcommands need no language server.
     from diffgemma_lsp.server import run_stdio
 
     if sys.stdin.isatty():
         said = "waiting for an editor on standard input; --help lists the commands, Ctrl-C ends it"
         print(complaint(said), file=sys.stderr)
-    return run_stdio()
+    return run_stdio(client)

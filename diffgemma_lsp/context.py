@@ -9,6 +9,9 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from diffgemma_lsp.documents import Point, Text, with_line_ends
+from diffgemma_lsp.indentation import DEFAULT_UNIT, by_spaces, in_units, unit_of
+from diffgemma_lsp.languages import language_of
+from diffgemma_lsp.lexing import Reading
 from diffgemma_lsp.snapshot import DocumentSnapshot
 from engine.types import (
     Fixed,
@@ -38,7 +41,8 @@ def fill_request(
 ) -> InfillRequest:
     """The request for what belongs at the cursor."""
     template = fill_in_the_middle(prefix_of(snapshot), suffix_of(snapshot), max_tokens)
-    return InfillRequest(template, seed=seed, context=neighbours)
+    learned = as_learned(template, snapshot.language_id)
+    return InfillRequest(learned, seed=seed, context=neighbours)
 
 
 def template_of(snapshot: DocumentSnapshot, blanks: Sequence[Blank]) -> Template:
@@ -52,7 +56,31 @@ def template_of(snapshot: DocumentSnapshot, blanks: Sequence[Blank]) -> Template
         if following is not None:
             before = blank.after + plain(snapshot.text.between(blank.end, following.start))
     behind = suffix_of(replace(snapshot, end=blanks[-1].end))
-    return (*segments, Fixed(blanks[-1].after + behind))
+    return as_learned((*segments, Fixed(blanks[-1].after + behind)), snapshot.language_id)
+
+
+def as_learned(template: Template, language_id: str) -> Template:
+    """The template in the form that models have learned: Python is indented by spaces.
+
+    What is filled in is indented as the document is when it comes back (`in_units`).
+    """
+    language = language_of(language_id)
+    fixed = "".join(part.text for part in template if isinstance(part, Fixed))
+    if not language.compiled or unit_of(fixed) != "\t":
+        return template
+    segments: list[Segment] = []
+    before = Reading()
+    for part in template:
+        if isinstance(part, Fixed):
+            segments.append(Fixed(by_spaces(part.text)))
+            before.over(part.text, language)
+        elif part.draft is None:
+            segments.append(part)
+        else:  # its strings stay what they are
+            draft = in_units(part.draft, DEFAULT_UNIT, before, language)
+            segments.append(replace(part, draft=draft))
+            before.over(part.draft, language)
+    return tuple(segments)
 
 
 def prefix_of(snapshot: DocumentSnapshot) -> str:

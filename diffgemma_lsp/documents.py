@@ -109,12 +109,9 @@ class Text:
         """The inverse of `offset`, for 0 <= offset <= len(text)."""
         starts = self._char_starts()
         index = min(bisect_right(starts, offset), len(self._chunks)) - 1
-        line, column = self._first_lines[index], offset - starts[index]
-        for content in self._chunks[index]:
-            if column < len(content) or line == self.line_count - 1:
-                break
-            line, column = line + 1, column - len(content)
-        return Point(line, column)
+        begins = list(accumulate(map(len, self._chunks[index][:-1]), initial=starts[index]))
+        line = bisect_right(begins, offset) - 1
+        return Point(self._first_lines[index] + line, offset - begins[line])
 
     def between(self, start: Point, end: Point) -> str:
         """The characters from `start` to `end`."""
@@ -201,6 +198,29 @@ class Change(NamedTuple):
     new: str
 
 
+class Trace(NamedTuple):
+    """What is remembered of a change: where it was, and how much was removed and is new.
+
+    removed, new: the texts, or what stands for one that is long: they are only compared.
+    """
+
+    start: int
+    end: int
+    size: int
+    removed: str | int
+    new: str | int
+
+    @classmethod
+    def of(cls, change: Change) -> Trace:
+        """The trace that a change leaves, a small one however large the change is."""
+        removed, new = (
+            text if len(text) <= _LONG else hash(text) for text in (change.removed, change.new)
+        )
+        return cls(change.start, change.end, len(change.new), removed, new)
+
+
+# Characters of a text that is remembered as it is.
+_LONG = 200
 # Changes of a document that are remembered. What runs for longer than it takes to make so many has
 # no place to come back to.
 _CHANGES = 1_000
@@ -218,7 +238,7 @@ class Document:
     version: int
     text: Text
     revision: int = 0
-    changes: deque[Change] = field(default_factory=lambda: deque[Change](maxlen=_CHANGES))
+    changes: deque[Trace] = field(default_factory=lambda: deque[Trace](maxlen=_CHANGES))
 
     def moved(self, revision: int, start: int, end: int) -> tuple[int, int] | None:
         """Where now is what stood from offset `start` to `end` at an earlier revision.
@@ -230,7 +250,7 @@ class Document:
             return None
         for change in islice(self.changes, len(self.changes) - count, None):
             if change.end < start:
-                growth = len(change.new) - (change.end - change.start)
+                growth = change.size - (change.end - change.start)
                 start, end = start + growth, end + growth
             elif change.start <= end:
                 return None
@@ -269,7 +289,7 @@ class Documents:
             # The edit is taken all the same: without it the text would be wrong for good.
             logger.warning("%s went from version %d to %d", uri, document.version, version)
         document.version, document.text = version, text
-        document.changes.extend(changes)
+        document.changes.extend(map(Trace.of, changes))
         document.revision += len(changes)
 
     def close(self, uri: str) -> None:

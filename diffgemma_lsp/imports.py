@@ -19,7 +19,7 @@ MOST_FILES = 16
 
 _STATEMENT = re.compile(
     r"^[ \t]*(?:"
-    r"from[ \t]+(?P<base>\.*[ \t]*[\w.]*)[ \t]+import[ \t]*"
+    r"from[ \t]++(?P<base>\.*+(?:[ \t]*+(?!import\b)[\w.]++)?+)[ \t]++import[ \t]*"
     r"(?:\((?P<many>[^)]*)\)?|(?P<names>[^\n#;]*))"
     r"|import[ \t]+(?P<modules>[^\n#;]*))",
     re.MULTILINE,

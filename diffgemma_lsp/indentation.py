@@ -13,6 +13,7 @@ from diffgemma_lsp.lexing import Reading
 DEFAULT_UNIT = "    "
 
 _INDENTED = re.compile(r"^([ \t]+)\S", re.MULTILINE)
+_TABS = re.compile(r"^\t+", re.MULTILINE)
 _OPENS_BLOCK = re.compile(r"[:({\[]\s*\Z")
 _CLOSES = re.compile(r"\s*[)\]}]")
 
@@ -39,8 +40,10 @@ def in_units(text: str, unit: str | None, reading: Reading, language: Language) 
     own = unit_of(text)
     if unit is None or own is None or ("\t" in own) == ("\t" in unit):
         return text
-    if own != "\t" and len(own) % len(DEFAULT_UNIT) == 0:
-        own = DEFAULT_UNIT  # a filling that begins two levels deep shows no single one
+    if own != "\t" and (language.compiled or len(own) % len(DEFAULT_UNIT) == 0):
+        # A filling that begins two levels deep shows no single one, and what a model of Python
+        # reads is always indented like that.
+        own = DEFAULT_UNIT
 
     def converted(line: str) -> str:
         blanks = indentation(line)
@@ -48,6 +51,11 @@ def in_units(text: str, unit: str | None, reading: Reading, language: Language) 
 
     lines = _lines(text, reading, language)
     return "\n".join(line if quoted else converted(line) for line, quoted, _ in lines)
+
+
+def by_spaces(text: str) -> str:
+    """`text` with each tab that a line begins with made a level of spaces."""
+    return _TABS.sub(lambda found: DEFAULT_UNIT * len(found[0]), text)
 
 
 def placed(text: str, before: str, reading: Reading, language: Language) -> str:
@@ -62,7 +70,11 @@ def placed(text: str, before: str, reading: Reading, language: Language) -> str:
         return text[len(lead) :] if line[-1] in " \t" else text
     if reading.open or reading.in_string:
         return text  # what looks right there only the author knows
-    if lead and line and _too_deep(head, line, lead):
+    if lead and not line:
+        most = deepest(head, language)
+        if len(lead) > len(most):
+            return _shifted(most + text[len(lead) :], most, lead, reading, language)
+    elif lead and _too_deep(head, line, lead):
         return _shifted(text[len(lead) :], line, lead, reading, language)
     first, _, rest = text.partition("\n")
     below = next((other for other in rest.split("\n") if other.strip()), None)
@@ -100,6 +112,15 @@ def _too_deep(head: str, line: str, lead: str) -> bool:
         unit = unit_of(head) or DEFAULT_UNIT
         return len(line) > depth and len(line) + len(lead) != depth + len(unit)
     return len(line) + len(lead) > depth
+
+
+def deepest(head: str, language: Language) -> str:
+    """How a line below `head` is indented at most. The first one of all is not."""
+    comments = tuple(start for start, _ in language.comments)
+    code = (line for line in reversed(head.split("\n")) if line.strip())
+    above = next((line for line in code if not line.lstrip().startswith(comments)), "")
+    inner = (unit_of(head) or DEFAULT_UNIT) if _OPENS_BLOCK.search(above) else ""
+    return indentation(above) + inner
 
 
 def _shifted(text: str, by: str, less: str, reading: Reading, language: Language) -> str:

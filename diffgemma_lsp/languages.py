@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from diffgemma_lsp.magics import without_magics
+
 if TYPE_CHECKING:
     from tree_sitter import Language as Loaded
     from tree_sitter import Tree
@@ -31,12 +33,16 @@ class Grammar:
         unless there are none.
     stand_ins: what can take the place of something that is yet to be written.
     endings: how a line that is being written may go on, and what it looks like until then.
+    endings_below: the same for what began in a line above it.
+    whole_line: what a line looks like to which nothing needs to be added; empty if nobody can say.
     """
 
     package: str
     blocks: tuple[str, ...] = ()
     stand_ins: tuple[str, ...] = ("",)
     endings: tuple[tuple[str, str], ...] = ()
+    endings_below: tuple[tuple[str, str], ...] = ()
+    whole_line: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +52,14 @@ class Language:
     strings: what begins and ends a string. comments: what begins and what ends one.
     lasting: those of the strings that go on over line ends.
     known: brackets come in pairs, and what is above is all that hides them.
+    compiled: Python itself can say whether it is sound.
     """
 
     strings: tuple[str, ...] = ('"', "'", "`")
     lasting: tuple[str, ...] = ()
     comments: tuple[tuple[str, str], ...] = ()
     known: bool = False
+    compiled: bool = False
     grammar: Grammar | None = None
 
 
@@ -61,16 +69,21 @@ _PYTHON = Language(
     lasting=('"""', "'''"),
     comments=(("#", "\n"),),
     known=True,
+    compiled=True,
     grammar=Grammar(
         "tree_sitter_python",
         blocks=("block",),
-        stand_ins=("", "_", "_()", "_ in _", "_ import _"),
+        stand_ins=("", "_", "_()", "_ in _", "_ import _", "_: _"),
         endings=(
             (_CLAUSE, ":"),
             (_CLAUSE, ": _"),
             (r".*:\s*\Z", " _"),
             (r"\s*@", "\ndef _(): _"),
+            (r"\s*try\b", ": _\nfinally: _"),
+            (r"\s*try\b", " _\nfinally: _"),
         ),
+        endings_below=((r"\s*try\b", "\nfinally: _"),),
+        whole_line=rf"(?!{_CLAUSE}).*(?:[)\]}}\"']|\b(?:pass|break|continue))\Z",
     ),
 )
 _SLASHES = (("//", "\n"), ("/*", "*/"))
@@ -104,6 +117,8 @@ def parse(text: str, language: Language) -> Tree | None:
         return None
     from tree_sitter import Parser
 
+    if language.compiled:
+        text = without_magics(text)
     # A parser of its own for each call: it costs nothing, and there may be several threads.
     return Parser(loaded).parse(in_ascii(text).encode())
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from diffgemma_lsp import globs
 from diffgemma_lsp.settings import SETTINGS, Settings
 
 Values = dict[str, Any]
@@ -91,6 +92,8 @@ class _Reader:
         overrides: dict[str, Values] = {}
         for key, inner in self._items(raw, name):
             values: Values = {}
+            if name == "globs" and not self._makes_sense(key, name):
+                continue
             scope = f"{name}[{_short(key)}]"
             for setting, value in self._items(inner, scope):
                 self._take(values, setting, value, f"{scope}.")
@@ -121,8 +124,17 @@ class _Reader:
                 self._complain(f"{scope}{name}: only initializationOptions set it; it is ignored")
         elif reach == "session" and scope:
             self._complain(f"{scope}{name}: it can't differ between documents; it is ignored")
+        elif name == "globs_off":
+            # One by one: what else is kept out stays out.
+            values[name] = tuple(glob for glob in value if self._makes_sense(glob, name))
         else:
             values[name] = value
+
+    def _makes_sense(self, glob: str, what: str) -> bool:
+        """Whether a pattern can fit what is meant by it; complains if it can't."""
+        if (problem := globs.problem(glob)) is not None:
+            self._complain(f"{what}: {_short(glob)}: {problem}; it is ignored")
+        return problem is None
 
     def _items(self, raw: object, what: str) -> Iterable[tuple[str, object]]:
         table = _table(raw)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from diffgemma_lsp.documents import Point, Text
-from diffgemma_lsp.holes import Gap
+from diffgemma_lsp.documents import Point, Text, with_line_ends
+from diffgemma_lsp.holes import Gap, class_around, decorators, is_bodiless
 from diffgemma_lsp.indentation import DEFAULT_UNIT, indentation, unit_of
 from diffgemma_lsp.languages import language_of, parse
 from diffgemma_lsp.syntax import excerpt
@@ -24,9 +24,6 @@ Kind = Literal["docstring", "hints", "body"]
 
 _TODO = re.compile(r"#\W*TODO\b")
 _NOT_IMPLEMENTED = re.compile(r"raise\s+NotImplementedError\b")
-# Whose bodies are meant to be empty.
-_BODILESS = re.compile(r"@[\w.]*\b(abstractmethod|overload)\b")
-_PROTOCOL = re.compile(r"\bProtocol\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +35,19 @@ class Offer:
     gaps: tuple[Gap, ...]
 
 
-def offers(text: Text, start: Point, end: Point, language_id: str) -> list[Offer]:
+def offers(
+    text: Text, start: Point, end: Point, language_id: str, stub: bool = False
+) -> list[Offer]:
     """What is missing in the definitions at the selection, or around it if it is within one.
 
-    Of definitions around the selection only the innermost counts. Nothing without a grammar.
+    Of definitions around the selection only the innermost counts. Nothing without a grammar, and no
+    body in a stub.
     """
     find = _OFFERS.get(language_id)
     piece, offset = excerpt(text, start, end)
     if find is None or (tree := parse(piece, language_of(language_id))) is None:
         return []
-    source = _Source(text, piece, offset)
+    source = _Source(text, piece, offset, stub)
     first, last = text.content(start.line), text.content(end.line)
     low = text.offset(Point(start.line, len(indentation(first)))) - offset
     high = text.offset(Point(end.line, len(last.rstrip()))) - offset
@@ -60,11 +60,15 @@ def offers(text: Text, start: Point, end: Point, language_id: str) -> list[Offer
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A piece of a text that was parsed. Its nodes speak of offsets into the piece."""
+    """A piece of a text that was parsed. Its nodes speak of offsets into the piece.
+
+    stub: nothing is to be written there but what things are.
+    """
 
     text: Text
     piece: str
     offset: int
+    stub: bool
 
     def gap(self, start: int, end: int, before: str = "", after: str = "") -> Gap:
         first, last = self.text.point(self.offset + start), self.text.point(self.offset + end)
@@ -210,21 +214,27 @@ def _missing_hints(part: _Definition) -> list[Gap]:
 
 def _missing_body(part: _Definition) -> list[Gap]:
     source, statements = part.source, part.statements
-    if _meant_to_be_empty(part) or not all(_is_nothing(source, child) for child in statements):
+    if source.stub or is_bodiless(part.node, source.piece):
+        return []
+    if not all(_is_nothing(source, child) for child in statements):
         return []
     todos = _todos(part)
     start = min((start for start, _ in todos), default=-1)
     end = max((end for _, end in todos), default=-1)
+    line = "\n" + part.indentation
+    if part.one_line:
+        # The docstring, if there is one, gets a line of its own.
+        said = "" if part.docstring is None else with_line_ends(source.of(part.docstring))
+        last = max(part.body.end_byte, end)
+        return [source.gap(part.head, last, line + said + line if said else line)]
     if statements:
         first, last = statements[0].start_byte, statements[-1].end_byte
-        if part.one_line and part.docstring is None:
-            return [source.gap(part.head, max(last, end), "\n" + part.indentation)]
         return [source.gap(first if start < 0 else min(first, start), max(last, end))]
     if todos:
         return [source.gap(start, end)]
     end = part.docstring.end_byte if part.docstring is not None else part.head
     end = source.line_end(end)
-    return [source.gap(end, end, "\n" + part.indentation)]
+    return [source.gap(end, end, line)]
 
 
 def _todos(part: _Definition) -> list[tuple[int, int]]:
@@ -261,31 +271,8 @@ def _is_nothing(source: _Source, statement: Node) -> bool:
 
 def _has_receiver(part: _Definition) -> bool:
     """Whether the function's first parameter is the object, or the class, that it belongs to."""
-    owner = _class_around(part.node)
-    return owner is not None and "@staticmethod" not in _decorators(part)
-
-
-def _meant_to_be_empty(part: _Definition) -> bool:
-    if _BODILESS.search(_decorators(part)):
-        return True
-    owner = _class_around(part.node)
-    bases = owner.child_by_field_name("superclasses") if owner is not None else None
-    return bases is not None and _PROTOCOL.search(part.source.of(bases)) is not None
-
-
-def _decorators(part: _Definition) -> str:
-    around = part.node.parent
-    if around is None or around.type != "decorated_definition":
-        return ""
-    return part.source.piece[around.start_byte : part.node.start_byte]
-
-
-def _class_around(function: Node) -> Node | None:
-    """The class whose method `function` is."""
-    around = function.parent
-    while around is not None and around.type in ("decorated_definition", "block"):
-        around = around.parent
-    return around if around is not None and around.type == "class_definition" else None
+    static = "@staticmethod" in decorators(part.node, part.source.piece)
+    return class_around(part.node) is not None and not static
 
 
 _Find = Callable[[_Source, "Node"], Iterator[Offer]]

@@ -43,12 +43,12 @@ def not_writing(document: Document, offset: int) -> str | None:
     if not document.changes:
         return None
     last = document.changes[-1]
-    if last.start + len(last.new) != offset:
+    if last.start + last.size != offset:
         return None  # the cursor has moved on since
-    if len(last.new) < len(last.removed):
+    if last.size < last.end - last.start:
         return "something was just deleted"
     # A single character is more often typed again than restored.
-    if len(last.new) > 1 and any(
+    if last.size > 1 and any(
         (change.start, change.removed) == (last.start, last.new)
         for change in islice(reversed(document.changes), 1, _RECENT)
     ):

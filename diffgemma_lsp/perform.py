@@ -113,16 +113,20 @@ class Work:
     async def _fit(self, found: Plan, answer: Answer) -> tuple[Fit, float]:
         """What of an answer fits, and how sure the model is of it; where nothing of it does, what
         of the others."""
-        first = fitted(found.blanks, answer.holes, self.snapshot)
+        first = await self._fitted(found, answer.holes)
         if any(first.texts):
             return first, answer.confidence
         for other in answer.others[:OTHERS]:
             if other.confidence >= self.settings.min_confidence and self.flight.left_s > 0:
-                await asyncio.sleep(0)  # each takes a while in a long file
-                fit = fitted(found.blanks, (other.text,), self.snapshot)
+                fit = await self._fitted(found, (other.text,))
                 if any(fit.texts):
                     return fit, other.confidence
         return first, answer.confidence
+
+    async def _fitted(self, found: Plan, texts: Sequence[str]) -> Fit:
+        """In a thread: of many blanks each takes some milliseconds, and all else goes on."""
+        until = self.flight.deadline
+        return await asyncio.to_thread(fitted, found.blanks, texts, self.snapshot, until)
 
     def _tell_what_is_left(self, fit: Fit) -> None:
         """Raises Nothing if everything stays as it was; tells the user if some of it does."""

@@ -6,7 +6,9 @@ Pure functions of a snapshot. What each action means for the text is written her
 from __future__ import annotations
 
 import ast
+import math
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -15,13 +17,14 @@ from typing import NamedTuple
 from diffgemma_lsp.context import prefix_of, suffix_of
 from diffgemma_lsp.documents import Point, Text
 from diffgemma_lsp.holes import Gap, holes_in
+from diffgemma_lsp.indentation import in_units, placed, unit_of
 from diffgemma_lsp.languages import language_of
 from diffgemma_lsp.offers import offers
 from diffgemma_lsp.orders import Order
 from diffgemma_lsp.postprocess import TRIES, Around, first_of_its_lines, polish
 from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
-from diffgemma_lsp.syntax import Place, is_python
+from diffgemma_lsp.syntax import Place
 
 Shape = Callable[[str], "str | None"]
 """Makes what the model filled in what is put into the document, or None to leave it as it was."""
@@ -30,8 +33,8 @@ Shape = Callable[[str], "str | None"]
 LONGEST_HINT = 16
 """Tokens of a type hint. For nano, 95 of 100 hints in typed packages have no more."""
 
-LONGEST_PARSED = 200_000
-"""Characters that Python parses as a whole, to see if an edit fits: a tenth of a second."""
+AROUND = 32_768
+"""Characters on either side of a blank that are looked at, to see if an edit fits."""
 
 
 class NoPlan(Exception):
@@ -88,9 +91,15 @@ def fitting(snapshot: DocumentSnapshot, settings: Settings) -> Iterator[str]:
         yield "rewrite"
         if comment_above(snapshot):
             yield "instruct"
-        if holes_in(text, start, end, snapshot.language_id, settings.markers):
+        if _gaps(snapshot, settings):
             yield "holes"
-    yield from dict.fromkeys(offer.kind for offer in offers(text, start, end, snapshot.language_id))
+    found = offers(text, start, end, snapshot.language_id, snapshot.stub)
+    yield from dict.fromkeys(offer.kind for offer in found)
+
+
+def _gaps(snapshot: DocumentSnapshot, settings: Settings) -> list[Gap]:
+    text, start, end = snapshot.text, snapshot.start, snapshot.end
+    return holes_in(text, start, end, snapshot.language_id, settings.markers, snapshot.stub)
 
 
 def _fill(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
@@ -140,8 +149,7 @@ def _draft(order: Order, text: Text, start: Point, end: Point, settings: Setting
 
 
 def _holes(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
-    text, start, end = snapshot.text, snapshot.start, snapshot.end
-    gaps = holes_in(text, start, end, snapshot.language_id, settings.markers)
+    text, gaps = snapshot.text, _gaps(snapshot, settings)
     if not gaps:
         raise NoPlan("there is no hole here: `...`, `___`, a TODO line or a marker")
     return Plan(tuple(_blank(gap, _shape_in(text, gap)) for gap in gaps), order.instruction)
@@ -157,7 +165,8 @@ def _shape_in(text: Text, gap: Gap) -> Shape:
 
 def _offered(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
     shape = _SHAPES[order.kind.name]
-    found = offers(snapshot.text, snapshot.start, snapshot.end, snapshot.language_id)
+    text, start, end = snapshot.text, snapshot.start, snapshot.end
+    found = offers(text, start, end, snapshot.language_id, snapshot.stub)
     gaps = [gap for offer in found if offer.kind == order.kind.name for gap in offer.gaps]
     if not gaps:
         missing = _LACKS[order.kind.name]
@@ -203,19 +212,30 @@ class Fit(NamedTuple):
     broken: int
 
 
-def fitted(blanks: Sequence[Blank], answers: Sequence[str], snapshot: DocumentSnapshot) -> Fit:
-    """For each blank what fits of its answer: nothing that brings an error of syntax."""
+def fitted(
+    blanks: Sequence[Blank],
+    answers: Sequence[str],
+    snapshot: DocumentSnapshot,
+    until: float = math.inf,
+) -> Fit:
+    """For each blank what fits of its answer: nothing that brings an error of syntax.
+
+    until: when to leave what is not looked at yet as it is, by time.monotonic().
+    """
     text = snapshot.text
-    python = (
-        snapshot.language_id == "python" and len(text) <= LONGEST_PARSED and is_python(str(text))
-    )
+    unit = unit_of(prefix_of(snapshot) + suffix_of(snapshot))
     found: list[str | None] = []
     broken = 0
     for blank, answer in reversed(list(zip(blanks, answers, strict=True))):
-        texts = islice(blank.texts(answer), TRIES)
+        if time.monotonic() > until:
+            found.insert(0, None)
+            continue
+        place = _place_of(blank, text, snapshot.language_id)
+        texts = islice(blank.texts(_indented(answer, blank, place, unit)), TRIES)
         ways = [way.replace("\n", snapshot.newline) for way in texts]
-        sound = (way for way in ways if _is_sound(way, blank, text, snapshot.language_id, python))
-        new = next(sound, None)
+        # What is rewritten is held to what stood there; of what is missing nothing can be said.
+        old = None if blank.draft is None else text.between(blank.start, blank.end)
+        new = next((way for way in ways if not place.worsened_by(way, old)), None)
         if new is not None:
             text = text.edit(blank.start, blank.end, new)
         elif ways:
@@ -224,13 +244,23 @@ def fitted(blanks: Sequence[Blank], answers: Sequence[str], snapshot: DocumentSn
     return Fit(tuple(found), broken)
 
 
-def _is_sound(new: str, blank: Blank, text: Text, language_id: str, python: bool) -> bool:
-    """Whether `new` brings no error of syntax. python: the text is Python, and has none so far."""
-    if python:
-        return is_python(str(text.edit(blank.start, blank.end, new)))
-    before, after = text.between(Point(0, 0), blank.start), text.between(blank.end, text.end)
-    old = text.between(blank.start, blank.end)
-    return not Place(before, after, language_of(language_id)).worsened_by(new, old)
+def _place_of(blank: Blank, text: Text, language_id: str) -> Place:
+    """A blank and what is around it, as far as that is looked at."""
+    first = Point(text.point(max(0, text.offset(blank.start) - AROUND)).line, 0)
+    last = text.point(min(len(text), text.offset(blank.end) + AROUND))
+    before, after = text.between(first, blank.start), text.between(blank.end, last)
+    return Place(before, after, language_of(language_id))
+
+
+def _indented(answer: str, blank: Blank, place: Place, unit: str | None) -> str:
+    """An answer indented as the document is; one that is no rewrite begins where the blank does."""
+    if "\n" not in answer and blank.draft is not None:
+        return answer
+    reading = place.reading().over(blank.before, place.language)
+    text = in_units(answer, unit, reading, place.language)
+    if blank.draft is not None:
+        return text
+    return placed(text, place.before + blank.before, reading, place.language)
 
 
 def _something(filling: str) -> str | None:
@@ -289,7 +319,7 @@ def inner(text: Text, start: Point, end: Point) -> tuple[Point, Point]:
     return text.point(offset + left), text.point(offset + right)
 
 
-_COMMENT = re.compile(r"\s*(?:#|//|--|;|%|\"|'|REM\b)+\s*(.*?)\s*$", re.IGNORECASE)
+_COMMENT = re.compile(r"\s*+(?:#|//|--|;|%|\"|'|REM\b)++\s*+(.*)", re.IGNORECASE)
 
 
 def comment_above(snapshot: DocumentSnapshot) -> str | None:
@@ -298,7 +328,7 @@ def comment_above(snapshot: DocumentSnapshot) -> str | None:
     start, _ = inner(text, snapshot.start, snapshot.end)
     said: list[str] = []
     for number in range(start.line - 1, -1, -1):
-        found = _COMMENT.match(text.content(number))
+        found = _COMMENT.match(text.content(number).rstrip())
         if found is None or not found[1]:
             break
         said.insert(0, found[1])

@@ -28,6 +28,9 @@ from diffgemma_lsp.syntax import Place
 # How many parts of a filling are tried that breaks the syntax. Each try costs some milliseconds.
 TRIES = 8
 
+# So many characters at the end of a filling may go together with what follows.
+_SEAM = 3
+
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
@@ -39,6 +42,11 @@ class Around:
     after: str
     language_id: str = ""
     newline: str = "\n"
+
+    @property
+    def place(self) -> Place:
+        """The same for its syntax."""
+        return Place(self.before, self.after, language_of(self.language_id))
 
 
 class Polished(NamedTuple):
@@ -58,7 +66,7 @@ def polish(
 
     automatic: nobody asked for it, so it must stay in the block that it begins in.
     """
-    place = Place(around.before, around.after, language_of(around.language_id))
+    place = around.place
     text = without_loops(with_line_ends(text))
     if not text.strip():
         return Polished("", "the model has nothing to add here")
@@ -89,6 +97,7 @@ def _shortening(place: Place, automatic: bool, max_lines: int | None) -> list[_R
         ),
         (partial(balanced, place=place), "the brackets of the suggestion don't fit"),
         (partial(unbroken, place=place), "the suggestion would break the syntax"),
+        (partial(ended, after=place.after), "the model has nothing to add here"),
     ]
     if automatic:
         within = partial(
@@ -109,6 +118,18 @@ def unrepeated(text: str, place: Place) -> str:
     """`text` up to where it goes on with what follows."""
     text = without_next_lines(text, place.line, place.after)
     return without_overlap(text, place.after, place.language)
+
+
+def ended(text: str, after: str) -> str:
+    """`text` without what stands behind its last line: blanks, and blank lines.
+
+    Where the cursor's line goes on, that may begin in a line of its own, or behind a blank.
+    """
+    whole = text.rstrip()
+    if not after.partition("\n")[0].strip():
+        return whole
+    blank, line_end, indent = text[len(whole) :].rpartition("\n")
+    return whole + line_end + indent if "\n" in blank else text
 
 
 def first_lines(text: str, max_lines: int | None) -> str:
@@ -136,10 +157,23 @@ def balanced(text: str, place: Place) -> str:
     for at in reading.steps(text, place.language):
         if excess(reading).within(allowed):
             fits = at
-    whole, line_end, _ = text[:fits].rpartition("\n")
+    lines, line_end, _ = text[:fits].rpartition("\n")
     if line_end and text[fits:] and text[fits] not in ")]}":
-        return balanced(whole, place)  # its last line ends in the middle of something
-    return text[:fits]
+        return balanced(lines, place)  # its last line ends in the middle of something
+    ends = (text[:end] for end in range(fits, max(fits - _SEAM, 0), -1))
+    return next((part for part in ends if _sound_at_seams(part, place)), "")
+
+
+def _sound_at_seams(text: str, place: Place) -> bool:
+    """Whether brackets and strings are no worse with `text` where all is read as one: what stands
+    at a seam may go together, as a backslash does with the quote behind it."""
+    language = place.language
+    marks = "\\" + "".join([*language.strings, *(start for start, _ in language.comments)])
+    if not {text[-1:], place.before[-1:]} & {*marks}:
+        return True
+    read = [Reading().over(place.before + middle + place.after, language) for middle in (text, "")]
+    now, then = (imbalance(reading, Reading()) for reading in read)
+    return now.within(then)
 
 
 def unbroken(text: str, place: Place) -> str:

@@ -17,6 +17,11 @@ _CERTAIN = 8
 # How many lines, and how many tokens, can be what is said over and over.
 _LONGEST_LOOP = 4
 
+# A word that says the same over and over. What begins with a digit is a number, and may.
+_WORD = re.compile(r"\b(?=[^\W\d])\w*?(?:(\w)\1{7,}|(\w{2,12}?)\2{3,})")
+# A row of the same signs, or of a few. Brackets and quotes are looked at elsewhere.
+_ROW = re.compile(r"((?:[^\w\s()\[\]{}\"'] ?){1,4}?)\1{7,}")
+
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _LETTER = re.compile(r"[^\W\d]")
 _UNKNOWN = language_of("")
@@ -126,7 +131,10 @@ def _same_lines(lines: Sequence[str], above: Sequence[str]) -> bool:
 
 
 def without_loops(text: str) -> str:
-    """`text` up to where it says the same lines, or the same few words, over and over."""
+    """`text` up to where it says the same lines, words, letters or signs over and over."""
+    for pattern in (_WORD, _ROW):
+        if found := pattern.search(text):
+            text = text[: found.start()]
     lines = text.split("\n")
     if (end := _loop([line.strip() for line in lines], 3, 3)) is not None:
         text = "\n".join(lines[:end])

@@ -42,6 +42,7 @@ _OWN = (
     types.WORKSPACE_EXECUTE_COMMAND,
     types.WINDOW_WORK_DONE_PROGRESS_CANCEL,
     types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS,
+    types.SHUTDOWN,
     types.EXIT,
 )
 """What pygls handles by itself and this server handles in its own way."""
@@ -137,6 +138,8 @@ class Protocol(LanguageServerProtocol):
             self._refuse(usable, code, f"{method}: initialize comes first, and once")
         elif not self._dispatch(data):
             self._refuse(usable, Codes.InvalidParams, f"{method}: the parameters are wrong")
+        elif method == types.SHUTDOWN:
+            self._shutdown = True  # from here on, and not only when all is done
 
     def _receive_notification(self, method: str, data: dict[str, Any]) -> None:
         if method != types.EXIT and (self._shutdown or not self._initialized):

@@ -57,9 +57,18 @@ EXIT_S = 2.0
 FLUSH_S = 1.0
 
 
-def run_stdio() -> int:
-    """Serves the client on standard input and output until it is done. The exit code."""
-    return serve(build_server())
+# How often it is looked whether the client's process is still there.
+WATCH_S = 2.0
+
+
+def run_stdio(client: int | None = None) -> int:
+    """Serves the client on standard input and output until it is done. The exit code.
+
+    client: the process to serve, if that is known before it says so.
+    """
+    server = build_server()
+    server.client_process = client
+    return serve(server)
 
 
 def engine_client(settings: Settings) -> Engine:
@@ -93,6 +102,7 @@ class Server(LanguageServer):
         warn = partial(self.client.show, types.MessageType.Warning)
         self.configuration = Configuration(self.session, self.rpc.ask, warn)
         self.stopped = asyncio.Event()
+        self.client_process: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def connected(self, params: types.InitializeParams) -> None:
@@ -106,6 +116,18 @@ class Server(LanguageServer):
         self.session.encoding = chosen.value
         self.configuration.initialize(params)
         self.session.neighbours.folders = self._folders
+        self.client_process = params.process_id or self.client_process
+
+    async def watch_client(self) -> None:
+        """Ends the server with its client's process, whoever else may hold the pipe open."""
+        watched = None
+        while True:
+            if (process := self.client_process) is not None and _is_alive(process):
+                watched = process  # else it is none of this machine, or of this container
+            elif process is not None and process == watched:
+                logger.warning("the client's process is gone")
+                self.stopped.set()
+            await asyncio.sleep(WATCH_S)
 
     def _folders(self) -> list[Path]:
         uris = self.configuration.folders or [self.workspace.root_uri]
@@ -123,6 +145,16 @@ class Server(LanguageServer):
             logger.warning("refused: a method that is not known")
         else:
             logger.error("internal error: %s", logs.describe(error))
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # only asks
+    except PermissionError:
+        return True  # somebody else's
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def build_server(make_engine: MakeEngine = engine_client) -> Server:
@@ -253,7 +285,9 @@ async def _serve(server: Server) -> int:
     stdio = Stdio(loop, at_end=server.stopped.set)
     server.rpc.set_writer(stdio)
     stdio.read(server.rpc.receive)
+    watch = asyncio.create_task(server.watch_client())
     await server.stopped.wait()
+    watch.cancel()
     code = 0 if server.rpc.was_shut_down else 1
     # An editor that is closed must not leave a process behind, whatever hangs.
     timer = threading.Timer(EXIT_S, os._exit, [code])

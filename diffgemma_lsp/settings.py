@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 from urllib.parse import unquote
+
+from diffgemma_lsp import globs
 
 T = TypeVar("T")
 Reach = Literal["document", "session", "machine"]
@@ -160,11 +161,8 @@ def path_of(uri: str) -> str:
 
 
 def fits(uri: str, glob: str) -> bool:
-    """Whether a document's whole path fits `glob`, or the end of it that begins behind a slash."""
-    path = path_of(uri)
-    # "**" is no more than "*" here, which passes slashes; but between two it may be nothing.
-    patterns = (glob, glob.replace("/**/", "/"))
-    return any(fnmatchcase(path, p) or fnmatchcase(path, f"*/{p}") for p in patterns)
+    """Whether a document's path fits a pattern."""
+    return globs.fits(path_of(uri), glob)
 
 
 class Known(NamedTuple):

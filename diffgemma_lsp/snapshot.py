@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from diffgemma_lsp.documents import Document, Point, Text
+from diffgemma_lsp.settings import path_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +47,11 @@ class DocumentSnapshot:
     def line_after(self) -> str:
         """The line of the selection's end, from it on, without the line end."""
         return self.text.content(self.end.line)[self.end.column :]
+
+    @property
+    def stub(self) -> bool:
+        """Whether the document says only what things are, and is not run."""
+        return self.language_id == "python" and path_of(self.uri).endswith(".pyi")
 
     @property
     def newline(self) -> str:

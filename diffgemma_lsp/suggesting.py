@@ -14,14 +14,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from diffgemma_lsp import context, postprocess
-from diffgemma_lsp.documents import Point
 from diffgemma_lsp.flights import Flight, Nothing, gate
 from diffgemma_lsp.model import Model
 from diffgemma_lsp.pace import not_writing
 from diffgemma_lsp.session import Session
 from diffgemma_lsp.settings import Settings
 from diffgemma_lsp.snapshot import DocumentSnapshot
-from diffgemma_lsp.suggestions import Kept, Place
+from diffgemma_lsp.suggestions import AFTER, BEFORE, Kept, Place
 from engine.errors import EngineError
 from engine.types import InfillRequest, Other, SamplingParams
 
@@ -51,12 +50,14 @@ async def suggest(
     invoked = flight.invoked
     if not invoked and not _CLOSING.fullmatch(snapshot.line_after):
         raise Nothing("there is code right of the cursor")
-    place = _place(snapshot)
+    place = _place(snapshot, settings)
     wanted = settings.candidates if invoked else 1
-    found = _sure_enough(session.suggestions.find(place), settings)
+    found = _known(session, snapshot, settings, invoked)
     if len(found) < wanted:
         if not invoked:
             _must_know(session.model, snapshot)
+            if _around(snapshot).place.at_a_whole_line:
+                raise Nothing("the line is complete")
             await _moment(session, snapshot)
         fitting = await _run(session, flight, snapshot, settings, wanted)
         if not invoked:
@@ -193,18 +194,34 @@ def _polished(around: postprocess.Around, answer: Other, settings: Settings, inv
     return Kept(text, answer.confidence)
 
 
-def _sure_enough(found: tuple[Kept, ...], settings: Settings) -> tuple[Kept, ...]:
-    return tuple(one for one in found if one.confidence >= settings.min_confidence)
+def _known(
+    session: Session, snapshot: DocumentSnapshot, settings: Settings, invoked: bool
+) -> tuple[Kept, ...]:
+    """What is kept for the snapshot's cursor, as far as the settings let it be shown."""
+    # Where nothing comes by itself, what was asked for goes on while it is typed, and only then.
+    silent = not invoked and session.model.silent(snapshot.language_id) is not None
+    found = session.suggestions.find(_place(snapshot, settings), least=1 if silent else 0)
+    sure = [one for one in found if one.confidence >= settings.min_confidence]
+    if not invoked:  # some of it may have been asked for, without a limit to its lines
+        texts = (_first_lines(one.text, settings.max_lines) for one in sure)
+        sure = [replace(one, text=text) for one, text in zip(sure, texts, strict=True)]
+    return tuple(one for one in sure if one.text.strip())
 
 
-def _place(snapshot: DocumentSnapshot) -> Place:
+def _first_lines(text: str, most: int | None) -> str:
+    """At most so many lines, whatever they end with, and nothing behind the last one."""
+    return text if most is None else "".join(text.splitlines(keepends=True)[:most]).rstrip("\r\n")
+
+
+def _place(snapshot: DocumentSnapshot, settings: Settings) -> Place:
     text, cursor = snapshot.text, snapshot.start
-    before = Point(max(0, cursor.line - 40), 0)
-    after = min(text.line_count - 1, cursor.line + 20)
+    # Counted in characters: a window of lines would move with each line end that is typed.
+    at = text.offset(cursor)
     return Place(
         snapshot.uri,
-        text.between(before, cursor),
-        text.between(cursor, Point(after, len(text.line(after)))),
+        text.between(text.point(max(0, at - BEFORE)), cursor),
+        text.between(cursor, text.point(min(len(text), at + AFTER))),
+        (snapshot.language_id, settings.seed, settings.max_tokens, settings.max_lines),
     )
 
 
@@ -218,16 +235,20 @@ async def _look_ahead(
     """Has the engine think of what comes next, as if `shown` were accepted, while nothing else
     waits: who accepts it has the next suggestion at once."""
     accepted = snapshot.typed(snapshot.start, snapshot.start, shown.text)
-    place = _place(accepted)
-    if not session.idle_but_for(answered) or session.suggestions.find(place, typed=0):
+    if _around(accepted).place.at_a_whole_line:
+        return
+    place = _place(accepted, settings)
+    if not session.idle_but_for(answered) or session.suggestions.has(place):
         return
     flight = session.begin(snapshot.uri, "ahead", _patient(settings))
     try:
         run = _run(session, flight, accepted, settings, wanted=1)
-        fitting = await session.answer(flight, run)
+        found = (await session.answer(flight, run)).found
     except (Nothing, EngineError):
-        return  # whoever comes to that place asks again
-    session.suggestions.keep(place, fitting.found)
+        if flight.over.done():
+            return  # whoever comes to that place asks again
+        found = ()  # and so does who comes there by then, but nobody thinks of it again
+    session.suggestions.keep(place, found)
 
 
 async def read_ahead(session: Session, snapshot: DocumentSnapshot) -> None:

@@ -7,6 +7,7 @@ there by typing what was suggested gets the rest of it at once, without a run of
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 KEPT = 250
@@ -21,13 +22,26 @@ _BEFORE, _AFTER = 1_024, 256
 _OPENERS, _CLOSERS = "([{\"'`", ")]}\"'`"
 
 
+BEFORE = _BEFORE + TYPED
+"""So many characters before a place tell it from others, however much of it was typed since."""
+
+AFTER = _AFTER + 3
+"""The same behind it, with what an editor may have closed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place in a document: what stands around it, as it stands there."""
+    """A place in a document: what stands around it, as it stands there, BEFORE and AFTER
+    characters at least if there are so many.
+
+    wanted: what else decides what is suggested there, such as the language and the settings. What
+    was made for anything else is not found.
+    """
 
     uri: str
     prefix: str
     suffix: str
+    wanted: Hashable = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +52,7 @@ class Kept:
     confidence: float
 
 
-_Key = tuple[str, str, str]
+_Key = tuple[str, str, str, Hashable]
 
 
 class Suggestions:
@@ -53,25 +67,31 @@ class Suggestions:
 
     def keep(self, place: Place, found: tuple[Kept, ...]) -> None:
         """Keeps what was found for a place, best first."""
-        key = _key(place.uri, place.prefix, place.suffix)
+        key = _key(place, place.prefix, place.suffix)
         self._kept[key] = found
         self._kept.move_to_end(key)
         while len(self._kept) > self._most:
             self._kept.popitem(last=False)
 
-    def find(self, place: Place, typed: int = TYPED) -> tuple[Kept, ...]:
+    def has(self, place: Place) -> bool:
+        """Whether anything was kept for this very place, be it that there is nothing."""
+        return _key(place, place.prefix, place.suffix) in self._kept
+
+    def find(self, place: Place, typed: int = TYPED, least: int = 0) -> tuple[Kept, ...]:
         """What is known for the place: the rests of suggestions whose beginning was typed.
 
-        typed: the most characters of a suggestion that may have been typed since it was made;
-        0 finds only what was made for this very place.
+        typed, least: the most and the fewest characters of a suggestion that may have been typed
+        since it was made; 0 finds only what was made for this very place.
         """
         closers, opened = _closers(place.suffix), False
         for size in range(min(typed, len(place.prefix)) + 1):
             start = len(place.prefix) - size
             opened = opened or (size > 0 and place.prefix[start] in _OPENERS)
+            if size < least:
+                continue
             for closed in closers if opened else closers[:1]:
                 written = place.prefix[start:]
-                key = _key(place.uri, place.prefix[:start], place.suffix[len(closed) :])
+                key = _key(place, place.prefix[:start], place.suffix[len(closed) :])
                 rests = _rests(self._kept.get(key, ()), written, closed)
                 if rests:
                     self._kept.move_to_end(key)
@@ -83,8 +103,8 @@ class Suggestions:
         self._kept.clear()
 
 
-def _key(uri: str, prefix: str, suffix: str) -> _Key:
-    return uri, prefix[-_BEFORE:], suffix[:_AFTER]
+def _key(place: Place, prefix: str, suffix: str) -> _Key:
+    return place.uri, prefix[-_BEFORE:], suffix[:_AFTER], place.wanted
 
 
 def _closers(suffix: str) -> list[str]:

@@ -1,22 +1,24 @@
 """Whether a filling breaks the syntax of the text that it goes into.
 
-Only a part of the text is parsed: some hundred lines, cut where a statement of the outermost block
-begins. What is wrong with it is counted with the filling and without, so that a text which is
+Of Python, Python itself is asked, as far as there is a piece of the text around the hole that is
+sound. Else a part of the text is parsed: some hundred lines, cut where a statement of the outermost
+block begins. What is wrong with it is counted with the filling and without, so that a text which is
 broken anyway is no reason to refuse one.
 """
 
 from __future__ import annotations
 
-import ast
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from diffgemma_lsp.documents import Point, Text, with_line_ends
+from diffgemma_lsp.indentation import deepest, indentation
 from diffgemma_lsp.languages import Grammar, Language, language_of, load, parse
 from diffgemma_lsp.lexing import Reading
+from diffgemma_lsp.magics import without_magics
+from diffgemma_lsp.python_code import LONGEST, Piece, pieces
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Query
@@ -39,30 +41,23 @@ def breaks(before: str, middle: str, after: str, language_id: str) -> bool | Non
     return Place(before, after, language_of(language_id)).broken_by(middle)
 
 
-def is_python(text: str) -> bool:
-    """Whether Python itself can parse `text`; it is stricter than the grammar."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
-
-
 class Place:
     """A hole between two texts, and the fillings that its syntax allows."""
 
     def __init__(self, before: str, after: str, language: Language) -> None:
         self.language = language
-        before = with_line_ends(before)
-        self.before, self.after = _window(before, with_line_ends(after))
+        before, after = with_line_ends(before), with_line_ends(after)
+        if language.compiled:
+            before, after = without_magics(before), without_magics(after)
+        self._around = _ends_at_lines(before, after)
+        self.before, self.after = _window(before, after)
         self._whole = len(self.before) >= len(before)
         self.line = self.before.rpartition("\n")[2]
         self._rest = self.after.partition("\n")[0]
         self._below = self.after[len(self._rest) :]
         self._read: Reading | None = None
         self._floor: int | None = None
+        self._piece: Piece | Literal[False] | None = False
 
     def broken_by(self, middle: str) -> bool | None:
         """See `breaks`."""
@@ -70,8 +65,10 @@ class Place:
         if grammar is None or load(grammar) is None:
             return None
         middle = with_line_ends(middle)
-        if not middle.strip() or self._hides(middle):
+        if not middle.strip():
             return False
+        if (piece := self._sound_piece(grammar)) is not None:
+            return not piece.takes(middle, self._ways_on(piece, middle, grammar))
         if not self._whole and not _STATEMENT.match(self.before.partition("\n")[0]):
             return None  # within a table that is longer than what is looked at
         counts = self._counts(middle, grammar)
@@ -80,20 +77,51 @@ class Place:
         floor = self._least(grammar)
         return faults > floor and all(more > floor for more in counts)
 
-    def worsened_by(self, new: str, old: str) -> bool:
-        """Whether there are more errors with `new` than with `old`; False if nobody can say."""
+    def worsened_by(self, new: str, old: str | None) -> bool:
+        """Whether there are more errors with `new` than with `old`, or than there need be if there
+        was nothing; False if nobody can say. Nothing comes behind `new`."""
         grammar = self.language.grammar
         if grammar is None or load(grammar) is None:
             return False
-        now, then = (next(self._counts(with_line_ends(text), grammar)) for text in (new, old))
-        return now > then
+        new = with_line_ends(new)
+        was = [*self._stand_ins(grammar)] if old is None else [with_line_ends(old)]
+        for piece in self._pieces():
+            if any(map(piece.takes, was)):
+                return not piece.takes(new)
+        least = min(next(self._counts(text, grammar)) for text in was)
+        return next(self._counts(new, grammar)) > least
 
-    def _hides(self, middle: str) -> bool:
-        """Whether the hole is in a string or a comment, and `middle` stays in it."""
-        reading = self.reading()
-        inside = reading.inside
-        steps = reading.steps(middle, self.language)
-        return bool(inside) and all(reading.inside == inside for _ in steps)
+    def _stand_ins(self, grammar: Grammar) -> Iterator[str]:
+        """What could be in the hole: one of the grammar's, or what begins its line deeper."""
+        yield from grammar.stand_ins
+        if grammar.blocks and not self.line.strip():
+            yield deepest(self.before, self.language)[len(self.line) :] + "_"
+
+    def _pieces(self) -> Iterator[Piece]:
+        """What can be asked about by itself: what begins in no string."""
+        if self.language.compiled:
+            inside = self.reading().inside
+            for piece in pieces(*self._around):
+                if Reading().over(piece.before, self.language).inside == inside:
+                    yield piece
+
+    def _sound_piece(self, grammar: Grammar) -> Piece | None:
+        """A piece that Python takes with something in the hole."""
+        if self._piece is False:
+            self._piece = None
+            for piece in self._pieces():
+                for stand_in in self._stand_ins(grammar):
+                    if piece.takes(stand_in, self._ways_on(piece, stand_in, grammar)):
+                        self._piece = piece
+                        return piece
+                    if piece.is_broken_above(stand_in):
+                        break
+        return self._piece
+
+    def _ways_on(self, piece: Piece, middle: str, grammar: Grammar) -> Iterator[str]:
+        reading = Reading().over(piece.before, self.language)
+        rest = piece.after.partition("\n")[0]
+        return self._endings(piece.before, middle, rest, reading, grammar)
 
     def reading(self) -> Reading:
         """The text before the hole, read; a copy, to go on with."""
@@ -101,11 +129,21 @@ class Place:
             self._read = Reading().over(self.before, self.language)
         return self._read.copy()
 
+    @property
+    def at_a_whole_line(self) -> bool:
+        """Whether nothing is missing in the line before the hole: its last bracket or string is
+        closed, or its only word takes no more. False where nobody can say."""
+        grammar = self.language.grammar
+        if grammar is None or not grammar.whole_line or not re.match(grammar.whole_line, self.line):
+            return False
+        reading = self.reading()
+        return not reading.open and not reading.inside
+
     def _least(self, grammar: Grammar) -> int:
         """How many faults there are at least, whatever is filled in."""
         if self._floor is None:
             self._floor = 1 << 30
-            for stand_in in grammar.stand_ins:
+            for stand_in in self._stand_ins(grammar):
                 for count in self._counts(stand_in, grammar):
                     self._floor = min(count, self._floor)
                     if not count:
@@ -114,24 +152,32 @@ class Place:
 
     def _counts(self, middle: str, grammar: Grammar) -> Iterator[int]:
         """How many faults there are with `middle`; then with its line gone on in some way."""
-        for ending in self._endings(middle, grammar):
+        endings = self._endings(self.before, middle, self._rest, self.reading(), grammar)
+        for ending in endings:
             text = self.before + middle + self._rest + ending + self._below
             tree = parse(text, self.language)
             yield _count_faults(tree.root_node, grammar) if tree is not None else 0
 
-    def _endings(self, middle: str, grammar: Grammar) -> Iterator[str]:
+    def _endings(
+        self, before: str, middle: str, rest: str, reading: Reading, grammar: Grammar
+    ) -> Iterator[str]:
         """What may yet come at the end of the hole's line: nothing or, if that is open, more."""
         yield ""
-        if not _CLOSING.fullmatch(self._rest):
+        if not _CLOSING.fullmatch(rest):
             return
-        so_far = middle + self._rest
-        if closers := "".join(reversed(self.reading().over(so_far, self.language).open)):
+        so_far = middle + rest
+        closers = "".join(reversed(reading.over(so_far, self.language).open))
+        if closers:
             yield closers
-        line = (self.before + so_far).rpartition("\n")[2]
-        indentation = line[: len(line) - len(line.lstrip())]
+        lines = (before.rpartition("\n")[2] + so_far).split("\n")
         for start, ending in grammar.endings:
-            if re.match(start, line):
-                yield closers + ending.replace("\n", "\n" + indentation)
+            if re.match(start, lines[-1]):
+                yield closers + ending.replace("\n", "\n" + indentation(lines[-1]))
+        # A statement that began further up in the filling, and is to go on below.
+        for start, ending in grammar.endings_below:
+            above = [line for line in lines[:-1] if re.match(start, line)]
+            if above:
+                yield closers + ending.replace("\n", "\n" + indentation(above[-1]))
 
 
 def _count_faults(root: Node, grammar: Grammar) -> int:
@@ -173,6 +219,15 @@ def _misplaced(statements: Sequence[Node]) -> int:
 
 
 # ---- what is looked at ----
+
+
+def _ends_at_lines(before: str, after: str) -> tuple[str, str]:
+    """As much of the texts around a hole as Python is asked about, in whole lines."""
+    if len(before) > LONGEST:
+        before = before[-LONGEST:].partition("\n")[2]
+    if len(after) > LONGEST:
+        after = after[:LONGEST].rpartition("\n")[0]
+    return before, after
 
 
 def _window(before: str, after: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from diffgemma_lsp.commands.source import (
 )
 from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow
 from diffgemma_lsp.commands.view import FillView, Screen
+from diffgemma_lsp.context import as_learned
 from diffgemma_lsp.documents import Document, Text, with_line_ends
 from diffgemma_lsp.plans import Blank, fitted
 from diffgemma_lsp.postprocess import Around, Polished, polish
@@ -62,8 +64,9 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Fills, and prints the middle or the JSON object."""
     request = build_request(arguments)
-    infill = asyncio.run(_fill(arguments, request))
     language = language_id(arguments.file)
+    learned = replace(request, template=as_learned(request.template, language))
+    infill = asyncio.run(_fill(arguments, learned))
     if arguments.raw:
         text, reason, confidence = infill.text, None, infill.confidence
     else:
@@ -131,7 +134,8 @@ def _rewritten(before: str, draft: str, after: str, text: str, language: str) ->
     (fitting,), _ = fitted((blank,), (with_line_ends(new),), snapshot)
     if fitting is None:
         return Polished("", "the rewrite would break the syntax: try another --seed")
-    return Polished(new, None)
+    as_it_was = with_line_ends(fitting) == with_line_ends(new)  # whatever its lines end with
+    return Polished(new if as_it_was else fitting, None)
 
 
 def result_to_json(

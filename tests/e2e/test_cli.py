@@ -286,9 +286,12 @@ def test_a_reader_that_leaves_is_no_traceback(tmp_path: Path) -> None:
 
 def test_no_subcommand_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     server = pytest.importorskip("diffgemma_lsp.server")
-    monkeypatch.setattr(server, "run_stdio", lambda: 5)
+    monkeypatch.setattr(server, "run_stdio", lambda client: client or 5)
     assert run() == 5
     assert run("--stdio") == 5
+    assert run("--stdio", "--clientProcessId=7") == 7
+    assert run("--clientProcessId", "7") == 7
+    assert run("--clientProcessId=x") == 2
 
 
 def test_help_and_version(capfd: pytest.CaptureFixture[str]) -> None:

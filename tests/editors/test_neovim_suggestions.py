@@ -73,6 +73,25 @@ def test_nothing_is_doubled_when_accepted_while_typing(nvim: Program, tmp_path: 
         session.wait_for(lambda: session.buffer() == with_all(SUGGESTED))
 
 
+SILENT = """(function()
+    vim.lsp.get_clients({ name = 'diffgemma' })[1].request = function() return true, 0 end
+    return true
+end)()"""
+"""From here on nothing is asked of the server, so that no answer changes what is shown."""
+
+
+def test_what_something_else_is_typed_over_is_hidden_at_once(nvim: Program, tmp_path: Path) -> None:
+    with editing(nvim, tmp_path, PLANNED, FAKE) as session:
+        type_until_suggested(session)
+        assert session.lua(SILENT)
+        session.type("fi")
+        session.wait_for(lambda: session.ghost() == SUGGESTED[2:])
+        session.type("x")
+        session.wait_for(lambda: session.ghost() == "")
+        session.type("\t")
+        session.wait_for(lambda: session.buffer().endswith(("value = fix \n", "value = fix\t\n")))
+
+
 def test_off_for_a_buffer_and_a_path(nvim: Program, tmp_path: Path) -> None:
     config = """
         vim.api.nvim_create_autocmd('FileType', { pattern = 'python', callback = function()

@@ -14,7 +14,9 @@ from fake_engine import filling
 from lsp_client import position
 from naive import cursors, naive_offset, naive_position, plain
 
+from diffgemma_lsp.context import as_learned
 from diffgemma_lsp.postprocess import Around, polish
+from engine.types import Fixed
 
 CLOSING = set(" \t\n\f\u2028)]}>\"'`:,;\v\x1c\x1d\x1e\x1f\x85\u2029\u3000\xa0")
 
@@ -118,7 +120,15 @@ class Asked:
 
 def _polished(before: str, after: str, automatic: bool) -> str:
     around = Around(plain(before), plain(after), "python")
-    return polish(filling(around.before, around.after), around, automatic=automatic).text
+    if automatic and around.place.at_a_whole_line:
+        return ""
+    return polish(_filling(around.before, around.after), around, automatic=automatic).text
+
+
+def _filling(before: str, after: str) -> str:
+    """What the engine answers, by what it gets to see."""
+    seen = as_learned((Fixed(before), Fixed(after)), "python")
+    return filling(*(part.text for part in seen if isinstance(part, Fixed)))
 
 
 @dataclass(eq=False)
@@ -142,7 +152,7 @@ class Order:
         elif kind == "fill":
             end = start
         before, after = plain(buffer.text[:start]), plain(buffer.text[end:])
-        wanted = filling(before, after) if kind in ("rewrite", "fill") else None
+        wanted = _filling(before, after) if kind in ("rewrite", "fill") else None
         order = cls(buffer, start, end, wanted, answer)
         if buffer.open:
             buffer.orders.append(order)

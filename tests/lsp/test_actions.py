@@ -11,8 +11,10 @@ from fake_engine import FakeEngine, slow
 from in_process import InProcessClient
 from lsp_client import did_change, did_close, did_open, insertion, span
 
-from diffgemma_lsp.plans import LONGEST_HINT
-from engine.types import Hole
+from diffgemma_lsp.documents import Document, Point, Text
+from diffgemma_lsp.plans import LONGEST_HINT, Blank, fitted
+from diffgemma_lsp.snapshot import DocumentSnapshot
+from engine.types import Fixed, Hole
 
 PROGRESS = {"window": {"workDoneProgress": True}}
 
@@ -102,7 +104,7 @@ async def test_holes_far_and_near_make_one_edit(client: InProcessClient) -> None
     client.send(did_open(URI, text))
     action = await resolved(client, span(1, 0, 4, 0), "Fill all holes in selection")
     assert after(text, action["edit"]) == text.splitlines(True)[0] + (
-        "x = 1 + f(2)\ndef g():\n    if x:\n    y()\n"
+        "x = 1 + f(2)\ndef g():\n    if x:\n        y()\n"
     )
 
 
@@ -297,3 +299,118 @@ async def test_nothing_where_it_is_off(client: InProcessClient, options: dict[st
     client.send(did_open(URI, CODE))
     assert await titles(client, span(3, 11, 3, 25)) == []
     assert "turned off" in (await execute(client, "rewrite", order()))["message"]
+
+
+TABS = """\
+# fake: {}
+class A:
+\tdef f(self, a):
+\t\tif a:
+\t\t\treturn '''
+\t    as it is'''
+\t\treturn a
+
+\tdef g(self, a):
+\t\t...
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "title", "model", "expected"),
+    [
+        (
+            span(9, 2, 9, 2),
+            "Complete body",
+            "for x in a:\n            if x:\n                return x",
+            "\t\tfor x in a:\n\t\t\tif x:\n\t\t\t\treturn x\n",
+        ),
+        (
+            span(8, 1, 9, 5),
+            "Rewrite selection",
+            "def g(self, a):\n        if a:\n            return a",
+            "\tdef g(self, a):\n\t\tif a:\n\t\t\treturn a\n",
+        ),
+        (
+            span(9, 2, 9, 5),
+            "Fill all holes in selection",
+            "if a:\n            return a",
+            "\t\tif a:\n\t\t\treturn a\n",
+        ),
+    ],
+)
+async def test_documents_with_tabs(
+    client: InProcessClient, engine: FakeEngine, where: Any, title: str, model: str, expected: str
+) -> None:
+    await client.initialize(capabilities=RESOLVES)
+    client.send(did_open(URI, TABS))
+    engine.texts = (model,)
+    action = await resolved(client, where, title)
+    result = after(TABS, action["edit"])
+    assert result.endswith(expected)
+    untouched = "".join(TABS.splitlines(True)[:8])
+    assert result.startswith(untouched)
+    *_, request = engine.requests
+    for part in request.template:
+        assert "\t" not in (part.text if isinstance(part, Fixed) else part.draft or "")
+
+
+async def test_the_strings_of_a_rewrite_keep_their_tabs(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(capabilities=RESOLVES)
+    client.send(did_open(URI, TABS))
+    whole = span(2, 1, 6, 10)
+    draft = TABS[TABS.index("def f") : TABS.index("\n\n\tdef g")]
+    spaces = draft.replace("\n\t\t\t", "\n            ").replace("\n\t\t", "\n        ")
+    engine.texts = (spaces.replace("return a", "return 1"),)
+    action = await resolved(client, whole, "Rewrite selection")
+    assert after(TABS, action["edit"]) == TABS.replace("return a\n", "return 1\n")
+    (part,) = [part for part in engine.requests[-1].template if isinstance(part, Hole)]
+    assert part.draft == spaces
+
+
+async def test_other_languages_keep_their_tabs(client: InProcessClient, engine: FakeEngine) -> None:
+    await client.initialize(capabilities=RESOLVES)
+    text = "func f() {\n\tif x {\n\t\ty()\n\t}\n}\n"
+    client.send(did_open(URI, text, language="go"))
+    engine.texts = ("z()",)
+    await resolved(client, span(2, 2, 2, 5), "Rewrite selection")
+    assert engine.requests[-1].template[0] == Fixed("func f() {\n\tif x {\n\t\t")
+
+
+async def test_a_stub_is_left_as_it_is(client: InProcessClient) -> None:
+    await client.initialize(capabilities=RESOLVES)
+    stub = URI + "i"
+    client.send(did_open(stub, "def f() -> int: ...\n"))
+    where = {"textDocument": {"uri": stub}, "range": span(0, 0, 0, 19)}
+    request = {**where, "context": {"diagnostics": []}}
+    offered = [each["title"] for each in await client.request("textDocument/codeAction", request)]
+    assert offered == ["Rewrite selection", "Add docstring"]
+
+
+async def test_many_places_hold_nothing_else_up(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(capabilities=RESOLVES)
+    function = "def f{}(a):\n    x = ___\n" + "    y = [a, 1, 2]\n" * 10 + "    return x\n\n\n"
+    text = "".join(map(function.format, range(150)))
+    client.send(did_open(URI, text))
+    engine.texts = ("a + 1",) * 150
+    work = asyncio.create_task(
+        resolved(client, span(0, 0, 150 * 15, 0), "Fill all holes in selection")
+    )
+    answered = 0
+    while not work.done():
+        await client.request("diffgemma/status")
+        answered += 1
+        await asyncio.sleep(0.001)
+    assert after(text, (await work)["edit"]) == text.replace("___", "a + 1")
+    assert answered > 20, "everything waits while the places are looked at"
+
+
+def test_what_is_not_looked_at_in_time_stays() -> None:
+    document = Document(URI, "python", 1, Text.of("x = ___\n"))
+    snapshot = DocumentSnapshot.of(document, Point(0, 4), Point(0, 7))
+    blank = Blank(Point(0, 4), Point(0, 7))
+    assert fitted((blank,), ("1",), snapshot).texts == ("1",)
+    assert fitted((blank,), ("1",), snapshot, until=0.0).texts == (None,)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from lsprotocol import types
 from naive import naive_lines, naive_offset, size
 
+from diffgemma_lsp import documents as store
 from diffgemma_lsp import proto
-from diffgemma_lsp.documents import Document, Documents, Point, Text
+from diffgemma_lsp.documents import Document, Documents, Point, Text, Trace
 from diffgemma_lsp.proto import Encoding
 from diffgemma_lsp.snapshot import DocumentSnapshot
 
@@ -201,3 +202,23 @@ def test_a_snapshot_does_not_move() -> None:
 def test_the_line_end_in_use(text: str, line: int, newline: str) -> None:
     point = Point(line, 0)
     assert DocumentSnapshot("u", 1, "python", Text.of(text), point, point).newline == newline
+
+
+def test_what_is_remembered_of_changes_is_small() -> None:
+    documents = Documents()
+    text = "x" * 100_000
+    documents.open(Document("u", "python", 1, Text.of(text)))
+    for version in range(2, 30):
+        new = f"{version}" * 50_000
+        change = store.Change(0, len(text), text, new)
+        documents.update("u", version, Text.of(new), [change])
+        text = new
+    document = documents.get("u")
+    assert document is not None
+    assert sum(len(str(trace)) for trace in document.changes) < 10_000
+    assert [trace.size for trace in document.changes][:2] == [50_000, 50_000]
+    assert document.moved(0, 0, 5) is None
+    # What comes back is known again, however long it is.
+    old, other = document.changes[-1].removed, Trace.of(store.Change(0, 0, "", text)).new
+    assert old != other
+    assert Trace.of(store.Change(0, len(text), text, "")).removed == other

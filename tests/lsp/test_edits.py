@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgemma_lsp.documents import Change, Document, Documents, Text
+from diffgemma_lsp.documents import Change, Document, Documents, Text, Trace
 from diffgemma_lsp.edits import applied, difference, minimal
 
 words = st.lists(
@@ -105,7 +105,7 @@ def test_what_moved_along_reads_the_same(
             place = (low + len(new) - (stop - first), high + len(new) - (stop - first))
         change = Change(first, stop, now[first:stop], new)
         now = now[:first] + new + now[stop:]
-        document.changes.append(change)
+        document.changes.append(Trace.of(change))
         document.revision += 1
         if touched:
             break

@@ -38,3 +38,12 @@ def test_another_answer_stands_in_for_one_that_does_not_fit() -> None:
     best = answer("", Other(" ", 0.3), Other("b", 0.2))
     (shown, reason), confidence = offered(request, best, "python")
     assert (shown, reason, confidence) == ("b", None, 0.2)
+
+
+def test_what_is_printed_is_indented_as_the_file_is() -> None:
+    request = InfillRequest(fill_in_the_middle("def f():\n\t", "\n\treturn x\n"))
+    (shown, _), _ = offered(request, answer("if y:\n        x = 1"), "python")
+    assert shown == "if y:\n\t\tx = 1"
+    request = InfillRequest(rewrite("def f():\n\t", "x = 1", "\n\treturn x\n", 0.6))
+    (shown, _), _ = offered(request, answer("if y:\n        x = 1"), "python")
+    assert shown == "if y:\n\t\tx = 1"

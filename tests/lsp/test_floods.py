@@ -56,7 +56,7 @@ async def test_thousands_of_messages_in_one_write(stdio_client: LspClient) -> No
     stdio_client.send(did_open(URI, "x = \n"))
     messages, answers = [], []
     for n in range(1_500):
-        messages.append(did_change(URI, n + 2, insertion(0, 4 + n, "1")))
+        messages.append(did_change(URI, n + 2, insertion(0, 4 + n, "a")))
         kind = INVOKED if n % 3 else 2
         for asked in (completion(URI, 0, 5 + n, kind), ("diffgemma/status", None)):
             message, answer = stdio_client.asking(*asked)
@@ -67,7 +67,7 @@ async def test_thousands_of_messages_in_one_write(stdio_client: LspClient) -> No
     # All but the last are put an end to, unless the engine was quicker than the next message.
     assert sum(result != [] for result in results[::2]) < 300
     assert (await stdio_client.request("test/report"))["texts"] == {
-        URI: "x = " + "1" * 1_500 + "\n"
+        URI: "x = " + "a" * 1_500 + "\n"
     }
 
 
@@ -231,6 +231,27 @@ def test_who_does_not_read_can_still_leave() -> None:
     process.stdout.close()
 
 
+def test_a_client_that_does_not_read_what_is_logged() -> None:
+    """Standard error is a pipe that is full: nothing waits for it, not even the end."""
+    process = server(stderr=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    unknown = [{"id": n, "method": "textDocument/hover", "params": {}} for n in range(2, 3_002)]
+    answers = Framing()
+    asked = threading.Thread(target=process.stdin.write, args=(HELLO + framed(*unknown),))
+    asked.start()
+    heard: set[int] = set()
+    while len(heard) < 3_001:
+        for body in answers.feed(os.read(process.stdout.fileno(), 1 << 16)):
+            heard |= {json.loads(body).get("id")} - {None}
+    asked.join()
+    process.stdin.close()
+    assert process.wait(60) == 1
+    process.stdout.close()
+    process.stderr.close()
+
+
 # ---- clients that break off ----
 
 
@@ -257,6 +278,31 @@ def test_a_client_that_dies_in_the_middle_of_a_message(last: bytes, tmp_path: Pa
         process.stdout.close()
     assert [json.loads(answer)["id"] for answer in answers if b'"id"' in answer] == [1]
     assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize("said", ["initialize", "--clientProcessId"])
+def test_a_client_whose_process_is_gone_while_its_pipe_is_open(said: str) -> None:
+    client = subprocess.Popen(["sleep", "600"])
+    command = [*FAKE_SERVER] if said == "initialize" else [sys.executable, "-m", "diffgemma_lsp"]
+    command += ["--stdio", f"--clientProcessId={client.pid}"] if said != "initialize" else []
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    number = client.pid if said == "initialize" else None
+    hello = {"processId": number, "capabilities": {}, "initializationOptions": {"warm_up": False}}
+    process.stdin.write(framed({"id": 1, "method": "initialize", "params": hello}))
+    process.stdin.flush()
+    assert process.stdout.readline()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(3)
+    client.kill()
+    client.wait()
+    assert process.wait(60) == 1
+    process.stdin.close()
+    process.stdout.close()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,13 @@ def test_one_document_leads_to_so_many_files(tmp_path: Path) -> None:
     text = "\n".join(f"import m{n}" for n in range(50))
     files = resolve(imports_of(text), tmp_path / "x.py", [tmp_path])
     assert list(files) == [tmp_path / f"m{n}.py" for n in range(MOST_FILES)]
+
+
+@pytest.mark.parametrize(
+    "text", ["from " + "." * 8_000, "from" + " " * 8_000 + "x", "from ." + " " * 8_000]
+)
+def test_a_long_line_is_read_once(text: str) -> None:
+    began = time.process_time()
+    for _ in range(20):
+        assert imports_of(text) == ()
+    assert time.process_time() - began < 0.5, "a quadratic expression takes ten seconds"

@@ -18,6 +18,8 @@ from lsp_client import (
     position,
 )
 
+from engine.types import Fixed
+
 URI = "file:///work/a.py"
 
 
@@ -234,3 +236,14 @@ async def test_a_change_of_everything(client: InProcessClient, change: Any) -> N
     client.send(did_open(URI, "x = 3\nz"), did_change(URI, 2, change))
     (item, *_) = await client.request(*completion(URI, 0, 4, INVOKED))
     assert item["insertText"] == filling("y = ", "")
+
+
+async def test_a_document_with_tabs(client: InProcessClient, engine: FakeEngine) -> None:
+    await client.initialize(look_ahead=False)
+    client.send(did_open(URI, "def f(a):\n\tx = 1\n\t\n\treturn x\n"))
+    engine.texts = ("if a:\n        x = [\n            2,\n        ]",)
+    (item,) = await client.request(*completion(URI, 2, 1))
+    assert item["insertText"] == "if a:\n\t\tx = [\n\t\t\t2,\n\t\t]"
+    (request,) = engine.requests
+    assert request.template[0] == Fixed("def f(a):\n    x = 1\n    ")
+    assert request.template[-1] == Fixed("\n    return x\n")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+import time
 
 import pytest
 
@@ -59,3 +61,29 @@ async def test_without_an_error_there_is_the_message(caplog: pytest.LogCaptureFi
     assert [record.getMessage() for record in caplog.records] == [
         "unhandled: Task was destroyed but it is pending!: nothing more is known"
     ]
+
+
+def test_what_nobody_reads_is_left_out_and_counted() -> None:
+    free, written = threading.Event(), list[str]()
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            free.wait(10)
+            written.append(record.getMessage())
+
+    aside = logs.Aside(Slow(), most=2)
+
+    def say(line: str) -> None:
+        aside.emit(logging.LogRecord("name", logging.INFO, "", 0, line, None, None))
+
+    say("0")
+    while aside._lines.qsize():  # pyright: ignore[reportPrivateUsage]
+        time.sleep(0.001)
+    for number in range(1, 6):
+        say(str(number))
+    free.set()
+    aside.flush()
+    assert written == ["0", "1", "2"]
+    say("6")
+    aside.flush()
+    assert written[3:] == ["3 lines were left out: nobody reads them", "6"]

@@ -153,6 +153,10 @@ def test_bodies_go_where_they_belong(name: str, expected: str) -> None:
         ("def f():\r    pass\r", "def f():\r    _\r"),
         ("def f():\n    pass\n    # TODO more\n", "def f():\n    _\n"),
         ("def f():\n    pass  # TODO\n\nx = 1", "def f():\n    _\n\nx = 1"),
+        ('def f(): """Doc."""\n', 'def f():\n    """Doc."""\n    _\n'),
+        ('def f(): """Doc."""; ...\n', 'def f():\n    """Doc."""\n    _\n'),
+        ('def f(): """Doc."""', 'def f():\n    """Doc."""\n    _'),
+        ("class A:\n\tdef f(self): 'Doc.'\n", "class A:\n\tdef f(self):\n\t\t'Doc.'\n\t\t_\n"),
         ("é = '😀'\ndef f(ä):\n    pass\n", "é = '😀'\ndef f(ä):\n    _\n"),
     ],
 )
@@ -201,6 +205,35 @@ def test_holes_without_a_grammar() -> None:
     source = "f(...args, ...)\n  // TODO: this\n  # TODO that\r___ = [...a]; x = y ? ... : ___;\n"
     expected = ["0:...", "1:// TODO: this", "2:# TODO that", "3:___", "3:...", "3:___"]
     assert holes(source, "klingon") == expected
+
+
+MEANT = """class A(Protocol[T]):
+    def f(self): ...
+    def g(self):
+        \"\"\"Doc.\"\"\"
+        ...
+class B:
+    @property
+    @abc.abstractmethod
+    def f(self): ...
+    @overload
+    async def g(self, a: int): ...
+    def h(self): ...
+def of(x=...): ...
+x = f(...)
+"""
+
+
+def test_dots_that_are_meant_are_no_holes() -> None:
+    assert holes(MEANT, "python") == ["11:...", "12:...", "13:..."]
+    text = Text.of(MEANT)
+    assert holes_in(text, Point(0, 0), text.end, "python", stub=True) == []
+    marked = Text.of(MEANT + "<m>")
+    assert len(holes_in(marked, Point(0, 0), marked.end, "python", ["<m>"], stub=True)) == 1
+    found = offers(text, Point(0, 0), text.end, "python")
+    assert [offer.name for offer in found if offer.kind == "body"] == ["h", "of"]
+    found = offers(text, Point(0, 0), text.end, "python", stub=True)
+    assert [offer for offer in found if offer.kind == "body"] == []
 
 
 def test_only_the_holes_that_are_selected() -> None:

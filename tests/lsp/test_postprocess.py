@@ -127,7 +127,18 @@ def test_lines_before(before: str, text: str, expected: str) -> None:
         ("foo.bar(" + "x.y, " * 9, "foo.bar(x.y,"),
         ("[0, 0, 0, 0, 0, 0, 0, 0]", "[0, 0, 0, 0, 0, 0, 0, 0]"),
         ("}\n}\n}\n}", "}\n}\n}\n}"),
-        ("# " + "-" * 70, "# " + "-" * 70),
+        # Letters of one word, and rows of signs.
+        ("x = hahahahahahaha", "x = "),
+        ("foo(self_self_self_self_self)", "foo("),
+        ("aaaaaaaaaaaaaaaa", ""),
+        ("x = ________________", "x = "),
+        ("# " + "-" * 70, "# "),
+        ("====" * 5, ""),
+        ("x = =-=-=-=-=-=-=-=-", "x = "),
+        ("etc. . . . . . . . . . .", "etc"),
+        ("0xffffffffffffffff, 1000000000", "0xffffffffffffffff, 1000000000"),
+        ("banana, Mississippi, test_test_a", "banana, Mississippi, test_test_a"),
+        ("# ---- so ----", "# ---- so ----"),
     ],
 )
 def test_loops(text: str, expected: str) -> None:
@@ -230,6 +241,48 @@ def test_the_scope_is_left_only_if_somebody_asked(marked: str, text: str, expect
 def test_syntax(marked: str, text: str, expected: str) -> None:
     assert unbroken(text, place(marked)) == expected
     assert unbroken(text, place(marked, "klingon")) == text
+
+
+@pytest.mark.parametrize(
+    ("marked", "text", "expected"),
+    [
+        ("x = |", "1" + "\n" * 26, "1"),
+        ("x = |\n", "1\n    \n\t\n", "1"),
+        ("x = |\n\n\ny = 2\n", "1\n\n\n\n\n", "1"),
+        ("x = |   \ny = 2\n", "1  \n\n", "1"),
+        ("def f():\n    |", "return 1\n\n\n    ", "return 1"),
+        # Where the line goes on it may begin a line of its own, but leaves no blank ones.
+        ("x = [\n|]\n", "    1,\n\n\n", "    1,\n"),
+        ("x = f(a, |b)\n", "c, ", "c, "),
+    ],
+)
+@pytest.mark.parametrize("automatic", [True, False])
+def test_what_is_inserted_ends_with_its_last_line(
+    marked: str, text: str, expected: str, automatic: bool
+) -> None:
+    assert shown(marked, text, automatic) == expected
+
+
+@pytest.mark.parametrize(
+    ("marked", "text", "expected"),
+    [
+        ("|", "    x = 1", "x = 1"),
+        ("|", "    if x:\n        y()\n    z()", "if x:\n    y()\nz()"),
+        ("\n\n\n|", "        x = 1", "x = 1"),
+        ("\n|\n\nx = 1\n", "    y = 1", "y = 1"),
+        ("|x = 1\n", "    y = ", "y = "),
+        ("# Comment.\n|\n", "    y = 1", "y = 1"),
+        ('"""Doc."""\n\n|\n', "    y = 1", "y = 1"),
+        ("import x\n|", "\ty = 1\n\tz = 2", "y = 1\nz = 2"),
+        ("def f():\n    x = 1\n|\n", "        y = 1\n        z = 2", "    y = 1\n    z = 2"),
+        ("def f():\n    x = 1\n\n# so\n|\n", "    y = 1", "    y = 1"),
+        ("def f():\n|\n", "        y = 1\n        z = 2", "    y = 1\n    z = 2"),
+    ],
+)
+def test_what_begins_at_the_start_of_a_line_is_no_deeper_than_it_can_be(
+    marked: str, text: str, expected: str
+) -> None:
+    assert shown(marked, text, automatic=False) == expected
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffgemma_lsp.globs import problem
 from diffgemma_lsp.layers import Layer, read_own, read_shared, section
 from diffgemma_lsp.scopes import Scopes
-from diffgemma_lsp.settings import Settings
+from diffgemma_lsp.settings import Settings, fits
 
 NAMES = [f.name for f in fields(Settings)]
 json = st.recursive(
@@ -129,10 +130,73 @@ def test_anything_at_all(raw: object) -> None:
         (("src/**/a.py",), "file:///work/src/a.py", True),
         (("src/**/a.py",), "file:///work/src/x/y/a.py", True),
         (("src/**/a.py",), "file:///work/src/ba.py", False),
+        # A folder is all that is in it.
+        (("build/",), "file:///work/build/deep/a.py", True),
+        (("build/",), "file:///work/build", False),
+        (("build/",), "file:///work/mybuild/a.py", False),
+        (("build",), "file:///work/build/deep/a.py", True),
+        (("**/build",), "file:///work/build/a.py", True),
+        (("/work/secret",), "file:///work/secret/deep/a.py", True),
+        (("/work/secret/",), "file:///work/secret/a.py", True),
+        (("/work/secret",), "file:///home/work/secret/a.py", False),
+        (("~/secret",), "file:///home/me/secret/a.py", True),
+        (("~/*.py",), "file:///home/me/a.py", True),
+        (("~",), "file:///home/you/a.py", False),
+        (("./src/*.py",), "file:///work/src/a.py", True),
+        # A name is no path.
+        (("src/*.py",), "file:///work/src/deep/a.py", False),
+        (("src/**/*.py",), "file:///work/src/deep/er/a.py", True),
+        (("a?c",), "file:///work/a/c", False),
+        (("**",), "file:///work/a/c", True),
+        (("/work/**/c",), "file:///work/c", True),
+        (("a**c",), "file:///work/abbc", True),
+        # Braces and sets.
+        (("*.{js,ts}",), "file:///work/a.ts", True),
+        (("*.{js,ts}",), "file:///work/a.tsx", False),
+        (("{a,b{c,d}}.py",), "file:///work/bd.py", True),
+        (("{src,tests}/**/*.py",), "file:///work/tests/x/a.py", True),
+        (("a.{,x}py",), "file:///work/a.py", True),
+        (("[ab].py",), "file:///work/b.py", True),
+        (("[!ab].py",), "file:///work/b.py", False),
+        (("[!ab].py",), "file:///work/c.py", True),
+        (("[z-a].py",), "file:///work/c.py", False),
+        (("a+b(c).py",), "file:///work/a+b(c).py", True),
+        (("A.py",), "file:///work/a.py", False),
     ],
 )
-def test_globs(globs: tuple[str, ...], uri: str, off: bool) -> None:
+def test_globs(
+    globs: tuple[str, ...], uri: str, off: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
     assert (Settings(globs_off=globs).off(uri, "python") is not None) == off
+
+
+@pytest.mark.parametrize(
+    ("glob", "said"),
+    [
+        ("!a.py", "no `!`"),
+        ("src\\*.py", "separated by `/`"),
+        ("../x/*", "`..`"),
+        ("a/./b", "`..`"),
+        ("*.{js,ts", "braces"),
+        ("*.js}", "braces"),
+        ("{a,b}" * 20, "too many"),
+    ],
+)
+def test_globs_that_can_not_mean_anything_are_named(glob: str, said: str) -> None:
+    read, (message,) = parse({"globs_off": ["a.py", glob]})
+    assert read.globs_off == ("a.py",), "what else is turned off stays off"
+    assert said in message
+    _, (message,) = parse({"globs": {glob: {"seed": 1}, "b.py": {"seed": 2}}})
+    assert message.startswith("globs: ")
+    assert said in message
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.text("ab*?{},[]!-/.~\\\n^", max_size=15), st.text("ab/.-{", max_size=8))
+def test_any_glob_has_an_answer(glob: str, path: str) -> None:
+    assert fits(f"file:///{path}", glob) in (True, False)
+    assert isinstance(problem(glob), str | None)
 
 
 # ---- what a workspace may have had a say in ----

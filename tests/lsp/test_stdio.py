@@ -188,7 +188,7 @@ async def test_changed_or_closed_in_flight(client: LspClient, kind: int) -> None
     await client.initialize(automatic_budget_ms=10_000, invoked_budget_ms=10_000, candidates=1)
     client.send(did_open(URI, slow() + "x = "))
     changed = client.ask(*completion(URI, 1, 4, kind))
-    client.send(did_change(URI, 2, insertion(1, 4, "1")))
+    client.send(did_change(URI, 2, insertion(1, 4, "a")))
     assert await answered_at_once(changed) == []
     closed = client.ask(*completion(URI, 1, 5, kind))
     client.send(did_close(URI))
@@ -206,14 +206,14 @@ async def test_each_request_sees_the_document_of_its_time(client: LspClient) -> 
     second, answer2 = client.asking(*completion(URI, 0, 5))
     client.send(
         first,
-        did_change(URI, 2, insertion(0, 4, "1")),
+        did_change(URI, 2, insertion(0, 4, "a")),
         second,
         did_change(f"{URI}2", 2, insertion(0, 4, "2")),
     )
     # The first one's document changed while it was in flight; it may have been done before.
     assert await answer in ([], [{"insertText": filling("b = ", ""), "range": _empty(0, 4)}])
     (item,) = await answer2
-    assert item["insertText"] == "1" + filling("a = 1", "")
+    assert item["insertText"] == "a" + filling("a = a", "")
 
 
 def _empty(line: int, character: int) -> dict:
@@ -226,12 +226,12 @@ async def test_a_storm_of_changes_with_requests_between(client: LspClient) -> No
     answers = []
     for n in range(300):
         message, answer = client.asking(*completion(URI, 1, 5 + n))
-        client.send(did_change(URI, n + 2, insertion(1, 4 + n, "1")), message)
+        client.send(did_change(URI, n + 2, insertion(1, 4 + n, "a")), message)
         answers.append(answer)
     results = [await asyncio.wait_for(answer, 10) for answer in answers]
     assert all(result == [] for result in results[:-1])
     (item,) = results[-1]
-    assert item["insertText"].startswith("1" * 300)
+    assert item["insertText"].startswith("a" * 300)
     counts = await report(client)
     assert counts["runs"] <= 300
     assert counts["cancelled"] == counts["runs"] - 1
@@ -336,6 +336,26 @@ async def test_shutdown_while_generating(client: LspClient) -> None:
     with pytest.raises(RpcError) as caught:
         await client.request(*completion(URI, 0, 0))
     assert caught.value.code == INVALID_REQUEST
+    client.notify("exit")
+    assert await asyncio.wait_for(client.process.wait(), 5) == 0
+
+
+async def test_shutdown_twice_and_what_comes_between(client: LspClient) -> None:
+    await client.initialize(candidates=1)
+    client.send(did_open(URI, slow() + "x = "))
+    waiting = client.ask(*completion(URI, 1, 4, INVOKED))
+    messages, answers = [], []
+    for method, params in (("shutdown", None), completion(URI, 1, 4), ("shutdown", None)):
+        message, answer = client.asking(method, params)
+        messages.append(message)
+        answers.append(answer)
+    client.send(*messages)
+    assert await answers[0] is None
+    assert await waiting == []
+    for answer in answers[1:]:
+        with pytest.raises(RpcError) as caught:
+            await answer
+        assert caught.value.code == INVALID_REQUEST
     client.notify("exit")
     assert await asyncio.wait_for(client.process.wait(), 5) == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -15,6 +16,7 @@ from lsp_client import (
     answered_at_once,
     completion,
     did_change,
+    did_close,
     did_open,
     insertion,
     position,
@@ -22,7 +24,7 @@ from lsp_client import (
 )
 from lsprotocol import types
 
-from diffgemma_lsp.documents import Document, Text
+from diffgemma_lsp.documents import Document, Text, Trace
 from diffgemma_lsp.pace import MOST_S, Pace, not_writing
 from diffgemma_lsp.proto import apply_change
 from engine.types import Fixed, Frame, Hole, Infill, InfillRequest
@@ -198,6 +200,73 @@ async def test_reading_ahead_gives_way(client: InProcessClient, engine: FakeEngi
 
 
 @pytest.mark.parametrize(
+    ("marked", "text"),
+    [
+        ("pri|nt\n", "print"),  # in a word
+        ("foo(a|bc)\n", "x, "),
+        ("x = | # why\n", "1"),
+        ("|x = 1\n", "y = 2\n"),
+        # Behind what is complete.
+        ("x = foo(bar)|\n", " + 1"),
+        ("x = [1, 2]|\n", ".copy()"),
+        ("x = 'a'|\n", " 'b'"),
+        ('def f():\n    """Doc."""|\n', " + 1"),
+        ("def f():\n    pass|\n", "word"),
+        ("x = foo(\n    bar,\n)|\n", ".y"),
+    ],
+)
+async def test_where_nothing_comes_by_itself(
+    client: InProcessClient, engine: FakeEngine, marked: str, text: str
+) -> None:
+    await client.initialize(look_ahead=False)
+    engine.texts = (text,)
+    before, _, after = marked.partition("|")
+    client.send(did_open(URI, before + after))
+    where = before.count("\n"), len(before.rpartition("\n")[2])
+    assert await texts(client, *where) == []
+    assert engine.runs == 0
+    await client.request(*completion(URI, *where, INVOKED))
+    assert engine.runs > 0, "who asks is answered"
+
+
+@pytest.mark.parametrize(
+    ("marked", "text"),
+    [
+        ("x = foo(|)\n", "bar"),
+        ("x = foo(bar|\n", ", y)"),
+        ("x = foo(bar(a)|)\n", ".y"),
+        ("x = 'a|'\n", "bc"),
+        ("x = foo(bar) |\n", "+ 1"),
+        ("if foo(a)|\n", ":"),
+        ("def f(a)|\n", " -> int:"),
+        ("# so (far)|\n", " so good"),
+        ("x = y|\n", ".z"),
+        ("def f():|\n", "\n    return 1"),
+    ],
+)
+async def test_where_something_comes_by_itself(
+    client: InProcessClient, engine: FakeEngine, marked: str, text: str
+) -> None:
+    await client.initialize(look_ahead=False)
+    engine.texts = (text,)
+    before, _, after = marked.partition("|")
+    client.send(did_open(URI, before + after))
+    where = before.count("\n"), len(before.rpartition("\n")[2])
+    assert len(await texts(client, *where)) == 1
+
+
+async def test_a_suggestion_is_typed_through_where_its_line_is_complete(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(look_ahead=False)
+    engine.texts = ("f(a)\ny = 2",)
+    client.send(did_open(URI, "x = \n"))
+    assert await texts(client, 0, 4) == ["f(a)\ny = 2"]
+    client.send(did_change(URI, 2, insertion(0, 4, "f(a)")))
+    assert await texts(client, 0, 8) == ["\ny = 2"]
+
+
+@pytest.mark.parametrize(
     ("settings", "languages"),
     [
         ({"look_ahead": False}, None),
@@ -253,6 +322,77 @@ async def test_a_language_that_the_model_has_learned(
     wanted = [] if languages == () else ["foo(bar)"]
     assert await texts(client, 1, 4) == wanted
     assert await texts(client, 1, 4, INVOKED) == ["foo(bar)"]
+
+
+async def test_a_document_in_another_language_begins_anew(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    engine.languages = ("python",)
+    await client.initialize(look_ahead=False)
+    client.send(did_open(URI, PLAN + "x = \n", language="markdown"))
+    assert await texts(client, 1, 4, INVOKED) == ["foo(bar)"]
+    assert await texts(client, 1, 4) == [], "asked for once, it does not come by itself"
+    client.send(did_close(URI), did_open(URI, PLAN + "x = \n"))
+    runs = engine.runs
+    assert await texts(client, 1, 4) == ["foo(bar)"]
+    assert engine.runs == runs + 1, "what was suggested for markdown is none of Python's business"
+    client.send(did_close(URI), did_open(URI, PLAN + "x = \n", language="c"))
+    assert await texts(client, 1, 4) == []
+
+
+LINES = '# fake: {"text": "1\\ny = 2\\nz = 3"}\n'
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected", "runs"),
+    [
+        ({"maxLines": 2}, ["1\ny = 2"], 1),
+        ({"maxTokens": 7}, ["1\ny = 2\nz = 3"], 1),
+        ({"seed": 7}, ["1\ny = 2\nz = 3"], 1),
+        ({"enable": False}, [], 0),
+        ({"minConfidence": 0.95}, [], 1),
+        ({"candidates": 2}, ["1\ny = 2\nz = 3"], 0),
+    ],
+)
+async def test_settings_that_change_hold_for_what_is_kept(
+    client: InProcessClient, engine: FakeEngine, setting: Any, expected: list[str], runs: int
+) -> None:
+    await client.initialize(look_ahead=False)
+    client.send(did_open(URI, LINES + "x = \n"))
+    assert await texts(client, 1, 4) == ["1\ny = 2\nz = 3"]
+    before = engine.runs
+    client.notify("workspace/didChangeConfiguration", {"settings": {"diffgemma": setting}})
+    assert await texts(client, 1, 4) == expected
+    assert engine.runs == before + runs
+
+
+async def test_what_was_asked_for_keeps_to_the_limits_when_it_comes_by_itself(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(look_ahead=False, max_lines=1)
+    client.send(did_open(URI, LINES.replace("1", "10") + "x = \n"))
+    assert await texts(client, 1, 4, INVOKED) == ["10\ny = 2\nz = 3"]
+    client.send(did_change(URI, 2, insertion(1, 4, "1")))
+    assert await texts(client, 1, 5) == ["10"]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+async def test_a_line_end_is_typed_through_too(
+    client: InProcessClient, engine: FakeEngine, newline: str
+) -> None:
+    engine.texts = ("one = 1\ntwo = 2\nthree = 3",)
+    await client.initialize(look_ahead=False)
+    above, below = "a = 1\n" * 60, "\n" + "b = 2\n" * 60
+    client.send(did_open(URI, (above + below).replace("\n", newline)))
+    (whole,) = await texts(client, 60, 0)
+    assert whole == engine.texts[0].replace("\n", newline)
+    line = column = 0
+    for version, piece in enumerate(re.findall(r"\r\n|.|\n", whole)[:-1], start=2):
+        client.send(did_change(URI, version, insertion(60 + line, column, piece)))
+        line, column = (line, column + 1) if piece.strip("\r\n") else (line + 1, 0)
+        (item,) = await client.request(*completion(URI, 60 + line, column))
+        assert whole.endswith(item["insertText"])
+    assert engine.runs == 1
 
 
 async def test_completion_for_editors_without_inline_completion(
@@ -322,7 +462,7 @@ def test_what_was_done_last(
         where = types.Range(types.Position(0, start), types.Position(0, end))
         event = types.TextDocumentContentChangePartial(where, new)
         document.text, change = apply_change(document.text, event, "utf-16")
-        document.changes.append(change)
+        document.changes.append(Trace.of(change))
     reason = not_writing(document, offset)
     assert (reason is None) == (word is None)
     assert word is None or word in (reason or "")

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from diffgemma_lsp import languages
 from diffgemma_lsp.documents import Point, Text
 from diffgemma_lsp.languages import Grammar, Language, in_ascii, language_of, parse
+from diffgemma_lsp.magics import without_magics
+from diffgemma_lsp.python_code import LONGEST, compiles, pieces
 from diffgemma_lsp.syntax import CHARS, LINES_AFTER, LINES_BEFORE, Place, breaks, excerpt
 
 
@@ -99,7 +101,7 @@ def test_a_hole_in_a_string_hides_what_is_filled_in() -> None:
 
 
 def test_nobody_knows_within_a_table_that_has_no_end_in_sight() -> None:
-    rows = "    'a': 1,\n" * LINES_BEFORE
+    rows = "    'a': 1,\n" * 10 * LINES_BEFORE
     assert breaks("x = {\n" + rows, "    = = =\n", rows + "}\n", "python") is None
 
 
@@ -151,3 +153,119 @@ def test_a_byte_of_the_tree_is_a_character(string: str) -> None:
 def test_any_text_has_an_answer(before: str, middle: str, after: str) -> None:
     assert breaks(before, middle, after, "python") in (True, False)
     assert breaks(before, " ", after, "python") is False
+
+
+# ---- what Python says ----
+
+SOUND = "def f(a):\n    x = |\n    return x\n"
+ABOVE = [
+    "x = sys.\n\n",
+    "foo(\n\n",
+    "%matplotlib inline\n!pip install it's\n\n",
+    "<<<<<<< HEAD\nx = 1\n=======\nx = 2\n>>>>>>> theirs\n",
+    "def g(:\n    return\n\n",
+    "x = [1, 2\ny = {3: \n\n",
+    "    unexpected = 1\n",
+    "class A(\n    def f(self) return\n",
+]
+
+
+@pytest.mark.parametrize("above", ABOVE)
+@pytest.mark.parametrize("filling", ["= 3", "3 4", "foo(a", "a\n      b", "foo(b=1, a)"])
+def test_what_is_broken_above_is_no_excuse(above: str, filling: str) -> None:
+    marked = above + SOUND
+    assert check(marked, "a + 1") is False
+    before, _, after = marked.partition("|")
+    place = Place(before, after, language_of("python"))
+    assert place.worsened_by(filling, None)
+    assert place.worsened_by(filling, "a + 1"), "a rewrite"
+    assert not place.worsened_by("a + 1", None)
+    assert not place.worsened_by("a + 1", "= 3"), "what was broken may stay so, or get better"
+
+
+def test_a_method_of_a_class_that_is_broken_elsewhere() -> None:
+    marked = (
+        "class A:\n    x = = 1\n\n    def f(self):\n        y = |\n        return y\n\n    def g("
+    )
+    assert check(marked, "self.x") is False
+    assert check(marked, "3 4") is True
+    assert check(marked.replace("        y", "        async with a: await b\n        y"), "3 4")
+
+
+@pytest.mark.parametrize(
+    ("marked", "middle"),
+    [
+        ("def f(a, |): pass\n", "a"),
+        ("x = 1\n|\n", "return x"),
+        ("class A:\n    x = 1\n    |\n", "return x"),
+        ("def f():\n    |\n", "self.name =\n    value"),
+        ("f(a=1, |)\n", "b"),
+        ("f(height=height, |)\n", "height=height"),
+        ("x = open(p)|\n", " as file"),
+        ("def f():\n    |\n", "break"),
+        ("|\n", "nonlocal x"),
+        ("x = 1\n|\n", "def f():\nx = 2"),
+        # In strings, and where they meet what is filled in.
+        ('x = f"{sum(args|)}"\n', "args)): {sum(args"),
+        ('x = f"{x:{width|}}"\n', "+"),
+        ("x = f\"{f'{sum(a|)}'}\"\n", "b)) {"),
+        ('x = f"""\n{x|}\n"""\n', ")"),
+        ('x = "====|"\n', "\\"),
+        ('x = "|"\n', '"'),
+    ],
+)
+def test_what_python_refuses(marked: str, middle: str) -> None:
+    assert check(marked, middle) is True
+    assert check("y = 2\n\n" + marked + "\nz = 3\n", middle) is True
+
+
+@pytest.mark.parametrize(
+    ("marked", "middle"),
+    [
+        ("def f():\n    |\n", "return x"),
+        ("async def f():\n    async with x:\n        y = |\n", "await z"),
+        ("x = |\n", "await y"),  # a notebook may
+        ("while x:\n    |\n", "break"),
+        ('x = f"{x|}"\n', ".y!r:>{width}"),
+        ('"""|"""\n', "f(\n= = x"),
+        ("def f():\n    |\n", "try:"),
+        ("def f():\n    |\n", "try:\n        x = 1"),
+        ("def f():\n    |\n    y()\n", "try:\n        x = 1\n    except E:\n        pass"),
+        # Another Python: nothing that it knows is refused, since nothing is sound for this one.
+        ("print 'a'\nx = |\n", "1"),
+        ("print 'a', |\n", "x"),
+        ("exec 'a'; x = |\n", "1"),
+    ],
+)
+def test_what_python_takes(marked: str, middle: str) -> None:
+    assert check(marked, middle) is False
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "%matplotlib inline",
+        "%%time",
+        "!pip install it's",
+        "files = !ls '",
+        "x = %who",
+        "foo?",
+        "?x",
+    ],
+)
+def test_magics_are_no_errors(line: str) -> None:
+    assert len(without_magics(line)) == len(line)
+    assert compiles(without_magics(f"{line}\nif x:\n    {line}\n"))
+    assert check(f"{line}\nx = |\n{line}\n", "3") is False
+    assert check(f"{line}\nx = |\n{line}\n", "3 4") is True
+
+
+def test_what_only_looks_like_a_magic_stays() -> None:
+    text = "x = (a\n    % b)\ny = a % b\nif a != b: pass\n'%s' % x\n# ====\n"
+    assert without_magics(text) == text
+
+
+def test_what_is_compiled_is_never_long() -> None:
+    function = FUNCTION.format("") * 20
+    for piece in pieces(function * 20 + "x = ", "\n" + function * 20):
+        assert len(piece.before + piece.after) <= LONGEST

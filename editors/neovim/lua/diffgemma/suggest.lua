@@ -81,10 +81,48 @@ local function keep(item, rest)
   shown:select(1)
 end
 
+--- Whether an item no longer goes on from what is in the buffer: something else was typed, or all of
+--- it was. Of those of other servers, and where the cursor is elsewhere, nobody can say.
+---@param item vim.lsp.inline_completion.Item
+---@param bufnr integer
+---@return boolean
+local function is_over(item, bufnr)
+  local client = vim.lsp.get_client_by_id(item.client_id)
+  if not client or client.name ~= server.NAME or bufnr ~= api.nvim_get_current_buf() then
+    return false
+  end
+  return not is_special(item) and (rest_of(item) or '') == ''
+end
+
+--- Neovim goes on showing a suggestion until the next answer comes, cut where the cursor is, whatever
+--- was typed. It belongs hidden as soon as it does not go on from that.
+---@param shown table What Neovim keeps of the ghost text in a buffer.
+local function hide_what_is_over(shown)
+  if rawget(shown, 'show') then
+    return
+  end
+  local show = shown.show
+  shown.show = function(self, hint)
+    local item = self.current
+    if item and is_over(item, self.bufnr) then
+      self.current = nil
+      self:hide()
+      return
+    end
+    show(self, hint)
+  end
+end
+
 --- Accepts what `pick` takes of the suggestion that is shown.
 ---@param pick fun(rest: string): string
 ---@return boolean shown False if there is no suggestion: then the key can do what else it does.
 local function accept(pick)
+  local shown = ghost(api.nvim_get_current_buf())
+  if shown and shown.current and is_over(shown.current, shown.bufnr) then
+    shown.current = nil -- Neovim does not tell of each key where many are typed at once
+    vim.schedule(function() shown:show() end)
+    return false
+  end
   return vim.lsp.inline_completion.get({
     on_accept = function(item)
       if is_special(item) then
@@ -190,16 +228,12 @@ function M.attach(bufnr)
   local off = vim.F.if_nil(vim.b[bufnr].diffgemma_off, vim.g.diffgemma_off, false)
   vim.lsp.inline_completion.enable(not off, { bufnr = bufnr })
   local shown = ghost(bufnr)
+  if shown then
+    hide_what_is_over(shown)
+  end
   if shown and not require('diffgemma.settings').get().automatic then
     -- In the place of Neovim's own, that asks by itself.
-    shown.automatic_request = function(self)
-      if self.current and rest_of(self.current) then
-        self:show()
-      else
-        self:hide()
-        self.current = nil
-      end
-    end
+    shown.automatic_request = function(self) self:show() end
   end
 end
 
