@@ -129,14 +129,14 @@ class Run:
         """Brings the cache to `ids`, chunk by chunk, looking up between chunks. What others have
         read there in the meantime is not read again."""
         engine, chunk = self.engine, self.engine.profile.prefill
+        multiple = engine.multiple
+        self.length = min(self.length, self.cache.shared(ids)) // multiple * multiple
         while not self._late():
             self._look_up()
             if self.cache.writing:
                 yield None
                 continue
-            known = self.cache.shared(ids)
-            if known < self.length or engine.multiple == 1:
-                self.length = known // engine.multiple * engine.multiple
+            self.length = max(self.length, self.cache.shared(ids) // multiple * multiple)
             if self.length == len(ids):
                 return
             if len(self.cache.ids) > self.length:
@@ -207,9 +207,13 @@ class Run:
         began = time.monotonic()
         for event in passes:
             if event is None:
-                self._look_up()
-                began = time.monotonic()
-                yield None
+                try:
+                    self._look_up()
+                    began = time.monotonic()
+                    yield None
+                except BaseException:
+                    bound.withdraw()
+                    raise
                 continue
             if self.rivals is not None:
                 self.rivals.beam.step()
@@ -374,9 +378,13 @@ class Run:
         began = time.monotonic()
         for look in passes:
             if look is None:
-                self._look_up()
-                began = time.monotonic()
-                yield None
+                try:
+                    self._look_up()
+                    began = time.monotonic()
+                    yield None
+                except BaseException:
+                    passes.close()
+                    raise
                 continue
             seconds = time.monotonic() - began
             engine.timed(seconds)
