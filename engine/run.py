@@ -183,6 +183,8 @@ class Run:
         ids, joined = self.prefix, list[int]()
         while self.sheet.pending and not self._late():
             ids = self._fitted([*ids, *joined, *self.sheet.leading()])
+            if self.steps and self.rivals is not None and ids != self.prefix:
+                self.rivals.tree.keep_prefix()
             yield from self._prefill(ids)
             if self._late():
                 break
@@ -215,7 +217,7 @@ class Run:
                     bound.withdraw()
                     raise
                 continue
-            if self.rivals is not None:
+            if self.rivals is not None and bound.tree is self.rivals.tree:
                 self.rivals.beam.step()
             seconds = time.monotonic() - began
             engine.timed(seconds)
@@ -237,7 +239,6 @@ class Run:
             self.rivals = self._rivals()
             if self.rivals is not None:
                 return CanvasDenoiser(cache, batch, self.rivals.tree, length)
-        self.rivals = None
         if reads and self.sampling.causal_share > 0:
             return CanvasDenoiser(cache, batch, TokenTree(cache, length), length)
         return CanvasDenoiser(cache, batch, None, length)
@@ -349,7 +350,8 @@ class Run:
         best_ids = ranked[0].ids
         gap.settle(best_ids, [ranked[0].confidence] * len(best_ids))
         gap.ended = ranked[0].confidence
-        return "settled" if beam.found else "deadline"
+        gap.capped = beam.done and not beam.found
+        return "settled" if beam.done or beam.found else "deadline"
 
     def _judged(
         self, found: Sequence[Written], after: list[int]
