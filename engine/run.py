@@ -130,14 +130,14 @@ class Run:
         """Brings the cache to `ids`, chunk by chunk, looking up between chunks. What others have
         read there in the meantime is not read again."""
         engine, chunk = self.engine, self.engine.profile.prefill
+        multiple = engine.multiple
+        self.length = min(self.length, self.cache.shared(ids)) // multiple * multiple
         while not self._late():
             self._look_up()
             if self.cache.writing:
                 yield None
                 continue
-            known = self.cache.shared(ids)
-            if known < self.length or engine.multiple == 1:
-                self.length = known // engine.multiple * engine.multiple
+            self.length = max(self.length, self.cache.shared(ids) // multiple * multiple)
             if self.length == len(ids):
                 return
             if len(self.cache.ids) > self.length:
@@ -184,6 +184,8 @@ class Run:
         ids, joined = self.prefix, list[int]()
         while self.sheet.pending and not self._late():
             ids = self._fitted([*ids, *joined, *self.sheet.leading()])
+            if self.steps and self.rivals is not None and ids != self.prefix:
+                self.rivals.tree.keep_prefix()
             yield from self._prefill(ids)
             if self._late():
                 break
@@ -208,11 +210,15 @@ class Run:
         began = time.monotonic()
         for event in passes:
             if event is None:
-                self._look_up()
-                began = time.monotonic()
-                yield None
+                try:
+                    self._look_up()
+                    began = time.monotonic()
+                    yield None
+                except BaseException:
+                    bound.withdraw()
+                    raise
                 continue
-            if self.rivals is not None:
+            if self.rivals is not None and bound.tree is self.rivals.tree:
                 self.rivals.beam.step()
             seconds = time.monotonic() - began
             engine.timed(seconds)
@@ -234,7 +240,6 @@ class Run:
             self.rivals = self._rivals()
             if self.rivals is not None:
                 return CanvasDenoiser(cache, batch, self.rivals.tree, length)
-        self.rivals = None
         if reads and self.sampling.causal_share > 0:
             return CanvasDenoiser(cache, batch, TokenTree(cache, length), length)
         return CanvasDenoiser(cache, batch, None, length)
@@ -316,7 +321,7 @@ class Run:
             best, cut = beam.best, beam.cut
             if cut is None or (beam.found and cut.likelihood <= best.likelihood):
                 yield from self._chosen(gap, tree, beam.likeliest or [best], rivals)
-                return "settled" if beam.found else "deadline"
+                return "settled" if beam.found or beam.done else "deadline"
             if gap.cap <= SEARCHED or self._late():
                 yield from self._chosen(gap, tree, [cut], None)
                 gap.capped = True
@@ -352,9 +357,13 @@ class Run:
         began = time.monotonic()
         for look in passes:
             if look is None:
-                self._look_up()
-                began = time.monotonic()
-                yield None
+                try:
+                    self._look_up()
+                    began = time.monotonic()
+                    yield None
+                except BaseException:
+                    passes.close()
+                    raise
                 continue
             seconds = time.monotonic() - began
             engine.timed(seconds)

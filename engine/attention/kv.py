@@ -52,6 +52,8 @@ class KVBuffer:
 
     def copy_from(self, other: KVBuffer, rows: int) -> None:
         """Takes over the first `rows` rows of another buffer of the same layers."""
+        if not rows:
+            return
         self.reserve(rows)
         for mine, others in ((self.keys, other.keys), (self.values, other.values)):
             for buffer, source in zip(mine, others, strict=True):

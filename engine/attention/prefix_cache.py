@@ -76,8 +76,11 @@ class PrefixCache:
 
     def extend(self, ids: Sequence[int]) -> Tensor:
         """Encodes `ids` behind what is there, now; returns their hidden rows, [len(ids), d]."""
-        (hidden,) = forward(self.model, [self.span(ids)])
-        self.took(ids, hidden)
+        try:
+            (hidden,) = forward(self.model, [self.span(ids)])
+            self.took(ids, hidden)
+        finally:
+            self.writing = False
         return hidden
 
     @property

@@ -85,6 +85,11 @@ class TokenTree:
         assert self._masked is not None
         return self._masked
 
+    def keep_prefix(self) -> None:
+        """The prefix' cache will go on otherwise: from now on the tree reads a copy."""
+        self._prefix = self._prefix.fork(self._start)
+        self._rows = [row.clone() for row in self._rows]
+
     def add(self, token: int, parent: int = ROOT) -> int:
         """The place of `token` below the one at `parent`; a new one if it is not there yet."""
         place = self._places.setdefault((parent, token), len(self._ids))

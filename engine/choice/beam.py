@@ -46,6 +46,7 @@ class Beam:
         self._tree, self._writable, self._ends, self._most = tree, writable, ends, most
         self._width, self._margin = width, margin
         self._live = [Written()]
+        self._full = self._live  # those gone on with last
         self.found: list[Written] = []
         self.cut: Written | None = None
 
@@ -62,8 +63,9 @@ class Beam:
 
     @property
     def best(self) -> Written:
-        """The likeliest continuation so far, whether it has ended or not."""
-        return max([*self.found, *self._live], key=lambda one: one.likelihood)
+        """The likeliest continuation so far, whether it has ended or not. Where all have become too
+        long for an end, the likeliest of those."""
+        return max([*self.found, *self._live] or self._full, key=lambda one: one.likelihood)
 
     @property
     def done(self) -> bool:
@@ -100,6 +102,7 @@ class Beam:
                     for value, token, end in words
                     if not end
                 ]
+        self._full = self._live
         best = sorted(ended + further, key=lambda one: one.likelihood, reverse=True)
         best = best[: self._width - len(self.found)]
         self.found += [one for one in best if len(one.ids) == length]

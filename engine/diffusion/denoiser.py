@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from engine.attention.batch import Batch
+from engine.attention.batch import Batch, Ticket
 from engine.attention.kv import KVBuffer
 from engine.attention.prefix_cache import PrefixCache, canvas_span
 from engine.attention.token_tree import ROOT, TokenTree
@@ -58,6 +58,7 @@ class CanvasDenoiser:
         self._batch = batch or Batch(cache.model)
         self._start = len(cache.ids) if length is None else length
         self._own = KVBuffer(self.model.kv, self.model.dtype, self.model.device, growth=1)
+        self._ticket: Ticket | None = None
 
     def ask(self, ids: Tensor, soft: Tensor | None, free: Tensor, known: int | None) -> Read:
         """Posts a pass; the head runs on the rows that are asked for only."""
@@ -66,7 +67,7 @@ class CanvasDenoiser:
         if self.tree is not None:
             path = [] if known is None else [ROOT, *self.tree.path(ids[:known].tolist())]
             spans += self.tree.spans()
-        ticket = self._batch.post(spans)
+        self._ticket = ticket = self._batch.post(spans)
 
         def read() -> tuple[Tensor, Tensor | None]:
             hidden, *others = ticket()
@@ -78,6 +79,11 @@ class CanvasDenoiser:
             return logits[: -len(path)], logits[-len(path) :]
 
         return read
+
+    def withdraw(self) -> None:
+        """The request is gone: what it asked for last is not run any more."""
+        if self._ticket is not None:
+            self._ticket.withdraw()
 
     def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
         """A clamp conditions as itself: the embedding of its token."""

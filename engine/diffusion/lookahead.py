@@ -8,13 +8,13 @@ where it would have written something else, that is written, and the guesses beh
 again. So the text is the one that a token a pass would give, in fewer passes ("draft and verify",
 arXiv 2211.17192; masks beside next tokens as in set block decoding, arXiv 2509.04185).
 
-A draft takes the place of guesses: its tokens stay where the model does not find them much less
-likely than its own.
+A draft takes the place of guesses: its tokens, and its end, stay where the model does not find them
+much less likely than its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from math import exp
 from typing import Literal
@@ -60,7 +60,7 @@ def look_ahead(
     masks: int = MASKS,
     sure: float = SURE,
     begun: Written | None = None,
-) -> Iterator[Look | None]:
+) -> Generator[Look | None]:
     """Fills a hole of at most `slots` tokens in a decoder's tree; `end` is the token that ends it
     before (None: nothing does). Yields None when a pass has been asked for, and a `Look` after it.
 
@@ -73,43 +73,49 @@ def look_ahead(
     certainty = [mean] * len(ids)
     place, step = begun.place if begun else ROOT, 0
     stays = strength**4  # a draft's token stays with this share of the likeliest one's probability
-    rest = list(draft or [])
+    # That a draft ends is a part of it.
+    rest = [*draft, end] if draft and end is not None else list(draft or [])
+    rest = rest[:slots]
     ahead, rest = rest[:AHEAD], rest[AHEAD:]
     drafted = len(ahead)
-    hope: list[float] = [0.0] * drafted
+    hope: list[float] = []
     frontier: list[int] = []
     while True:
         path = tree.path([*frontier, *ahead], place)
         count = max(0, min(masks, slots - len(ids) - len(ahead) - 1)) if not rest else 0
         ticket = batch.post(tree.spans(path[-1] if path else place, count))
-        yield None
-        tree.took(ticket())
+        try:
+            yield None
+            tree.took(ticket())
+        finally:
+            ticket.withdraw()
         step += 1
         place = path[len(frontier) - 1] if frontier else place
         places = [place, *path[len(frontier) :]]
         logits = tree.model.logits(torch.cat((tree.rows(places), tree.masked)))
         probs = logits[: len(places)]
         stood, token, sureness = _verify(
-            probs, writable, ids, ahead, stays if drafted else 1.0, drafted
+            probs, writable, ids, ahead, stays if drafted else 1.0, drafted, end
         )
         ids += ahead[:stood]
         certainty += sureness[:stood]
         place = places[stood]
         all_stood = stood == len(ahead)
-        if token == end or len(ids) >= slots:
-            yield Look(step, ids, certainty, [], [], "settled" if token == end else "full")
-            return
-        ids.append(token)
-        certainty.append(sureness[-1])
-        frontier = [token]
+        goes_on = all_stood and bool(rest)  # the next pass says whether the draft does
+        frontier = [] if goes_on else [token]
+        if not goes_on:
+            if token == end or len(ids) >= slots:
+                yield Look(step, ids, certainty, [], [], "settled" if token == end else "full")
+                return
+            ids.append(token)
+            certainty.append(sureness[-1])
         if drafted:
-            rest = ([] if all_stood else _behind(ahead[stood:], token)) + rest
-            if all_stood and rest and rest[0] == token:
-                rest = rest[1:]
+            rest = (([] if all_stood else _behind(ahead[stood:], token)) + rest)[: slots - len(ids)]
             ahead, rest = rest[:AHEAD], rest[AHEAD:]
-            hope, drafted = [0.0] * len(ahead), len(ahead)
+            drafted = len(ahead)
             if ahead:
-                yield Look(step, list(ids), list(certainty), list(ahead), list(hope), None)
+                shown = [one for one in ahead if one != end]
+                yield Look(step, list(ids), list(certainty), shown, [0.0] * len(shown), None)
                 continue
         ahead, hope = [], []
         if all_stood and count:
@@ -124,8 +130,10 @@ def _verify(
     ahead: list[int],
     stays: float,
     drafted: int,
+    end: int | None,
 ) -> tuple[int, int, list[float]]:
-    """How many of `ahead` stand, the token behind them, and the probability of each of those.
+    """How many of `ahead` stand, the token behind them, and the probability of each of those. An
+    end that stands is the token behind.
 
     logits [n + 1, V]: behind what is decided, and behind each token ahead.
     """
@@ -142,6 +150,8 @@ def _verify(
         )
         if not keeps:
             return row, best[row], [*sureness, top[row]]
+        if token == end:
+            return row, token, [*sureness, own[row]]
         sureness.append(own[row])
     return len(ahead), best[-1], [*sureness, top[-1]]
 

@@ -146,7 +146,9 @@ def _advance(
     # Of the draft, only the least likely tokens are given up: a share that falls to nothing.
     let_go = int(share * int(held.sum()))
     if let_go:
-        belief = beliefs.probs.gather(1, current.unsqueeze(1)).squeeze(1).masked_fill(~held, 2.0)
+        # The head may have no row for what noise is; a draft's tokens are never noise.
+        known = current.clamp(max=beliefs.probs.shape[1] - 1).unsqueeze(1)
+        belief = beliefs.probs.gather(1, known).squeeze(1).masked_fill(~held, 2.0)
         held[belief.argsort()[:let_go]] = False
     fresh = process.noise(draws, counter, slots)
     canvas.ids[slots] = torch.where(accepted, decision.tokens, torch.where(held, current, fresh))

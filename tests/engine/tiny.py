@@ -15,6 +15,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
 from engine.backbones.config import ModelConfig, parse_config
+from engine.backbones.dense import Adapter, Dense
+from engine.backbones.dense_config import parse_dense
 from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.diffusion.denoiser import Read
 from engine.engine import InfillEngine
@@ -166,6 +168,75 @@ def tiny_engine(seed: int = 0, **profile: Any) -> InfillEngine:
     """An engine with a random model of the real architecture."""
     model = random_model(parse_config(tiny_config()), seed)
     return InfillEngine(model, tiny_tokenizer(), tiny_profile(**profile))
+
+
+END, MASK = 4 + 256 + len(MERGES), 5 + 256 + len(MERGES)
+"""What a tiny dense model knows beside its checkpoint: the end of a hole, and the mask."""
+
+
+def tiny_dense(
+    seed: int, spread: float = 0.3, layers: int = 2, like: int | None = None, rank: int = 2
+) -> Dense:
+    """A random Llama with an adapter, for `tiny_tokenizer` with END and MASK behind its tokens.
+
+    like: the token whose embedding the mask begins with, so that it guesses much as that one does.
+    """
+    size, inner, heads, kv_heads, head_dim = 32, 48, 4, 2, 8
+    config = parse_dense(
+        {
+            "model_type": "llama",
+            "vocab_size": END,
+            "hidden_size": size,
+            "intermediate_size": inner,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "num_key_value_heads": kv_heads,
+            "tie_word_embeddings": True,
+            "max_position_embeddings": 4096,
+            "bos_token_id": BOS,
+        }
+    )
+    draw = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw) * spread
+
+    shapes = {
+        "self_attn.q_proj": (heads * head_dim, size),
+        "self_attn.k_proj": (kv_heads * head_dim, size),
+        "self_attn.v_proj": (kv_heads * head_dim, size),
+        "self_attn.o_proj": (size, heads * head_dim),
+        "mlp.gate_proj": (inner, size),
+        "mlp.up_proj": (inner, size),
+        "mlp.down_proj": (size, inner),
+    }
+    state = {"model.embed_tokens.weight": random(END, size), "model.norm.weight": torch.ones(size)}
+    low_rank: dict[str, tuple[Tensor, Tensor]] = {}
+    for layer in range(layers):
+        for name, (out, into) in shapes.items():
+            state[f"model.layers.{layer}.{name}.weight"] = random(out, into)
+            low_rank[f"{layer}.{name}"] = (random(rank, into), random(out, rank))
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            state[f"model.layers.{layer}.{name}.weight"] = 1.0 + random(size)
+    extra = random(2, size)
+    if like is not None:
+        extra[1] = state["model.embed_tokens.weight"][like]
+    return Dense(config, state, Adapter(low_rank, 1.0, extra, extra[:1]))
+
+
+def tiny_dense_tokenizer() -> TextTokenizer:
+    """`tiny_tokenizer`, and behind its tokens <end> and <mask>."""
+    tokenizer = tiny_tokenizer()._tokenizer
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in ("<end>", "<mask>")])
+    return TextTokenizer(tokenizer)
+
+
+def tiny_dense_engine(seed: int = 0, **profile: Any) -> InfillEngine:
+    """An engine on `tiny_dense`, which decides from the left."""
+    values: dict[str, Any] = {"slack": "<end>", "end": None, "mask": "<mask>", "blanks": True}
+    return InfillEngine(
+        tiny_dense(seed), tiny_dense_tokenizer(), tiny_profile(**{**values, **profile})
+    )
 
 
 Script = Callable[[int, Tensor, Tensor], Tensor]
