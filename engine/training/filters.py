@@ -66,6 +66,11 @@ def rejection(text: str) -> str | None:
     return None
 
 
+def speaks_of_licence(comment: str) -> bool:
+    """Whether a comment is about a licence or a copyright."""
+    return _LICENCE.search(comment) is not None
+
+
 def strip_licence_header(text: str) -> str:
     """The text without its leading comment block, if that block speaks of a licence."""
     lines = text.split("\n")
@@ -74,7 +79,7 @@ def strip_licence_header(text: str) -> str:
     while end < len(lines) and (lines[end].startswith("#") or not lines[end].strip()):
         end += 1
     block = "\n".join(lines[start:end])
-    if not _LICENCE.search(block):
+    if not speaks_of_licence(block):
         return text
     return "\n".join(lines[:start] + lines[end:])
 

@@ -6,7 +6,6 @@ read straight out of the zip.
 
 from __future__ import annotations
 
-import email
 import re
 import subprocess
 import sys
@@ -16,6 +15,8 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from engine.training.licences import python_licence
 
 MANIFEST = Path(__file__).with_name("manifest.toml")
 
@@ -114,15 +115,7 @@ def licence_of(wheel: Path) -> str:
     """The licence that a wheel's metadata declares (expression, short field or classifiers)."""
     with zipfile.ZipFile(wheel) as archive:
         name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
-        metadata = email.message_from_bytes(archive.read(name))
-    expression = str(metadata["License-Expression"] or "").strip()
-    if expression:
-        return expression
-    classifiers = [str(c) for c in metadata.get_all("Classifier", [])]
-    named = [c.rsplit("::", 1)[-1].strip() for c in classifiers if c.startswith("License ::")]
-    short = str(metadata["License"] or "").strip().splitlines()
-    field = short[:1] if short and len(short[0]) < 80 else []
-    return "; ".join(dict.fromkeys(n for n in field + named if n != "OSI Approved"))
+        return python_licence(archive.read(name))
 
 
 def is_permissive(licence: str) -> bool:
