@@ -19,9 +19,10 @@ from torch import Tensor
 from engine.attention.batch import Batch
 from engine.attention.prefix_cache import PrefixStore
 from engine.backbones.base import Backbone
+from engine.canvas_run import CanvasRun
 from engine.errors import EngineError, ModelError
+from engine.left_run import LeftRun
 from engine.profile import Profile
-from engine.run import Run
 from engine.text.chat import Chat
 from engine.text.tokenizer import TextTokenizer
 from engine.types import (
@@ -156,7 +157,8 @@ class InfillEngine:
         """
         if deadline is None and request.budget_s is not None:
             deadline = time.monotonic() + request.budget_s
-        run = Run(self, request, cancelled, deadline)
+        kind = CanvasRun if self.mask_id is None else LeftRun
+        run = kind(self, request, cancelled, deadline)
         whole = False
         try:
             yield from run.events()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -112,6 +113,14 @@ class Beam:
             for one in best
             if len(one.ids) > length and one.likelihood > least
         ]
+
+
+class Rivals(NamedTuple):
+    """Answers of the encoder to a hole, in the making. after: the first ids behind it."""
+
+    tree: TokenTree
+    beam: Beam
+    after: list[int]
 
 
 def goes_on(tokenizer: TextTokenizer, after: bytes) -> Callable[[int], bool]:

@@ -26,7 +26,19 @@ def prompt_ids(
     bos_id: int | None,
     profile: Profile,
 ) -> list[int]:
-    """The ids in front of the canvas: `context` in at most half of the room, `text` in the rest.
+    """The ids in front of the canvas, all of `prompt_parts`."""
+    front, own = prompt_parts(text, context, tokenizer, bos_id, profile)
+    return front + own
+
+
+def prompt_parts(
+    text: str,
+    context: Sequence[Snippet],
+    tokenizer: TextTokenizer,
+    bos_id: int | None,
+    profile: Profile,
+) -> tuple[list[int], list[int]]:
+    """What begins the prompt, with `context` in at most half of the room; and `text` in the rest.
 
     How much room is left for the context must not depend on the text, or each key that is typed
     would move what stands before it.
@@ -41,9 +53,11 @@ def prompt_ids(
         else:
             front = _separated(context, tokenizer, separator, room)
     if not front:
-        return prefix_ids(text, tokenizer, bos_id, profile.context)
+        ids = prefix_ids(text, tokenizer, bos_id, profile.context)
+        begun = 0 if bos_id is None else 1
+        return ids[:begun], ids[begun:]
     left = profile.context - len(start) - len(front)
-    return start + front + prefix_ids(text, tokenizer, separator, left)
+    return start + front, prefix_ids(text, tokenizer, separator, left)
 
 
 def prefix_ids(text: str, tokenizer: TextTokenizer, bos_id: int | None, budget: int) -> list[int]:

@@ -24,7 +24,7 @@ from rich.table import Table
 from sweep import validation_sources
 from torch import Tensor
 
-import engine.run
+import engine.canvas_run
 from engine.diffusion.denoiser import CanvasDenoiser, Read
 from engine.engine import InfillEngine
 from engine.errors import EngineError
@@ -125,7 +125,7 @@ def filled(variant: Variant, model: Path, options: argparse.Namespace) -> dict[s
     loaded = InfillEngine.load(str(model))
     sources = validation_sources(options.data, loaded.tokenizer)
     Conditioned.clamps = variant.clamps
-    plain, engine.run.CanvasDenoiser = engine.run.CanvasDenoiser, Conditioned
+    plain, engine.canvas_run.CanvasDenoiser = engine.canvas_run.CanvasDenoiser, Conditioned
     try:
         answer = Denoised(loaded, SamplingParams(max_steps=variant.passes), options.seed)
         found: dict[str, list[Record]] = {}
@@ -136,7 +136,7 @@ def filled(variant: Variant, model: Path, options: argparse.Namespace) -> dict[s
             ]
         return found
     finally:
-        engine.run.CanvasDenoiser = plain
+        engine.canvas_run.CanvasDenoiser = plain
 
 
 def result_of(variant: Variant, options: argparse.Namespace) -> dict[str, Any] | None:

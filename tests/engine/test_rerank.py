@@ -166,14 +166,14 @@ def never(*_: object) -> None:
 def test_some_holes_are_left_to_the_denoiser(
     template: Template, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.run.Beam", never)
+    monkeypatch.setattr("engine.canvas_run.Beam", never)
     assert ENGINE.fill(InfillRequest(template)).others == ()
 
 
 def test_who_wants_no_other_answer_or_has_no_time_gets_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("engine.run.Beam", never)
+    monkeypatch.setattr("engine.canvas_run.Beam", never)
     fill("a = ", "\n", ALONE)
     slow = tiny_engine(seed=4, sampling=Sampling(max_steps=4, rerank=True))
     slow.pass_seconds = 1e6

@@ -1,0 +1,173 @@
+"""A request to a model that decides from the left: hole after hole, each with the text behind it in
+view; several answers are searched for, and decoder and encoder choose together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from math import exp
+
+from engine.attention.token_tree import Hole, TokenTree, Written
+from engine.choice.beam import Beam, Rivals, goes_on
+from engine.choice.rank import AFTER, Judge, Likelihood, rank
+from engine.diffusion.lookahead import look_ahead
+from engine.profile import Weights
+from engine.run import Run
+from engine.text.layout import Gap
+from engine.text.typed import Writable
+from engine.types import Frame, StopReason
+
+SLOTS = (16, 24, 32, 48, 64, 96, 128)
+"""How many slots a hole has whose length is open."""
+
+SEARCHED = 48
+"""Up to so many tokens answers are searched for by a beam; only the likeliest goes on behind."""
+
+
+class LeftRun(Run):
+    """A `Run` of holes that are decided from the left."""
+
+    def fill(self) -> Generator[Frame | None, None, StopReason]:
+        """Fills hole after hole, each with the text behind it in view."""
+        reason: StopReason = "unchanged"
+        ids, joined = self.prefix, list[int]()
+        while self.sheet.pending and not self.late():
+            ids = self.fitted([*ids, *joined, *self.sheet.leading()])
+            yield from self.prefill(ids)
+            if self.late():
+                break
+            gap = self.sheet.next_gap
+            reason = yield from self._fill_gap(gap)
+            joined = self.sheet.finish(gap)
+        return reason
+
+    def _fill_gap(self, gap: Gap) -> Generator[Frame | None, None, StopReason]:
+        """Searches for answers, and goes on with the likeliest one if it has no end yet; what has a
+        draft or a fixed length is decided at once."""
+        tree = self._tree(gap)
+        if gap.hole.draft is None and not gap.hole.fixed_length:
+            if self.engine.profile.weights.judged:
+                self.time_to_choose()
+            beam, rivals = yield from self._search(gap, tree, min(gap.cap, SEARCHED))
+            best, cut = beam.best, beam.cut
+            if cut is None or (beam.found and cut.likelihood <= best.likelihood):
+                yield from self._chosen(gap, tree, beam.likeliest or [best], rivals)
+                return "settled" if beam.found or beam.done else "deadline"
+            if gap.cap <= SEARCHED or self.late():
+                yield from self._chosen(gap, tree, [cut], None)
+                gap.capped = True
+                return "settled"
+            begun = cut
+        else:
+            begun = None
+        ids, sure, ended = yield from self._look_ahead(gap, tree, begun)
+        gap.settle(ids, sure)
+        gap.draft = None
+        return "settled" if ended else "deadline"
+
+    def _tree(self, gap: Gap) -> TokenTree:
+        assert self.engine.mask_id is not None
+        slots = next((size for size in SLOTS if size >= gap.cap), gap.cap)
+        after = self.sheet.behind(gap, self.engine.profile.suffix)
+        hole = Hole(slots, after, self.engine.mask_id)
+        return TokenTree(self.cache, self.length, hole=hole)
+
+    def _look_ahead(
+        self, gap: Gap, tree: TokenTree, begun: Written | None
+    ) -> Generator[Frame | None, None, tuple[list[int], list[float], bool]]:
+        """Decides a hole that may be long, or has a draft, several tokens a pass. Returns the ids,
+        how sure each is, and whether the hole has ended by itself."""
+        engine = self.engine
+        end = None if gap.hole.fixed_length else self.sheet.slack
+        allowed = engine.text_only if end is None else engine.writable
+        writable = Writable(engine.tokenizer, gap.typed, allowed)
+        draft = None if gap.draft is None else self.sheet.text_ids(gap.draft)
+        passes = look_ahead(
+            tree, engine.batch, writable, end, gap.cap, draft, gap.strength, begun=begun
+        )
+        began = time.monotonic()
+        for look in passes:
+            if look is None:
+                try:
+                    self.look_up()
+                    began = time.monotonic()
+                    yield None
+                except BaseException:
+                    passes.close()
+                    raise
+                continue
+            seconds = time.monotonic() - began
+            engine.timed(seconds)
+            self.timings.denoise += seconds
+            self.steps, self.forward_passes = self.steps + 1, self.forward_passes + 1
+            guess = [*look.ids, *look.ahead], [*look.certainty, *look.hope]
+            yield self.frame(self.steps, gap.cap, {id(gap): guess}, 0.0)
+            if look.settled or self.late():
+                gap.capped = look.settled == "full" and end is not None
+                return *guess, look.settled is not None
+        raise AssertionError("looking ahead ends with its last pass")
+
+    def _search(
+        self, gap: Gap, tree: TokenTree, most: int
+    ) -> Generator[Frame | None, None, tuple[Beam, Rivals | None]]:
+        """Answers of at most `most` tokens by beam search: the decoder's, with both sides in view,
+        and in the same passes the encoder's, from the prefix alone."""
+        engine, end = self.engine, self.sheet.slack
+        writable = Writable(engine.tokenizer, gap.typed, engine.writable)
+        beam = Beam(tree, writable, lambda token: token == end, most, blank=True)
+        rivals = self._encoders(gap, most) if engine.profile.weights.judged else None
+        searches = [(tree, beam), *([(rivals.tree, rivals.beam)] if rivals else [])]
+        while not all(one.done for _, one in searches) and not self.late():
+            self.look_up()
+            spans = [[] if one.done else own.spans() for own, one in searches]
+            rows = yield from self.run_pass([span for own in spans for span in own], "denoise")
+            for (own, one), asked in zip(searches, spans, strict=True):
+                own.took(rows[: len(asked)])
+                rows = rows[len(asked) :]
+                one.step()
+            self.steps += 1
+            best = beam.best
+            sure = [exp(best.likelihood / max(1, len(best.ids)))] * len(best.ids)
+            yield self.frame(self.steps, most, {id(gap): (list(best.ids), sure)}, 0.0)
+        return beam, rivals
+
+    def _encoders(self, gap: Gap, most: int) -> Rivals:
+        """The encoder's own search. Where nothing stands behind the hole, an answer ends where its
+        line does."""
+        engine, after = self.engine, self.sheet.behind(gap, AFTER)
+        behind = engine.tokenizer.bytes_of(after) or b"\n"
+        tree = TokenTree(self.cache, self.length)
+        writable = Writable(engine.tokenizer, gap.typed, engine.text_only)
+        beam = Beam(tree, writable, goes_on(engine.tokenizer, behind), most)
+        return Rivals(tree, beam, after or engine.tokenizer.encode("\n"))
+
+    def _chosen(
+        self, gap: Gap, tree: TokenTree, found: Sequence[Written], rivals: Rivals | None
+    ) -> Generator[None, None, None]:
+        """Settles a hole on the best answer, of all that decoder and encoder have found if there is
+        time to hear both of each."""
+        weights, end = self.engine.profile.weights, self.sheet.slack
+        likelihoods = [Likelihood(0.0, 0.0, one.likelihood) for one in found]
+        answers = [list(one.ids) for one in found]
+        if rivals is None or end is None or self.over():
+            weights = Weights(written=1.0, before=0.0, after=0.0)
+        else:
+            others = [one.ids for one in rivals.beam.likeliest]
+            answers = [list(ids) for ids in dict.fromkeys([*(one.ids for one in found), *others])]
+            judges = Judge(tree, answers, [end]), Judge(rivals.tree, answers, rivals.after)
+            spans = tree.spans(), rivals.tree.spans()
+            rows = yield from self.run_pass([*spans[0], *spans[1]], "denoise")
+            tree.took(rows[: len(spans[0])])
+            rivals.tree.took(rows[len(spans[0]) :])
+            written, read = (judge.likelihoods() for judge in judges)
+            likelihoods = [
+                replace(two, written=one.ended) for one, two in zip(written, read, strict=True)
+            ]
+        ranked = rank(answers, likelihoods, weights)
+        if len(self.sheet.gaps) == 1:
+            self.ranked = ranked
+        best = ranked[0]
+        gap.done, gap.certainty, gap.ended = [], [], best.confidence
+        gap.settle(best.ids, [best.confidence] * len(best.ids))
