@@ -1,5 +1,5 @@
-"""A request to a model that denoises canvases: one after the other, the encoder's answers beside the
-first one, and the choice among all.
+"""A request to a model that denoises canvases: one after the other, the encoder's answers beside
+the first one, and the choice among all.
 """
 
 from __future__ import annotations

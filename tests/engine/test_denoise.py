@@ -19,7 +19,7 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
 )
 
 from engine.diffusion.loop import Pass, Schedule, denoise
-from engine.diffusion.process import Uniform
+from engine.diffusion.process import Absorbing, Process, Uniform
 from engine.diffusion.rng import Draws
 from engine.diffusion.samplers import accept, entropies, sample
 from engine.profile import Sampling
@@ -29,7 +29,8 @@ from tests.engine.tiny import FakeDenoiser, Script, always, cases, random_script
 CPU = torch.device("cpu")
 VOCAB = 40
 SLACK = 3
-UNIFORM = Uniform(VOCAB)
+UNIFORM, ABSORBING = Uniform(VOCAB), Absorbing(VOCAB)  # the mask is behind the vocabulary
+PROCESSES = [UNIFORM, ABSORBING]
 
 
 def canvas(
@@ -83,10 +84,16 @@ def drained(passes: Iterator[Pass | None]) -> list[Pass]:
 
 
 def run(
-    model: FakeDenoiser, it: Canvas, sampling: Sampling, planned: int, seed: int = 0, **more: float
+    model: FakeDenoiser,
+    it: Canvas,
+    sampling: Sampling,
+    planned: int,
+    seed: int = 0,
+    process: Process = UNIFORM,
+    **more: float,
 ) -> list[Pass]:
     schedule = Schedule(sampling, planned, **more)
-    return drained(denoise(model, UNIFORM, it, schedule, Draws(seed, CPU)))
+    return drained(denoise(model, process, it, schedule, Draws(seed, CPU)))
 
 
 @cases(1000)
@@ -99,6 +106,7 @@ def run(
     drafted=st.booleans(),
     slack=st.sampled_from([None, SLACK]),
     sharpness=st.sampled_from([0.5, 5.0, 50.0]),
+    process=st.sampled_from(PROCESSES),
 )
 def test_clamped_slots_are_what_the_model_sees_in_every_pass(
     layout: tuple[int, list[slice]],
@@ -109,6 +117,7 @@ def test_clamped_slots_are_what_the_model_sees_in_every_pass(
     drafted: bool,
     slack: int | None,
     sharpness: float,
+    process: Process,
 ) -> None:
     length, holes = layout
     held = [i for hole in holes for i in range(hole.start, hole.stop)] if drafted else []
@@ -117,11 +126,16 @@ def test_clamped_slots_are_what_the_model_sees_in_every_pass(
     before = it.ids.clone()
     model = FakeDenoiser(VOCAB, random_script(VOCAB, seed % 1000, sharpness))
 
-    passes = run(model, it, sampling, planned, seed, strength=strength)
+    passes = run(model, it, sampling, planned, seed, process, strength=strength)
 
     assert 1 <= len(passes) == len(model.ids) <= planned
     assert [p.settled is not None for p in passes] == [False] * (len(passes) - 1) + [True]
     assert model.soft[0] is None
+    if process == ABSORBING:  # a mask stands where nothing is decided, and no pass believes in it
+        assert model.soft == [None] * len(passes)
+        assert not any(VOCAB in one.best.tolist() for one in passes)
+        if not drafted:
+            assert bool((model.ids[0][it.free] == VOCAB).all())
     for ids, soft in zip(model.ids, model.soft, strict=True):
         assert torch.equal(ids[clamped], before[clamped])
         if soft is not None:  # a clamp conditions as its own token
@@ -224,34 +238,43 @@ def test_the_loop_stops_where_the_reference_stops(
             assert (one.settled == "steps") == (step + 1 == len(choices))
 
 
-def test_the_stop_rule_does_not_see_clamps() -> None:
+@pytest.mark.parametrize("process", PROCESSES)
+def test_the_stop_rule_does_not_see_clamps(process: Process) -> None:
     """The model disagrees with every clamp, loudly; the hole is settled all the same."""
     model = FakeDenoiser(VOCAB, always(VOCAB, 7))
-    passes = run(model, canvas(30, [slice(4, 9)]), Sampling(), 48)
+    passes = run(model, canvas(30, [slice(4, 9)]), Sampling(), 48, process=process)
     assert [p.settled for p in passes] == [None, "settled"]
     assert passes[-1].best.tolist() == [7] * 5
 
 
 @cases(300)
-@given(seed=st.integers(0, 2**40), planned=st.integers(1, 6), length=st.integers(1, 20))
-def test_the_same_seed_gives_the_same_passes(seed: int, planned: int, length: int) -> None:
+@given(
+    seed=st.integers(0, 2**40),
+    planned=st.integers(1, 6),
+    length=st.integers(1, 20),
+    process=st.sampled_from(PROCESSES),
+)
+def test_the_same_seed_gives_the_same_passes(
+    seed: int, planned: int, length: int, process: Process
+) -> None:
     def once() -> list[tuple[list[int], float]]:
         model = FakeDenoiser(VOCAB, random_script(VOCAB, 1))
-        passes = run(model, canvas(length, [slice(0, length)]), Sampling(), planned, seed)
+        passes = run(model, canvas(length, [slice(0, length)]), Sampling(), planned, seed, process)
         return [(p.best.tolist(), p.entropy) for p in passes]
 
     assert once() == once()
 
 
 @pytest.mark.parametrize("strength", [0.1, 0.4, 0.7])
-def test_a_draft_survives_by_its_strength(strength: float) -> None:
+@pytest.mark.parametrize("process", PROCESSES)
+def test_a_draft_survives_by_its_strength(strength: float, process: Process) -> None:
     """A model that is unsure everywhere: only noise and the schedule take tokens of the draft."""
     model = FakeDenoiser(VOCAB, random_script(VOCAB, 1, 0.1))
     it = canvas(400, [slice(0, 400)], held=list(range(400)), strength=strength)
     before = it.ids.clone()
-    run(model, it, Sampling(entropy_bound=1e-6), 4, strength=strength)
+    run(model, it, Sampling(entropy_bound=1e-6), 4, process=process, strength=strength)
     survived = [float((ids == before).float().mean()) for ids in model.ids]
-    by_chance = strength / VOCAB
+    by_chance = strength / VOCAB if process == UNIFORM else 0.0
     assert abs(survived[0] - (1 - strength) - by_chance) < 0.08
     for old, new in pairwise(survived):
         assert new < old + 0.05  # nothing that was given up comes back, but by chance
@@ -265,11 +288,12 @@ def test_a_draft_of_strength_1_starts_from_noise() -> None:
     assert torch.equal(model.ids[0], Draws(0, CPU).tokens(0, torch.arange(30), VOCAB))
 
 
-def test_the_first_slot_takes_only_what_it_may() -> None:
+@pytest.mark.parametrize("process", PROCESSES)
+def test_the_first_slot_takes_only_what_it_may(process: Process) -> None:
     model = FakeDenoiser(VOCAB, always(VOCAB, 9))
     it = canvas(10, [slice(2, 8)])
     it.first = {2: torch.tensor([11, 12])}
-    passes = run(model, it, Sampling(), 6)
+    passes = run(model, it, Sampling(), 6, process=process)
     for one in passes:
         assert int(one.best[0]) in (11, 12)
         assert one.best[1:].tolist() == [9] * 5
@@ -287,14 +311,45 @@ def test_consecutive_canvases_get_draws_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3])
-def test_it_can_be_left_after_any_pass(taken: int) -> None:
+@pytest.mark.parametrize("process", PROCESSES)
+def test_it_can_be_left_after_any_pass(taken: int, process: Process) -> None:
     model = FakeDenoiser(VOCAB, random_script(VOCAB, 3, 0.1))
     it, schedule = canvas(30, [slice(0, 30)]), Schedule(Sampling(), 10)
-    passes = denoise(model, UNIFORM, it, schedule, Draws(0, CPU))
+    passes = denoise(model, process, it, schedule, Draws(0, CPU))
     for _ in range(2 * taken):
         next(passes)
     passes.close()  # type: ignore[attr-defined]
     assert len(model.ids) == taken
+
+
+@cases(300)
+@given(
+    seed=st.integers(0, 2**40),
+    length=st.integers(1, 30),
+    bound=st.sampled_from([1e-4, 0.1, 2.0, 20.0]),
+    sharpness=st.sampled_from([0.5, 3.0, 12.0]),
+)
+def test_a_pass_over_masks_is_that_of_ten_lines(
+    seed: int, length: int, bound: float, sharpness: float
+) -> None:
+    script = random_script(VOCAB, seed % 1000, sharpness)
+    model = FakeDenoiser(VOCAB, script)
+    sampling = Sampling(entropy_bound=bound, confidence=0.0)
+    run(model, canvas(length, [slice(0, length)]), sampling, 2, seed, ABSORBING)
+
+    masks, slots = torch.full((length,), VOCAB), torch.arange(length)
+    probs = (script(1, masks, slots) / sampling.t_max).softmax(-1)
+    drawn = sample(probs, Draws(seed, CPU).uniform(1, slots, Draws.TOKEN))
+    doubt = -(probs * probs.clamp(min=1e-30).log()).sum(-1)
+    written, spent = masks.clone(), 0.0
+    for slot in doubt.argsort().tolist():
+        if abs(spent - bound) < 1e-5:
+            return  # on the bound but for rounding
+        if spent <= bound:
+            written[slot] = drawn[slot]
+        spent += float(doubt[slot])
+    assert torch.equal(model.ids[0], masks)
+    assert torch.equal(model.ids[1], written)
 
 
 def leaning(favourites: list[int], by: float) -> Script:

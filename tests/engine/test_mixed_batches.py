@@ -104,7 +104,7 @@ def test_each_gets_what_it_gets_alone_whoever_joins_and_leaves(make: Any) -> Non
             ended["cancelled"] += 1
             return
         one.after += one.cancelled
-        # The pass that was asked for, the choice behind it, and the result, if that was the last.
+        # The pass that was asked for; if it was the last one, the choice and the result.
         assert one.after <= 3, "a cancel ends a request within a pass"
         if not isinstance(event, Infill):
             return
