@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from engine.attention.bound_model import BoundModel
 from rich.console import Console
 from rich.table import Table
 from sweep import validation_sources
 from torch import Tensor
 
 import engine.run
-from engine.attention.bound_model import BoundModel
 from engine.engine import InfillEngine
 from engine.errors import EngineError
 from engine.evaluation.answers import Denoised

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from engine.attention.bound_model import BoundModel
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.attention.bound_model import BoundModel
 from engine.attention.prefix_cache import PrefixCache
 from engine.diffusion.loop import Schedule, denoise
 from engine.diffusion.samplers import Draws
