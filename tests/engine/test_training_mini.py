@@ -1,4 +1,4 @@
-"""Training of an adapter: a step sees what serving sees, holes are cut as in serving, runs go on."""
+"""Training of an adapter: steps see what serving sees, holes are cut as in serving, runs go on."""
 
 from __future__ import annotations
 
