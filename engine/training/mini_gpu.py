@@ -121,10 +121,10 @@ def pack_texts(texts: list[dict[str, str]], path: Path, most: int) -> int:
     """Writes documents in any order until the file has nearly `most` bytes; returns how many."""
     random.Random(1).shuffle(texts)
     count = 0
-    with path.open("wb") as raw, lzma.open(raw, "wt", encoding="utf-8", preset=4) as file:
+    with path.open("wb") as raw, lzma.open(raw, "wb", preset=4) as file:
         for row in texts:
             count += 1
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
             # What the packer holds back is a few MiB of text, packed about a fifth of it.
             if raw.tell() > most - min(2 * MIB, most // 2):
                 break
