@@ -48,7 +48,7 @@ class Files:
         data = _folder(recipe)
         if (data / "train.idx.npy").is_file():
             return
-        texts, left_out = read_files(self.list)
+        texts, left_out = filters.read_files(self.list)
         tokenizer = TextTokenizer.load(_model(recipe))
         documents = [
             (name, tokenizer.encode(text))
@@ -91,37 +91,6 @@ class Files:
             )
 
         return Opened(batches("train", recipe.run.seed), batches("valid", 0), {}, model)
-
-
-def read_files(listed: Path) -> tuple[dict[str, str], Counter[str]]:
-    """Texts by their files, each text once, and how many were left out for which reason.
-
-    listed: a text file that names them, a path a line. Raises TrainingError if it can't be read.
-    """
-    try:
-        names = listed.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrainingError(f"can't read {listed}: {error}") from error
-    texts: dict[str, str] = {}
-    seen: set[bytes] = set()
-    left_out: Counter[str] = Counter()
-    for name in track(names, "reading", transient=True):
-        try:
-            text = filters.decode(Path(name).read_bytes())
-        except OSError:
-            left_out["can't be read"] += 1
-            continue
-        reason = "not UTF-8" if text is None else filters.rejection(text)
-        if text is None or reason is not None:
-            left_out[str(reason)] += 1
-            continue
-        digest = filters.exact_hash(text)
-        if digest in seen:
-            left_out["copy"] += 1
-            continue
-        seen.add(digest)
-        texts[name] = text
-    return texts, left_out
 
 
 Document = tuple[str, list[int]]

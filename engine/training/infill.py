@@ -24,7 +24,6 @@ from engine.text.tokenizer import TextTokenizer
 from engine.training import filters
 from engine.training.checkpoint import saving
 from engine.training.data import Opened
-from engine.training.files import read_files
 from engine.training.infill_cuts import SHARES, Cut, Document
 from engine.training.packed import Hole, Window, Windows
 from engine.training.recipe import Recipe
@@ -89,7 +88,7 @@ class Infill:
         data = _kept(recipe)
         if self.list is None or (data / "texts.jsonl").is_file():
             return
-        texts, left_out = read_files(self.list)
+        texts, left_out = filters.read_files(self.list)
         ordered = sorted(texts.items(), key=lambda item: filters.stable_fraction(item[0]))
         enough, count = self.held_back * sum(len(text) for _, text in ordered), 0
         while count < len(ordered) - 1 and enough > 0:
