@@ -161,7 +161,18 @@ def base_folder(name: str) -> Path | None:
 
     Looks at sizes, not into the weights. Raises ModelError as `read_base` does.
     """
-    base = read_base(name)
+    return _whole(read_base(name))
+
+
+def base_of(folder: Path) -> Path | None:
+    """The same for a folder with a base.json of its own, whatever it is called.
+
+    Raises ValueError, TypeError or OSError if that can't be read.
+    """
+    return _whole(Base(**json.loads((folder / "base.json").read_text(encoding="utf-8"))))
+
+
+def _whole(base: Base) -> Path | None:
     folder = models_folder() / base.folder
     try:
         source: dict[str, Any] = json.loads((folder / SOURCE).read_text(encoding="utf-8"))

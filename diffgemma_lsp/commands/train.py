@@ -17,12 +17,13 @@ import engine
 from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.commands.child import run_program
 from diffgemma_lsp.files import Files
-from engine.paths import local_model
+from engine.paths import SHIPPED, local_model
 
 if TYPE_CHECKING:
     from diffgemma_lsp.commands import Subparsers
 
-FINETUNE = Path(engine.__file__).parent / "training" / "finetune.toml"
+TRAINING = Path(engine.__file__).parent / "training"
+FINETUNE, FINETUNE_ADAPTER = TRAINING / "finetune.toml", TRAINING / "finetune_mini.toml"
 
 PASSED_ON = ("minutes", "steps", "save_every", "seed", "device", "processes")
 
@@ -41,10 +42,11 @@ def add_parser(subparsers: Subparsers) -> None:
     add("config", type=Path, nargs="?", metavar="CONFIG.toml", help="what a run is like")
     add("--folder", type=Path, action="append", metavar="DIR", help="with files to train on")
     add("--suffix", action="append", metavar="S", help="of those files (default: .py)")
-    add("--model", metavar="MODEL", help="what to begin with (default: nano)")
+    add("--model", metavar="MODEL", help="what to begin with (default: the best one here)")
+    add("--data", type=Path, metavar="DIR", help="with a corpus, for a config that wants one")
     add("--out", type=Path, metavar="DIR", help="where it works, and leaves the model")
     add("--full", action="store_true", help="train all weights, not only adapters")
-    add("--rank", type=int, metavar="N", help="of the adapters (default: 16)")
+    add("--rank", type=int, metavar="N", help="of new adapters (default: 16)")
     add("--minutes", type=float, metavar="N", help="how long (default: 5)")
     add("--steps", type=int, metavar="N", help="the most steps")
     add("--save-every", type=float, metavar="N", help="minutes between saves (default: 1)")
@@ -60,14 +62,23 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--full trains all weights; leave --rank out")
     if arguments.config is None and not arguments.folder:
         raise UsageError("name a folder with --folder, or a config file")
-    words: list[str] = [str(arguments.config or FINETUNE)]
+    model = local_model(arguments.model)
+    own = model is not None and (Path(model) / "base.json").is_file()
+    if own and arguments.config is None and (arguments.full or arguments.rank is not None):
+        raise UsageError(
+            "what is trained of this model is the adapter that it has: leave --full and --rank "
+            "out, or say --model nano"
+        )
+    words: list[str] = [str(arguments.config or (FINETUNE_ADAPTER if own else FINETUNE))]
+    words += ["--data", str(arguments.data)] if arguments.data else []
     out: Path | None = arguments.out
     if arguments.folder:
         folders = [_folder(each) for each in arguments.folder]
         out = out or default_out(folders)
         words += ["--files", str(_listed(folders, arguments.suffix or [".py"], out))]
     words += ["--out", str(out)] if out is not None else []
-    words += ["--start-from", str(local_model(arguments.model))] if arguments.model else []
+    if arguments.model or arguments.config is None:
+        words += ["--start-from", model or SHIPPED[0]]
     rank = 0 if arguments.full else arguments.rank
     words += ["--rank", str(rank)] if rank is not None else []
     for name in PASSED_ON:

@@ -13,7 +13,7 @@ Shapes: B batch, T rows, H query heads, K key/value heads, D head_dim, d hidden 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -53,10 +53,10 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class Block:
     """A layer's products by their names in PROJECTIONS, and its norms' weights."""
 
-    products: Mapping[str, Linear]
+    products: Mapping[str, Callable[[Tensor], Tensor]]
     input_norm: Tensor
     mlp_norm: Tensor
     q_norm: Tensor | None
@@ -166,7 +166,7 @@ class Dense:
 
     def _layer(
         self, state: Mapping[str, Tensor], index: int, adapter: Adapter | None, decodes: bool
-    ) -> _Layer:
+    ) -> Block:
         prefix = f"model.layers.{index}."
 
         # What reads a prefix has many rows at a time; what writes has few.
@@ -192,7 +192,7 @@ class Dense:
 
         q_norm = norm("self_attn.q_norm")
         q_norm = None if q_norm is None else q_norm * scale
-        return _Layer(
+        return Block(
             {product_name: product(names) for product_name, names in PROJECTIONS.items()},
             state[f"{prefix}input_layernorm.weight"].to(self._compute),
             state[f"{prefix}post_attention_layernorm.weight"].to(self._compute),
@@ -210,7 +210,7 @@ class Dense:
         down, up = (t.to(device=weight.device, dtype=torch.float32) for t in pair)
         return (weight.float() + adapter.scale * (up @ down)).to(weight.dtype)
 
-    def _run(self, x: Tensor, positions: Tensor, attend: Attend, layers: list[_Layer]) -> Tensor:
+    def _run(self, x: Tensor, positions: Tensor, attend: Attend, layers: list[Block]) -> Tensor:
         rows, spare = x.shape[1], _spare(x)
         if spare:
             x, positions = F.pad(x, (0, 0, 0, spare)), F.pad(positions, (0, spare))
@@ -222,7 +222,7 @@ class Dense:
         return self._normed(x[:, :rows], self._norm)
 
     def _project(
-        self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor
+        self, layer: Block, x: Tensor, cos: Tensor, sin: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, T, d] -> q [B, T, H, D] (rotated and scaled), k and v [B, T, K, D]."""
         config = self.config
@@ -236,7 +236,7 @@ class Dense:
         q, k = _rotate(both, cos, sin).split((config.heads, config.kv_heads), dim=-2)
         return q, k, v
 
-    def _rest(self, layer: _Layer, x: Tensor, read: Tensor) -> Tensor:
+    def _rest(self, layer: Block, x: Tensor, read: Tensor) -> Tensor:
         """All that comes after attention: x [B, T, d], read [B, T, H, D] -> [B, T, d]."""
         x = x + layer.products["self_attn.o"](read.flatten(-2))
         both = layer.products["mlp.gate_up"](self._normed(x, layer.mlp_norm))

@@ -62,6 +62,12 @@ class TextTokenizer:
         text = text.encode("utf-8", errors="replace").decode()
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
+    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
+        """The ids of `text`, and the character at which each begins."""
+        text = text.encode("utf-8", errors="replace").decode()
+        encoded = self._tokenizer.encode(text, add_special_tokens=False)
+        return encoded.ids, [start for start, _ in encoded.offsets]
+
     def encode_markup(self, text: str) -> list[int]:
         """The ids of text that a model's own template wrote, in which special tokens count."""
         self._tokenizer.encode_special_tokens = False

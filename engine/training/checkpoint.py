@@ -22,7 +22,10 @@ from torch import Tensor
 
 from engine.errors import TrainingError
 
-COMPANIONS = ("tokenizer.json", "tokenizer_config.json", "infill.json", "generation_config.json")
+COMPANIONS = (
+    *("tokenizer.json", "tokenizer_config.json", "infill.json", "generation_config.json"),
+    *("base.json", "NOTICE"),
+)
 
 _STATE, _OLD_META = "state.safetensors", "state.json"
 

@@ -1,6 +1,7 @@
 """What a training run is fed with: batches, and the kinds of data that make them.
 
-The loop knows nothing but `Batch`. A kind of data is a frozen dataclass that has the methods of
+A run of a whole model knows nothing but `Batch`; one of an adapter has batches of its own
+(engine.training.packed). A kind of data is a frozen dataclass that has the methods of
 `Data`; its fields are the keys of the `[data]` table of a run's config. It is made known by a line
 in `KINDS`, and imported only when a config names it.
 """
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 KINDS = {
     "code": "engine.training.dataset:Code",
     "files": "engine.training.files:Files",
+    "infill": "engine.training.infill:Infill",
     "sudoku": "engine.training.sudoku:Sudoku",
 }
 """The kinds by their names, as `module:class`."""
@@ -55,16 +57,20 @@ class Batch:
     weight: npt.NDArray[np.float32]
 
 
-class Batches(Protocol):
+Kind = TypeVar("Kind", covariant=True)
+"""What a batch is: `Batch`, or another kind's own."""
+
+
+class Batches(Protocol[Kind]):
     """Batches by their number, so that a run that goes on sees what it would have seen."""
 
-    def batch(self, index: int) -> Batch:
+    def batch(self, index: int) -> Kind:
         """The batch of a step, 0 and up; it depends on nothing but the data, the seed and this."""
         ...
 
 
 @dataclass(frozen=True)
-class Opened:
+class Opened(Generic[Kind]):
     """Data ready to train on.
 
     ``config`` is the config.json of a new model that is to be trained on it; ``companions`` a
@@ -73,8 +79,8 @@ class Opened:
     ``new_model`` makes the fresh weights of a shape from a seed, if not engine.training.nano does.
     """
 
-    training: Batches
-    validation: Batches
+    training: Batches[Kind]
+    validation: Batches[Kind]
     config: dict[str, Any]
     companions: Path
     new_model: Callable[[ModelConfig, int], DiffusionGemma] | None = None
@@ -87,7 +93,7 @@ class Data(Protocol):
         """What is slow and done once for a run, before any of its processes trains."""
         ...
 
-    def open(self, recipe: Recipe) -> Opened:
+    def open(self, recipe: Recipe) -> Opened[Any]:
         """The data of a run; called in each of its processes."""
         ...
 

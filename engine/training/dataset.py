@@ -49,7 +49,7 @@ class Code:
                     "engine.training.corpus, or name another folder"
                 )
 
-    def open(self, recipe: Recipe) -> Opened:
+    def open(self, recipe: Recipe) -> Opened[Batch]:
         """Batches of the shape that the recipe asks for."""
         companions = recipe.model.tokenizer or recipe.model.start_from or EMBEDDED
         tokenizer = Tokenizer.from_file(str(companions / "tokenizer.json"))

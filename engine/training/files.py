@@ -17,7 +17,7 @@ from engine.text.tokenizer import TextTokenizer
 from engine.training import filters
 from engine.training.checkpoint import saving
 from engine.training.corpus import TokenFile
-from engine.training.data import Opened
+from engine.training.data import Batch, Opened
 from engine.training.dataset import CodeBatches
 from engine.training.holes import check_shares
 from engine.training.recipe import Recipe
@@ -48,7 +48,7 @@ class Files:
         data = _folder(recipe)
         if (data / "train.idx.npy").is_file():
             return
-        texts, left_out = self._read()
+        texts, left_out = filters.read_files(self.list)
         tokenizer = TextTokenizer.load(_model(recipe))
         documents = [
             (name, tokenizer.encode(text))
@@ -71,7 +71,7 @@ class Files:
                 file.close()
         Console(stderr=True).print(_told(train, valid, left_out))
 
-    def open(self, recipe: Recipe) -> Opened:
+    def open(self, recipe: Recipe) -> Opened[Batch]:
         """Batches of the files, and of those held back, in the shape that the recipe asks for."""
         model = _model(recipe)
         vocabulary = _vocabulary(model)
@@ -91,33 +91,6 @@ class Files:
             )
 
         return Opened(batches("train", recipe.run.seed), batches("valid", 0), {}, model)
-
-    def _read(self) -> tuple[dict[str, str], Counter[str]]:
-        """Texts by their files, each text once, and how many were left out for which reason."""
-        try:
-            names = self.list.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise TrainingError(f"can't read {self.list}: {error}") from error
-        texts: dict[str, str] = {}
-        seen: set[bytes] = set()
-        left_out: Counter[str] = Counter()
-        for name in track(names, "reading", transient=True):
-            try:
-                text = filters.decode(Path(name).read_bytes())
-            except OSError:
-                left_out["can't be read"] += 1
-                continue
-            reason = "not UTF-8" if text is None else filters.rejection(text)
-            if text is None or reason is not None:
-                left_out[str(reason)] += 1
-                continue
-            digest = filters.exact_hash(text)
-            if digest in seen:
-                left_out["copy"] += 1
-                continue
-            seen.add(digest)
-            texts[name] = text
-        return texts, left_out
 
 
 Document = tuple[str, list[int]]

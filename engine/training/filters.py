@@ -7,11 +7,15 @@ import hashlib
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from rich.progress import track
+
+from engine.errors import TrainingError
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -69,6 +73,37 @@ def rejection(text: str) -> str | None:
 def speaks_of_licence(comment: str) -> bool:
     """Whether a comment is about a licence or a copyright."""
     return _LICENCE.search(comment) is not None
+
+
+def read_files(listed: Path) -> tuple[dict[str, str], Counter[str]]:
+    """Texts by their files, each text once, and how many were left out for which reason.
+
+    listed: a text file that names them, a path a line. Raises TrainingError if it can't be read.
+    """
+    try:
+        names = listed.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrainingError(f"can't read {listed}: {error}") from error
+    texts: dict[str, str] = {}
+    seen: set[bytes] = set()
+    left_out: Counter[str] = Counter()
+    for name in track(names, "reading", transient=True):
+        try:
+            text = decode(Path(name).read_bytes())
+        except OSError:
+            left_out["can't be read"] += 1
+            continue
+        reason = "not UTF-8" if text is None else rejection(text)
+        if text is None or reason is not None:
+            left_out[str(reason)] += 1
+            continue
+        digest = exact_hash(text)
+        if digest in seen:
+            left_out["copy"] += 1
+            continue
+        seen.add(digest)
+        texts[name] = text
+    return texts, left_out
 
 
 def strip_licence_header(text: str) -> str:

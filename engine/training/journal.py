@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -22,9 +22,13 @@ LOSSES = {"causal": "next token", "fill": "hole slot", "frontier": "next in a ho
 
 
 class Journal:
-    """`log.jsonl` of a run's folder. Opened at a step, it forgets what a killed run did later."""
+    """`log.jsonl` of a run's folder. Opened at a step, it forgets what a killed run did later.
 
-    def __init__(self, out: Path, steps: int) -> None:
+    losses: what is drawn and told of, by the keys of a record, with the names that people read.
+    """
+
+    def __init__(self, out: Path, steps: int, losses: Mapping[str, str] = LOSSES) -> None:
+        self._losses = losses
         self.path = out / "log.jsonl"
         self.records = [r for r in read_records(self.path) if r["step"] <= steps]
         self._file: TextIO | None = None
@@ -49,7 +53,7 @@ class Journal:
     def curve(self) -> str:
         """All losses over the steps, as SVG: each step's, their running average, and held back."""
         lines: list[Line] = []
-        for key, name in LOSSES.items():
+        for key, name in self._losses.items():
             raw = [(r["step"], r[key]) for r in self.records if key in r]
             averaged = zip([x for x, _ in raw], smoothed([y for _, y in raw]), strict=True)
             held_back = [
@@ -64,13 +68,15 @@ class Journal:
 
     def table(self) -> Table:
         """Losses on held-back data, before and after."""
-        validated = [r for r in self.records if "valid_causal" in r]
+        validated = [r for r in self.records if f"valid_{next(iter(self._losses))}" in r]
         first, last = validated[0], validated[-1]
         table = Table(title=f"{last['step']} steps, {last['minutes']:.1f} minutes")
         table.add_column("nats, held back")
         for header in (f"at step {first['step']}", f"at step {last['step']}", "change"):
             table.add_column(header, justify="right")
-        for key, name in LOSSES.items():
+        for key, name in self._losses.items():
+            if not (f"valid_{key}" in first and f"valid_{key}" in last):
+                continue
             before, after = first[f"valid_{key}"], last[f"valid_{key}"]
             table.add_row(name, f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}")
         return table

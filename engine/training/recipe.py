@@ -36,7 +36,9 @@ class Length:
     clock on the wall. With both, what is reached first ends the run. save_every: minutes.
     validation: batches of held-back data that are looked at before each save.
     processes: each step's windows are shared among so many. compile: fuses what stands beside
-    attention, which pays after some minutes.
+    attention, which pays after some minutes. average_every: seconds; each process makes steps of
+    its own, and weights are averaged so often, not gradients at each step (of adapters only).
+    workers: processes that make batches ahead of the steps, for a GPU that would wait for them.
     """
 
     out: Path
@@ -48,11 +50,16 @@ class Length:
     device: str | None = None
     processes: int = 1
     compile: bool = False
+    average_every: float | None = None
+    workers: int = 0
 
     def __post_init__(self) -> None:
         if self.minutes is None and self.steps is None:
             raise ValueError("minutes or steps must say how long it trains")
         _positive(self, "minutes", "steps", "save_every", "validation", "processes")
+        _positive(self, "average_every")
+        if self.workers < 0:
+            raise ValueError(f"workers must be 0 or more, not {self.workers}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +68,13 @@ class Origin:
 
     start_from: a checkpoint's folder; without one the weights are new and their shape is that of
     `config` (a config.json), or what fits the data. tokenizer: a folder with tokenizer.json, if it
-    is not the checkpoint's own.
+    is not the checkpoint's own. fresh: its adapter is not gone on with, but made anew.
     """
 
     start_from: Path | None = None
     config: Path | None = None
     tokenizer: Path | None = None
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +94,25 @@ class Shape:
 class Rates:
     """`[rates]`: how fast it learns.
 
-    muon, adam: the full rates of matrices and of all else. The rate warms up over so many steps,
-    and falls to nothing over the last decay_share of the run: long, since batches are small.
-    average_over: steps over which weights are averaged (the running average's time constant).
+    muon, adam: the full rates of matrices and of all else; an adapter has adam's only. The rate
+    warms up over so many steps, and at least over warm_up_share of the run, and falls to nothing
+    over the last decay_share of the run: long, since batches are small. average_over: steps over
+    which weights are averaged (the running average's time constant).
     """
 
     muon: float = 0.02
     adam: float = 0.004
     warm_up_steps: int = 60
+    warm_up_share: float = 0.0
     decay_share: float = 0.8
     average_over: int = 100
 
     def __post_init__(self) -> None:
         _positive(self, "muon", "adam", "warm_up_steps", "average_over")
+        if self.warm_up_share < 0:
+            raise ValueError(
+                f"warm_up_share must be at least 0 and below 1, not {self.warm_up_share}"
+            )
         if not 0 < self.decay_share <= 1:
             raise ValueError(f"decay_share must be above 0 and at most 1, not {self.decay_share}")
 
@@ -138,7 +152,8 @@ PLAIN = Objective()
 class Lora:
     """`[lora]`: low-rank adapters in the place of all weights, merged into the model at the end.
 
-    rank: 0 trains all weights. scale: what an adapter counts beside its weight.
+    rank: 0 trains all weights, or is that of the adapter that is gone on with. scale: what an
+    adapter counts beside its weight.
     """
 
     rank: int = 0
@@ -167,7 +182,7 @@ class Recipe:
             raise ValueError("[lora] is for a checkpoint: [model] start_from is missing")
         if self.lora.rank and self.run.compile:
             raise ValueError("[run] compile and [lora] do not go together")
-        if self.step.windows % self.run.processes:
+        if self.step.windows % self.run.processes and self.run.average_every is None:
             raise ValueError(
                 f"[step] windows ({self.step.windows}) must be a multiple of "
                 f"[run] processes ({self.run.processes})"

@@ -51,7 +51,7 @@ class Sudoku:
             raise TrainingError(f"a Sudoku needs [step] context = {PREFIX} and canvas = {CELLS}")
         write_companions(_companions(recipe))
 
-    def open(self, recipe: Recipe) -> Opened:
+    def open(self, recipe: Recipe) -> Opened[Batch]:
         """Batches of as many windows and canvases as the recipe asks for."""
         step = recipe.step
         return Opened(

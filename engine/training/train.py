@@ -21,15 +21,19 @@ import torch
 from torch import distributed, multiprocessing
 from torch.multiprocessing.spawn import ProcessExitedException  # pyright: ignore[reportPrivateImportUsage]
 
-from engine.errors import EngineError, complaint
+from engine.errors import EngineError, TrainingError, complaint
+from engine.training.adapter import has_adapter
+from engine.training.adapter_run import AdapterRun
+from engine.training.infill import Infill
+from engine.training.loop import Loop, Team
 from engine.training.recipe import Recipe, Table, read_recipe
-from engine.training.run import Run, Team
+from engine.training.run import Run
 from engine.weights.locate import locate
 
 FAILED, INTERRUPTED = 2, 130
 
 FLAGS: dict[str, tuple[str, str, Any, str]] = {
-    "--data": ("data", "folder", Path, "folder with train.bin"),
+    "--data": ("data", "folder", Path, "folder with train.bin, or with texts.jsonl"),
     "--files": ("data", "list", Path, "a text file that names files, a path a line"),
     "--out": ("run", "out", Path, "folder for the state and the model"),
     "--minutes": ("run", "minutes", float, "training time in all"),
@@ -39,6 +43,8 @@ FLAGS: dict[str, tuple[str, str, Any, str]] = {
     "--rank": ("lora", "rank", int, "of low-rank adapters; 0 trains all weights"),
     "--device": ("run", "device", str, "cuda, mps or cpu"),
     "--processes": ("run", "processes", int, "share each step among so many"),
+    "--average-every": ("run", "average_every", float, "seconds; or gradients at each step"),
+    "--workers": ("run", "workers", int, "processes that make batches ahead of the steps"),
     "--start-from": ("model", "start_from", Path, "a checkpoint whose weights a new run takes"),
     "--tokenizer": ("model", "tokenizer", Path, "folder with tokenizer.json"),
     "--windows": ("step", "windows", int, "windows of context in a step"),
@@ -56,8 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         recipe = recipe_of(_parser().parse_args(argv))
+        kind = kind_of_run(recipe)
         recipe.data.prepare(recipe)
-        return run(recipe)
+        return run(recipe, kind)
     except EngineError as error:
         return _failed(error)
     except KeyboardInterrupt:
@@ -93,23 +100,43 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(recipe: Recipe) -> int:
+def kind_of_run(recipe: Recipe) -> type[Loop]:
+    """What trains the recipe's model: all of a DiffusionGemma, or the adapter of a dense model.
+
+    Raises TrainingError if the data is made for the other one, ModelError if a base is missing.
+    """
+    base, infill = recipe.model.start_from, isinstance(recipe.data, Infill)
+    if base is None or not has_adapter(base):
+        if infill:
+            raise TrainingError(
+                '[data] kind = "infill" is for a model with an adapter, such as mini'
+            )
+        return Run
+    if not infill:
+        raise TrainingError(
+            f'what is trained of {base.name} is its adapter, which takes [data] kind = "infill": '
+            "see engine/training/finetune_mini.toml"
+        )
+    return AdapterRun
+
+
+def run(recipe: Recipe, kind: type[Loop] = Run) -> int:
     """Trains, in as many processes as the recipe says; returns the exit code."""
-    return _alone(recipe) if recipe.run.processes == 1 else _together(recipe)
+    return _alone(recipe, kind) if recipe.run.processes == 1 else _together(recipe, kind)
 
 
-def _alone(recipe: Recipe) -> int:
-    return 0 if Run(recipe, Team(0, 1)).train() else INTERRUPTED
+def _alone(recipe: Recipe, kind: type[Loop]) -> int:
+    return 0 if kind(recipe, Team(0, 1)).train() else INTERRUPTED
 
 
-def _together(recipe: Recipe) -> int:
+def _together(recipe: Recipe, kind: type[Loop]) -> int:
     # Ctrl-C reaches all processes; the members finish their step, and this one waits for them.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with tempfile.TemporaryDirectory() as folder:
             meeting = f"file://{folder}/meeting"
             spawn = multiprocessing.spawn  # pyright: ignore[reportPrivateImportUsage]
-            spawn(_member, (recipe, meeting), nprocs=recipe.run.processes)
+            spawn(_member, (recipe, kind, meeting), nprocs=recipe.run.processes)
     except ProcessExitedException as error:
         return error.exit_code
     finally:
@@ -117,13 +144,13 @@ def _together(recipe: Recipe) -> int:
     return 0
 
 
-def _member(rank: int, recipe: Recipe, meeting: str) -> None:
+def _member(rank: int, recipe: Recipe, kind: type[Loop], meeting: str) -> None:
     size = recipe.run.processes
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // size))
     distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        done = Run(recipe, Team(rank, size)).train()
+        done = kind(recipe, Team(rank, size)).train()
     except EngineError as error:
         sys.exit(_failed(error))
     # Whoever ends early ends the others; so they all wait until the first one has saved.

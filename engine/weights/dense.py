@@ -46,9 +46,7 @@ def load_model(
     base, config = config_folder(folder), read_config(folder)
     check_weights(folder, config)
     try:
-        state: dict[str, Tensor] = {}
-        for file in checkpoint_files(base):
-            state |= _read(file, device, dtype, progress)
+        state = load_weights(base, device, dtype, progress)
         adapter = None
         if (folder / ADAPTER).is_file():
             adapter = read_adapter(folder / ADAPTER, device)
@@ -64,6 +62,16 @@ def load_model(
         raise ModelError(
             f"the model in {folder} can't be read ({first}): copy or download it again"
         ) from error
+
+
+def load_weights(
+    base: Path, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
+) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, by transformers' names."""
+    state: dict[str, Tensor] = {}
+    for file in checkpoint_files(base):
+        state |= _read(file, device, dtype, progress)
+    return state
 
 
 def read_adapter(path: Path, device: torch.device) -> Adapter:

@@ -15,7 +15,7 @@ import torch
 
 from engine.backbones.base import Backbone, BackboneConfig
 from engine.errors import ModelError
-from engine.paths import base_folder
+from engine.paths import BEST, WEIGHTS, base_of
 from engine.weights.loader import Progress
 
 FAMILIES = {
@@ -87,7 +87,11 @@ def config_folder(folder: Path) -> Path:
     """
     if not (folder / "base.json").is_file():
         return folder
-    base = base_folder(folder.name)
+    try:
+        base = base_of(folder)
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{folder / 'base.json'} is broken: {error}") from error
     if base is None:
-        raise ModelError(f"the base of {folder.name} is not here: diffgemma-lsp pull {folder.name}")
+        name = folder.name if folder.parent == WEIGHTS else BEST
+        raise ModelError(f"the base of {folder.name} is not here: diffgemma-lsp pull {name}")
     return base

