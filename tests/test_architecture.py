@@ -49,12 +49,12 @@ HOUSE = (
     ("attention",),
     ("diffusion",),
     ("choice",),
-    ("engine.py", "run.py"),
+    ("engine.py", "run.py", "canvas_run.py", "left_run.py"),
     ("serve",),
     ("training",),
     ("evaluation",),
 )
-ONE = ("engine.py", "run.py")
+ONE = ("engine.py", "run.py", "canvas_run.py", "left_run.py")
 # What the language server itself needs, but only once it has something to do.
 LATER = ("tree_sitter", "tree_sitter_python")
 EDITOR_SIDE = ("diffgemma_lsp", "pygls", "lsprotocol")
