@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
+import pytest
 import torch.nn as nn
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,7 +51,7 @@ real_requests = st.builds(
 def test_a_request_gives_the_same_alone_and_beside_others(
     batch: list[InfillRequest], order: random.Random
 ) -> None:
-    alone = [outcome(fresh().fill(request)) for request in batch]
+    alone = [fresh().fill(request) for request in batch]
     engine = fresh()
     running = {i: engine.stream(request) for i, request in enumerate(batch)}
     together: dict[int, Infill] = {}
@@ -59,7 +61,15 @@ def test_a_request_gives_the_same_alone_and_beside_others(
         if isinstance(event, Infill):
             together[i] = event
             running.pop(i).close()
-    assert [outcome(together[i]) for i in range(len(batch))] == alone
+    for i, wanted in enumerate(alone):
+        # What another one has read of the same prefix already is not read again.
+        assert together[i].forward_passes <= wanted.forward_passes
+        # Rows that run beside others are multiplied in other pieces: sums are rounded otherwise.
+        assert together[i].confidence == pytest.approx(wanted.confidence, rel=1e-4)
+        as_alone = replace(
+            together[i], forward_passes=wanted.forward_passes, confidence=wanted.confidence
+        )
+        assert outcome(as_alone) == outcome(wanted)
 
 
 @cases(25)

@@ -80,9 +80,9 @@ def test_no_method_touches_what_stands_around_the_hole(
     canvases: list[tuple[list[int], list[int]]] = []  # clamped ids before and after
     denoise, generate = engine_run.denoise, Stock.generate
 
-    def watched_denoise(model: Any, canvas: Canvas, *rest: Any, **named: Any) -> Iterator[Pass]:
+    def watched_denoise(model: Any, process: Any, canvas: Canvas, *rest: Any) -> Iterator[Pass]:
         before = canvas.ids[~canvas.free].tolist()
-        for one in denoise(model, canvas, *rest, **named):
+        for one in denoise(model, process, canvas, *rest):
             canvases.append((before, canvas.ids[~canvas.free].tolist()))
             yield one
 
