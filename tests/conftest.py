@@ -24,11 +24,21 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(scope="session")
-def mini_base() -> Path:
+# What serves where nothing is said is nano, whatever models the user has fetched; a test that wants
+# mini asks for its base.
+_USERS_MODELS = os.environ.get("DIFFGEMMA_MODELS")
+os.environ["DIFFGEMMA_MODELS"] = str(ROOT / ".cache" / "no-models")
+
+
+@pytest.fixture
+def mini_base(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder with mini's base; tests that need it are skipped where nobody has pulled it."""
     from engine.paths import base_folder
 
+    if _USERS_MODELS is None:
+        monkeypatch.delenv("DIFFGEMMA_MODELS")
+    else:
+        monkeypatch.setenv("DIFFGEMMA_MODELS", _USERS_MODELS)
     folder = base_folder("mini")
     if folder is None:
         pytest.skip("mini's base is not here: diffgemma-lsp pull")

@@ -16,7 +16,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.backbones.diffusion_gemma import Attend, DiffusionGemma, read
+from engine.attention.sdpa import read
+from engine.backbones.base import Attend
+from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.weights.loader import load_model
 from tests.engine.tiny import reference_model, tiny_config
 
