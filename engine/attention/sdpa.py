@@ -27,3 +27,8 @@ def folded(mask: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
     each key head -> [groups * T, S]. Made once for all layers of a pass."""
     bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
     return bias.masked_fill_(~mask, float("-inf")).repeat(groups, 1)
+
+
+def read_masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """`read` with a mask bool [T, S], for whoever needs it once."""
+    return read(q, k, v, folded(mask, q.shape[2] // k.shape[2], k.dtype))

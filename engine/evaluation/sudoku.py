@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from engine.attention.sdpa import read
+from engine.attention.sdpa import read_masked
 from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.engine import InfillEngine
 from engine.errors import BadRequest
@@ -144,7 +144,8 @@ class _Reader:
             seen = gap >= 0
             if config.layers[layer].sliding:
                 seen &= gap < config.sliding_window
-            return read(q, self._keys[layer][:, :end], self._values[layer][:, :end], seen)
+            keys, values = self._keys[layer][:, :end], self._values[layer][:, :end]
+            return read_masked(q, keys, values, seen)
 
         self.length = end
         return self.model.encode(ids, positions[begin:], attend)[:, -1]

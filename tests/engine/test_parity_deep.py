@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.attention.sdpa import read
+from engine.attention.sdpa import read, read_masked
 from engine.backbones.base import Attend
 from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.weights.loader import load_model
@@ -51,7 +51,7 @@ def logits_of(model: DiffusionGemma, prefix: Tensor, canvas: Tensor, soft: Tenso
 
     def encode(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         kept.append((k, v))
-        return read(q, k, v, near if sliding[layer] else causal)
+        return read_masked(q, k, v, near if sliding[layer] else causal)
 
     def decode(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         low = max(0, len(prefix) - WINDOW + 1) if sliding[layer] else 0
