@@ -12,18 +12,21 @@ class Model:
 
     name: what users see; empty as long as nothing is known. can: "fill", and "instruct" if it
     follows instructions. languages: those that it has learned, as LSP names them; None means any.
+    min_confidence: what nobody asked for is shown from this confidence on.
     """
 
     name: str = ""
     can: tuple[str, ...] = ("fill",)
     languages: tuple[str, ...] | None = None
+    min_confidence: float = 0.0
 
     @classmethod
     def of(cls, info: dict[str, Any]) -> Model:
         """The model that the engine describes so (engine.types.EngineInfo)."""
         known = info.get("languages")
         languages = None if known is None else tuple(known)
-        return cls(info["model"], tuple(info["can"]), languages)
+        least = float(info.get("min_confidence", 0.0))
+        return cls(info["model"], tuple(info["can"]), languages, least)
 
     @property
     def known(self) -> bool:

@@ -95,7 +95,7 @@ class Work:
             enough = self.flight.left_s / 2  # for another try, if that takes as long
             answer = await self.session.run(self.flight, replace(request, seed=seed), shown)
             shown.flush()
-            gate(answer.confidence, self.settings.min_confidence)
+            gate(answer.confidence, self.settings.least)
             fit, confidence = await self._fit(found, answer)
             if any(fit.texts) or tries == SEEDS or self.flight.left_s < enough:
                 break
@@ -117,7 +117,7 @@ class Work:
         if any(first.texts):
             return first, answer.confidence
         for other in answer.others[:OTHERS]:
-            if other.confidence >= self.settings.min_confidence and self.flight.left_s > 0:
+            if other.confidence >= self.settings.least and self.flight.left_s > 0:
                 fit = await self._fitted(found, (other.text,))
                 if any(fit.texts):
                     return fit, other.confidence

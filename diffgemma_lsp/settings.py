@@ -109,7 +109,8 @@ class Settings:
         stands in front of the cursor when it has moved.
     max_tokens: the most tokens of a suggestion while typing; null leaves it to the model.
     max_lines: the most lines of a suggestion while typing; null shows all.
-    min_confidence: show nothing of which the model is less sure than this, from 0 to 1.
+    min_confidence: show nothing of which the model is less sure than this, from 0 to 1; null leaves
+        what comes by itself to the model, and shows all that you asked for.
     neighbours: read other files, open ones and those that a document imports, if the model makes
         something of them.
     model: the model that the engine runs, a folder or a name on the hub; null means the embedded
@@ -135,13 +136,18 @@ class Settings:
     look_ahead: bool = _setting(True, _flag())
     max_tokens: int | None = _setting(32, _optional(_whole(1, 4_096)))
     max_lines: int | None = _setting(None, _optional(_whole(1, 1_000)))
-    min_confidence: float = _setting(0.0, _number(0, 1))
+    min_confidence: float | None = _setting(None, _optional(_number(0, 1)))
     neighbours: bool = _setting(True, _flag(), "session")
     model: str | None = _setting(None, _optional(_name()), "machine")
     device: str | None = _setting(None, _optional(_name()), "machine")
     idle_unload_s: float | None = _setting(900.0, _optional(_number(1, 31_536_000)), "machine")
     idle_exit_s: float | None = _setting(3_600.0, _optional(_number(1, 31_536_000)), "machine")
     seed: int = _setting(0, _whole(0, 2**63 - 1))
+
+    @property
+    def least(self) -> float:
+        """The confidence from which on something is shown."""
+        return self.min_confidence or 0.0
 
     def off(self, uri: str, language_id: str) -> str | None:
         """Why there are no suggestions in this document, or None if there are."""

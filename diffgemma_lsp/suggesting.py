@@ -48,6 +48,8 @@ async def suggest(
     if (reason := session.off(snapshot.uri, snapshot.language_id)) is not None:
         raise Nothing(reason)
     invoked = flight.invoked
+    if not invoked and settings.min_confidence is None:
+        settings = replace(settings, min_confidence=session.model.min_confidence)
     if not invoked and not _CLOSING.fullmatch(snapshot.line_after):
         raise Nothing("there is code right of the cursor")
     place = _place(snapshot, settings)
@@ -153,7 +155,7 @@ async def _run(
     while fitting.lacks(wanted):
         fitting.look()
     missing = wanted - max(1, len(fitting.found))
-    if answer.others and settings.min_confidence > 0:
+    if answer.others and settings.least > 0:
         missing = 0  # how sure the model is of what it was not asked to choose is no measure
     runs = (session.run(flight, _warmer(request, number + 1)) for number in range(missing))
     more = [
@@ -184,7 +186,7 @@ def _around(snapshot: DocumentSnapshot) -> postprocess.Around:
 
 def _polished(around: postprocess.Around, answer: Other, settings: Settings, invoked: bool) -> Kept:
     """What is shown of an answer. Raises Nothing if it is not worth it."""
-    gate(answer.confidence, settings.min_confidence)
+    gate(answer.confidence, settings.least)
     max_lines = None if invoked else settings.max_lines
     text, reason = postprocess.polish(
         answer.text, around, automatic=not invoked, max_lines=max_lines
@@ -201,7 +203,7 @@ def _known(
     # Where nothing comes by itself, what was asked for goes on while it is typed, and only then.
     silent = not invoked and session.model.silent(snapshot.language_id) is not None
     found = session.suggestions.find(_place(snapshot, settings), least=1 if silent else 0)
-    sure = [one for one in found if one.confidence >= settings.min_confidence]
+    sure = [one for one in found if one.confidence >= settings.least]
     if not invoked:  # some of it may have been asked for, without a limit to its lines
         texts = (_first_lines(one.text, settings.max_lines) for one in sure)
         sure = [replace(one, text=text) for one, text in zip(sure, texts, strict=True)]

@@ -96,6 +96,7 @@ class InfillEngine:
             can=tuple(one for one in profile.can if one != "instruct" or chat is not None),
             neighbours=profile.neighbours,
             languages=profile.languages,
+            min_confidence=profile.min_confidence,
         )
 
     @classmethod

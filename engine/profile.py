@@ -110,6 +110,8 @@ class Profile:
     calibration: what makes the engine's confidence (see engine.types.Infill) the one that it
         reports, for answers of the kind that `sampling` makes: chosen among several, or not. None
         leaves it as it is.
+    min_confidence: what nobody asked for is shown from this confidence on, where the settings
+        say nothing else.
     eos_ids: all tokens that end what the model says, by generation_config.json or config.json.
     revision: the commit that a model from the hub was resolved to.
     """
@@ -134,5 +136,6 @@ class Profile:
     weights: Weights = Weights()
     sampling: Sampling = Sampling()
     calibration: Calibration | None = None
+    min_confidence: float = 0.0
     eos_ids: tuple[int, ...] = ()
     revision: str | None = None

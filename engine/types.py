@@ -207,6 +207,7 @@ class EngineInfo:
     can: "fill", and "instruct" if the model follows instructions.
     neighbours: whether the model reads a request's context.
     languages: those that the model has learned, as LSP names them; None means any.
+    min_confidence: what nobody asked for is shown from this confidence on.
     """
 
     model: str
@@ -218,3 +219,4 @@ class EngineInfo:
     can: tuple[str, ...]
     neighbours: bool = False
     languages: tuple[str, ...] | None = None
+    min_confidence: float = 0.0

@@ -112,5 +112,6 @@ def info_from_json(data: Json) -> EngineInfo:
         **data,
         "can": tuple(data["can"]),
         "languages": None if languages is None else tuple(languages),
+        "min_confidence": data.get("min_confidence", 0.0),
     }
     return EngineInfo(**fields)
