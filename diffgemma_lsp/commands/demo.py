@@ -23,6 +23,7 @@ from diffgemma_lsp.commands import UsageError, sudoku
 from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow
 from diffgemma_lsp.commands.view import FillView, Screen
 from diffgemma_lsp.engine_client import EngineClient
+from engine.paths import SHIPPED, default_model
 from engine.types import Fixed, Hole, Infill, InfillRequest, Template
 
 if TYPE_CHECKING:
@@ -89,9 +90,9 @@ def assemble(template: Template, infill: Infill) -> str:
 
 async def _play(arguments: argparse.Namespace, folder: Path, console: Console) -> None:
     report: list[str] = []
-    if arguments.model is None:
+    if arguments.model is None and default_model() == SHIPPED[0]:
         console.print("nano is tiny and often wrong: watch how it settles, not what it writes.")
-        console.print("It is shown as it comes; editors leave out what would break the syntax.")
+        console.print("mini is better, as soon as its base is here: diffgemma-lsp pull")
     async with connected(arguments) as client:
         for scene in SCENES:
             console.print(f"\n[bold]{scene.title}[/]")

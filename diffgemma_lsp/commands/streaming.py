@@ -27,7 +27,11 @@ POLL_S = 0.2
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that say which model, and where it runs."""
-    parser.add_argument("--model", metavar="PATH", help="a folder, or owner/name (default: nano)")
+    parser.add_argument(
+        "--model",
+        metavar="PATH",
+        help="a folder, or owner/name (default: mini where its base is, else nano)",
+    )
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
 
 

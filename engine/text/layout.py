@@ -12,7 +12,7 @@ tokens and the template's own strings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import chain, repeat
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from engine.profile import Profile
 from engine.text.canvas import Canvas
+from engine.text.gap import Gap
 from engine.text.tokenizer import TextTokenizer
 from engine.types import Fixed, Hole, Piece, Segment, Template
 
@@ -31,46 +32,6 @@ _LEAST_SLOTS = 8
 
 _SUFFIX_CHARS = 16
 """Characters of the suffix that are encoded for each slot of a canvas: more than enough."""
-
-
-@dataclass(slots=True)
-class Gap:
-    """A hole while it is being filled. Token counts include those of the typed bytes.
-
-    slots: how many it gets on the next canvas. draft: ids to start from, slack behind them
-    included. done: ids that are settled, with their certainty, as far as a pass gave one.
-    ended: the certainty of the slack behind them. capped: whether it ended because it reached its
-    cap.
-    """
-
-    hole: Hole
-    typed: bytes
-    cap: int
-    draft: list[int] | None
-    strength: float
-    slots: int
-    done: list[int] = field(default_factory=list[int])
-    certainty: list[float] = field(default_factory=list[float])
-    ended: float | None = None
-    capped: bool = False
-
-    @property
-    def certainties(self) -> list[float]:
-        """What its confidence is the mean of: its tokens, or, where it is empty, its end."""
-        return self.certainty if self.done or self.ended is None else [self.ended]
-
-    def settle(self, ids: list[int], certainty: list[float]) -> None:
-        """Takes over `ids`, whose certainty stands at the beginning of `certainty`."""
-        self.done += ids
-        self.certainty += certainty[: len(ids)]
-
-    def replace(self, ids: list[int]) -> None:
-        """Holds another answer, which ends by itself; of its tokens no pass gave a certainty."""
-        self.done, self.certainty, self.capped = ids, [], False
-
-    def rest(self, width: int) -> list[int]:
-        """What of the draft lies behind its first `width` slots and is still to be placed."""
-        return [] if self.draft is None or self.strength == 1 else self.draft[width:]
 
 
 Work = list[list[int] | Gap]
@@ -109,17 +70,19 @@ class Sheet:
         self.gaps: list[Gap] = []
         self.work: Work = []
         *inner, last = self.template
-        before = ""
+        before = tail = ""
         for segment in inner:
             if isinstance(segment, Hole):
-                before, typed = self._heal(before, segment)
+                hole, tail = self._bare(segment)
+                before, typed = self._heal(before, hole)
                 self._add_fixed(before)
                 before = ""
-                self.gaps.append(self._gap(segment, typed))
+                self.gaps.append(self._gap(hole, typed))
+                self.gaps[-1].tail = tail
                 self.work.append(self.gaps[-1])
             else:
-                before = _unix(segment.text)
-        self._add_suffix(last)
+                before, tail = _unix(tail + segment.text), ""
+        self._add_suffix(tail + (last.text if isinstance(last, Fixed) else ""))
         # A draft of strength 0 is fixed text.
         self.work = [self._draft_if_kept(item) for item in self.work]
 
@@ -249,11 +212,12 @@ class Sheet:
         everything = gap.done + self.text_ids(ids)
         texts = self.tokenizer.pieces_of(everything, len(gap.typed))
         sure = chain(gap.certainty, certainty, repeat(0.0))
-        return tuple(
+        shown = tuple(
             Piece(self._newlines(text), min(1.0, one))
             for text, one in zip(texts, sure, strict=False)
             if text
         )
+        return (*shown, Piece(gap.tail, 1.0)) if gap.tail else shown
 
     def certainties(self, gap: Gap, ids: list[int], certainty: list[float]) -> list[float]:
         """The certainty of a gap's settled tokens and of the current guess `ids` behind them."""
@@ -265,7 +229,7 @@ class Sheet:
 
     def text_of(self, gap: Gap, ids: list[int]) -> str:
         """What a gap would hold with these ids."""
-        return self._newlines(self.tokenizer.text_of(ids, len(gap.typed)))
+        return self._newlines(self.tokenizer.text_of(ids, len(gap.typed))) + gap.tail
 
     def assembled(self) -> str:
         """All that stands from the first hole's start to the last hole's end."""
@@ -298,8 +262,16 @@ class Sheet:
         else:
             self.work.append(self.tokenizer.encode(text))
 
-    def _add_suffix(self, last: Fixed | Hole) -> None:
-        text = last.text if isinstance(last, Fixed) else ""
+    def _bare(self, hole: Hole) -> tuple[Hole, str]:
+        """A hole without the line ends that its draft ends in, and those, for vocabularies that
+        join line ends with what follows them."""
+        if hole.draft is None or not self.profile.blanks:
+            return hole, ""
+        bare = hole.draft.rstrip()
+        tail = hole.draft[len(bare) :]
+        return (replace(hole, draft=bare), tail) if bare and "\n" in tail else (hole, "")
+
+    def _add_suffix(self, text: str) -> None:
         head = text[: self.profile.canvas * _SUFFIX_CHARS]
         ids = self.tokenizer.encode(_unix(head))
         end = _id_of(self.tokenizer, self.profile.end)
@@ -360,7 +332,7 @@ class Sheet:
         if draft is not None and (
             gap.hole.strength == 0 or gap.done == self._encode_draft(draft, gap.typed)
         ):
-            return draft
+            return draft + gap.tail
         return self.text_of(gap, gap.done)
 
     def _newlines(self, text: str) -> str:
