@@ -53,10 +53,7 @@ def family_of(folder: Path) -> Family:
     """Who reads `folder`. Raises ModelError if its family is not known."""
     kind = model_type(config_folder(folder))
     if kind not in FAMILIES:
-        raise ModelError(
-            f"{folder} holds a {kind!r} model; diffusion_gemma or {', '.join(list(FAMILIES)[1:])} "
-            "is needed"
-        )
+        raise ModelError(f"{folder} holds a {kind!r} model; known are {', '.join(FAMILIES)}")
     module: Any = import_module(FAMILIES[kind])
     return module
 

@@ -33,6 +33,7 @@ class ToyConfig:
     canvas_length: int = 32
     max_positions: int = 512
     bos_id: int | None = BOS
+    eos_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,17 +95,25 @@ class Toy:
         return x + attend(0, q, turned[..., None, :8], x[..., None, 8:]).flatten(-2)
 
 
-def load_toy(
-    folder: Path, device: torch.device, dtype: torch.dtype, progress: Progress | None
-) -> Backbone:
-    """As a family's loader is called."""
+def read_config(folder: Path) -> ToyConfig:
+    """This module is what reads the family's folders (engine.weights.families.Family)."""
     data: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    return Toy(ToyConfig(data["vocab_size"]), device, dtype)
+    return ToyConfig(data["vocab_size"])
+
+
+def check_weights(folder: Path, config: ToyConfig) -> None:
+    """A toy has no files of weights."""
+
+
+def load_model(
+    folder: Path, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
+) -> Backbone:
+    return Toy(read_config(folder), device, dtype)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setitem(families.FAMILIES, "toy", f"{__name__}:load_toy")
+    monkeypatch.setitem(families.FAMILIES, "toy", __name__)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "toy", "vocab_size": END}))
     save_tokenizer(tmp_path)
     return tmp_path
@@ -133,7 +142,7 @@ def test_a_family_of_a_file_and_a_line_fills_a_hole(folder: Path, masked: bool) 
 def test_what_was_added_is_named_where_another_one_is_not_known(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "unheard of"}))
     with pytest.raises(ModelError, match=r"known are .*toy"):
-        families.load_backbone(folder, CPU, torch.float32)
+        families.family_of(folder)
 
 
 def test_what_stands_around_a_toys_row_changes_what_it_says() -> None:

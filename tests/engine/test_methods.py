@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine import run as engine_run
+from engine import canvas_run
 from engine.diffusion.loop import Pass
 from engine.engine import InfillEngine
 from engine.evaluation import methods
@@ -78,7 +78,7 @@ def test_no_method_touches_what_stands_around_the_hole(
     method: str, checkpoint: Path, engine: InfillEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canvases: list[tuple[list[int], list[int]]] = []  # clamped ids before and after
-    denoise, generate = engine_run.denoise, Stock.generate
+    denoise, generate = canvas_run.denoise, Stock.generate
 
     def watched_denoise(model: Any, process: Any, canvas: Canvas, *rest: Any) -> Iterator[Pass]:
         before = canvas.ids[~canvas.free].tolist()
@@ -92,7 +92,7 @@ def test_no_method_touches_what_stands_around_the_hole(
         canvases.append((before, best[~clamp.free].tolist()))
         return best
 
-    monkeypatch.setattr(engine_run, "denoise", watched_denoise)
+    monkeypatch.setattr(canvas_run, "denoise", watched_denoise)
     monkeypatch.setattr(Stock, "generate", watched_generate)
     answerer = Methods(engine, options(checkpoint)).chosen([method], 5, "constant")[method]
     answer = answerer(PREFIX, SUFFIX, "urn 2 * x")
