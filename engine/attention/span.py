@@ -55,8 +55,10 @@ class Span:
 def forward(model: Backbone, spans: Sequence[Span]) -> list[Tensor]:
     """One pass over the weights for all spans; returns the hidden rows [n, d] of each.
 
-    A span's rows see what `Span` says and nothing of the others.
+    A span's rows see what `Span` says and nothing of the others. Without spans nothing runs.
     """
+    if not spans:
+        return []
     order = sorted(range(len(spans)), key=lambda i: spans[i].role != "decoder")
     ordered = [spans[i] for i in order]
     for span in ordered:

@@ -45,5 +45,5 @@ def _int8(weight: Tensor, bias: Tensor | None) -> object:
     zeros = torch.zeros(len(scales), dtype=torch.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # quantized tensors are deprecated, the kernels are not
-        rounded = torch.ops.aten.quantize_per_channel(full, scales, zeros, 0, torch.qint8)
+        rounded = torch.quantize_per_channel(full, scales, zeros, 0, torch.qint8)
     return torch.ops.quantized.linear_prepack(rounded, None if bias is None else bias.float())

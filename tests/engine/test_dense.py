@@ -131,6 +131,11 @@ def test_decoder_and_encoder_rows_of_one_pass_are_those_that_each_has_alone() ->
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
+def test_without_spans_nothing_runs() -> None:
+    theirs = reference(random_config("llama", 4), 4)
+    assert forward(Dense(parse_dense(theirs.config.to_dict()), theirs.state_dict()), []) == []
+
+
 @torch.inference_mode()
 def test_int8_products_stay_close() -> None:
     theirs = reference(random_config("llama", 4), 4)
