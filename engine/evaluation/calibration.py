@@ -41,6 +41,7 @@ from engine.evaluation.setup import (
     describe_model,
     held_out,
     load_engine,
+    model_of,
     open_journal,
     sampling_of,
     share_of,
@@ -188,7 +189,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         console.print(one)
     write_result(options, result, console, pictures(result))
     if options.write:
-        where = write_profile(locate(options.model), result["calibration"])
+        where = write_profile(locate(model_of(options)), result["calibration"])
         console.print(f"The mapping is in {where}", highlight=False)
     return result
 

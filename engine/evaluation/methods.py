@@ -29,7 +29,7 @@ from engine.evaluation.answers import (
     TrueLength,
     true_length,
 )
-from engine.evaluation.setup import sampling_of
+from engine.evaluation.setup import model_of, sampling_of
 from engine.evaluation.stock import Stock
 from engine.weights.locate import locate
 
@@ -71,7 +71,7 @@ class Methods:
     """Makes answerers for one engine. What takes long to load is loaded once, when it is needed."""
 
     def __init__(self, engine: InfillEngine, options: argparse.Namespace) -> None:
-        self.engine, self.model, self.seed = engine, options.model, options.seed
+        self.engine, self.model, self.seed = engine, model_of(options), options.seed
         self.params = sampling_of(options)
 
     @cached_property

@@ -25,7 +25,7 @@ from engine.engine import InfillEngine
 from engine.errors import EngineError, complaint
 from engine.evaluation.holes import KINDS, Kind, Source, held_out_folders, read_sources
 from engine.evaluation.journal import Journal, Record
-from engine.paths import package_version
+from engine.paths import default_model, package_version
 from engine.types import SamplingParams
 from engine.weights.locate import locate
 
@@ -83,7 +83,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of every evaluation: which model, how it denoises, where the result goes."""
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="FILE.json", help="where the result goes")
-    add("--model", metavar="PATH", help="a folder or a name of the hub (default: nano)")
+    best = default_model()
+    add(
+        "--model",
+        metavar="PATH",
+        help=f"a folder or a name of the hub (default: {best})",
+    )
     add("--device", help="cuda, mps or cpu (default: the best there is)")
     add(
         "--threads",
@@ -176,7 +181,7 @@ def sampling_of(options: argparse.Namespace) -> SamplingParams:
 
 def load_engine(options: argparse.Namespace) -> InfillEngine:
     """The engine that the flags name. Raises as `InfillEngine.load` does."""
-    engine = InfillEngine.load(options.model, options.device)
+    engine = InfillEngine.load(model_of(options), options.device)
     if options.threads:  # the engine has chosen by now
         torch.set_num_threads(options.threads)
     return engine
@@ -186,7 +191,7 @@ def describe_model(engine: InfillEngine, options: argparse.Namespace) -> dict[st
     """Which weights answered, and how they were asked: everything that an answer depends on."""
     return {
         "engine": asdict(engine.info),
-        "weights": _fingerprint(locate(options.model)),
+        "weights": _fingerprint(locate(model_of(options))),
         "profile": asdict(engine.profile),
         "sampling": asdict(engine.profile.sampling.override(sampling_of(options))),
         "version": package_version(),
@@ -271,6 +276,11 @@ def _part(text: str) -> tuple[int, int]:
     if not 1 <= number <= parts:
         raise argparse.ArgumentTypeError(f"expected K/N such as 1/2, not {text!r}")
     return number, parts
+
+
+def model_of(options: argparse.Namespace) -> str:
+    """The model that is measured: the one that was named, or what serves where none is."""
+    return options.model or default_model()
 
 
 def _fingerprint(folder: Path) -> str:
