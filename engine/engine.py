@@ -10,6 +10,7 @@ unit of work. It is not thread-safe; the service gives it a thread of its own.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -46,6 +47,10 @@ CACHE_BYTES = 512 * 2**20
 SMALL = 1024
 """Up to this hidden size one CPU thread does the work: an operation takes microseconds, and on a
 busy machine threads that wait for each other at every one of them are ten times slower."""
+
+
+TINY = 512
+"""Up to this one, of a prefix, too."""
 
 
 def never() -> bool:
@@ -120,9 +125,11 @@ class InfillEngine:
             _log.warning("%s", checked.no_chat)
         precision = dtype or pick_dtype(where)
         loaded = family_of(folder).load_model(folder, where, precision, progress)
+        engine = cls(loaded, checked.tokenizer, checked.profile, checked.chat)
         if where.type == "cpu" and loaded.config.hidden_size <= SMALL:
             torch.set_num_threads(1)
-        engine = cls(loaded, checked.tokenizer, checked.profile, checked.chat)
+            if loaded.config.hidden_size > TINY:
+                engine.batch.threads = (1, min(4, os.cpu_count() or 1))
         engine.warm_up()
         return engine
 

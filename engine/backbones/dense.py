@@ -67,7 +67,7 @@ class Dense:
     """A dense backbone. `encode` reads with the checkpoint's weights, `decode` with the adapter's.
 
     state: the checkpoint's tensors by transformers' names, all of one precision on one device.
-    format: how the decoder's products and the head are multiplied (engine.backbones.linear).
+    format: how products of few rows are multiplied (engine.backbones.linear).
     """
 
     sliding_window = 1 << 30
@@ -94,14 +94,10 @@ class Dense:
         self._compute = torch.float32 if format == "int8" else self.dtype
         self._head = Linear(head, format=format)
         self._norm = state["model.norm.weight"].to(self._compute)
-        self._encoder = [
-            self._layer(state, i, None, adapter is None) for i in range(len(config.layers))
-        ]
+        self._encoder = [self._layer(state, i, None) for i in range(len(config.layers))]
         self._decoder = self._encoder
         if adapter is not None:
-            self._decoder = [
-                self._layer(state, i, adapter, True) for i in range(len(config.layers))
-            ]
+            self._decoder = [self._layer(state, i, adapter) for i in range(len(config.layers))]
         self._count = sum(t.numel() for t in state.values())
         half = config.head_dim // 2
         steps = torch.arange(half, dtype=torch.float32, device=self.device)
@@ -164,13 +160,9 @@ class Dense:
         out = self._head(F.pad(rows, (0, 0, 0, _spare(rows))))[: len(rows)]
         return out.float().view(*hidden.shape[:-1], -1)
 
-    def _layer(
-        self, state: Mapping[str, Tensor], index: int, adapter: Adapter | None, decodes: bool
-    ) -> Block:
+    def _layer(self, state: Mapping[str, Tensor], index: int, adapter: Adapter | None) -> Block:
         prefix = f"model.layers.{index}."
 
-        # What reads a prefix has many rows at a time; what writes has few.
-        format = self.format if decodes else "plain"
         # The scale of attention's scores is part of what makes the queries.
         scale = self.config.head_dim**-0.5
         scaled_by_norm = f"{prefix}self_attn.q_norm.weight" in state
@@ -184,7 +176,8 @@ class Dense:
             bias = None
             if any(one is not None for one in biases):
                 bias = torch.cat([b for b in biases if b is not None])
-            return Linear(torch.cat(weights), bias, format)
+            # What reads a prefix has many rows at a time; what writes has few.
+            return Linear(torch.cat(weights), bias, self.format, many=adapter is None)
 
         def norm(name: str) -> Tensor | None:
             weight = state.get(f"{prefix}{name}.weight")

@@ -2,8 +2,8 @@
 
 Weights stay what the checkpoint holds; a `Kernel` is how they are multiplied:
 
-plain   `F.linear` in the weights' own precision: best for many rows, such as a prefix'
-int8    weights rounded to 8 bits a channel, rows to 8 bits as they come (CPU): best for few
+plain   `F.linear` in the weights' own precision
+int8    weights rounded to 8 bits a channel, rows to 8 bits as they come (CPU)
 """
 
 from __future__ import annotations
@@ -18,22 +18,33 @@ from torch import Tensor
 Format = Literal["plain", "int8"]
 
 
+MANY = 64
+"""From so many rows on, bfloat16 is faster than int8 on a CPU."""
+
+
 class Linear:
-    """y = x W^T (+ b). weight [out, in], bias [out] or None; made for one format."""
+    """y = x W^T (+ b). weight [out, in], bias [out] or None; made for one format.
+
+    many: whether products of many rows, such as a prefix', take the weight as it is (int8).
+    """
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None = None, format: Format = "plain"
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        format: Format = "plain",
+        many: bool = False,
     ) -> None:
         self.out_features, self.in_features = weight.shape
         self.bias = bias
-        self.weight = weight if format == "plain" else None
+        self.weight = weight if format == "plain" or many else None
         self._packed = _int8(weight, bias) if format == "int8" else None
 
     def __call__(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out], in x's precision."""
-        if self.weight is not None:
-            return F.linear(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)
         rows = x.reshape(-1, self.in_features)
+        if self.weight is not None and (self._packed is None or len(rows) >= MANY):
+            return F.linear(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)
         out = torch.ops.quantized.linear_dynamic(rows, self._packed, reduce_range=False)
         return out.view(*x.shape[:-1], self.out_features)
 
