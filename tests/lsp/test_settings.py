@@ -230,7 +230,7 @@ def test_what_is_not_for_single_documents(scope: str, name: str) -> None:
 
 
 def test_null_is_not_set_where_it_has_no_meaning() -> None:
-    raw = {"enable": None, "min_confidence": None, "max_tokens": None, "languages": None}
+    raw = {"enable": None, "rewrite_strength": None, "max_tokens": None, "languages": None}
     assert read_shared(raw, Settings()) == Layer({"max_tokens": None})
 
 
