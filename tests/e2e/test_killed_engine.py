@@ -23,7 +23,7 @@ from lsp_client import INVOKED, LspClient, completion, did_change, did_open, pos
 URI = "file:///work/killed.py"
 SERVER = (sys.executable, "-m", "diffgemma_lsp")
 # So long that its prefix takes a while, with a place to fill and a line to rewrite.
-LINES = (ROOT / "engine" / "scheduler.py").read_text(encoding="utf-8").splitlines()[:150]
+LINES = (ROOT / "engine" / "serve" / "scheduler.py").read_text(encoding="utf-8").splitlines()[:150]
 TEXT = "\n".join([*LINES, "result = ", "total = first + second", ""])
 AT, REWRITTEN = len(LINES), len(LINES) + 1
 

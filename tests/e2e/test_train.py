@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     """A user's folder, with a file that git ignores."""
     place = tmp_path / "project"
     (place / "inner").mkdir(parents=True)
-    for source in sorted((ROOT / "engine").glob("s*.py")):
+    for source in sorted((ROOT / "engine" / "serve").glob("s*.py")):
         (place / "inner" / source.name).write_bytes(source.read_bytes())
     (place / "ignored.py").write_text("password = 1\n" * 40)
     (place / ".gitignore").write_text("ignored.py\n")

@@ -19,7 +19,7 @@ from engine.paths import MODELS_VARIABLE, SOURCE
 from engine.training.checkpoint import load_state
 from engine.training.journal import read_records
 from engine.weights.dense import adapter_state
-from engine.weights.families import load_backbone
+from engine.weights.families import family_of
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -80,7 +80,7 @@ def test_a_folder_tunes_the_adapter(
     before, after = (load_file(each / "adapter.safetensors") for each in (model, made))
     assert {n: t.shape for n, t in before.items()} == {n: t.shape for n, t in after.items()}
     monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path / "models"))
-    backbone = load_backbone(made, torch.device("cpu"), torch.float32)
+    backbone = family_of(made).load_model(made, torch.device("cpu"), torch.float32)
     assert backbone.logits(backbone.embed(torch.tensor([5]))).shape == (1, VOCAB + 1)
 
     process = start(tmp_path, *words, "--full")
