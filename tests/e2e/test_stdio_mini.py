@@ -1,0 +1,48 @@
+"""The language server over standard input and output, with the real engine and mini, which is the
+default as soon as its base is here."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.test_stdio_nano import PATIENT, SERVER, URI, fill
+from tests.lsp.lsp_client import LspClient, did_open
+
+pytestmark = pytest.mark.timeout(600)
+
+STACK = (
+    "class Stack:\n    def __init__(self):\n        self.items = []\n\n    def push(self, item):\n"
+    "        \n\n    def pop(self):\n        return self.items.pop()\n"
+)
+HERE = STACK.index("        \n\n    def pop") + 8
+
+
+@pytest.fixture
+async def client(mini_base: Path, real_engine: dict[str, str]) -> AsyncIterator[LspClient]:
+    client = LspClient()
+    models = os.environ.get("DIFFGEMMA_MODELS", str(mini_base.parent))
+    await client.start(*SERVER, env={**real_engine, "DIFFGEMMA_MODELS": models})
+    try:
+        yield client
+        assert await client.finish() == 0
+    finally:
+        if client.process.returncode is None:
+            client.process.kill()
+
+
+async def test_what_is_suggested_is_what_one_would_write(client: LspClient) -> None:
+    await client.initialize(["utf-16"], **PATIENT)
+    client.send(did_open(URI, STACK))
+    items: list[dict[str, Any]] = await fill(client, STACK, HERE)
+    assert items
+    assert items[0]["insertText"] == "self.items.append(item)"
+    for item in items:
+        ast.parse(STACK[:HERE] + item["insertText"] + STACK[HERE:])
+    status = await client.request("diffgemma/status")
+    assert status["model"] == "mini"
