@@ -81,8 +81,8 @@ local function keep(item, rest)
   shown:select(1)
 end
 
---- Whether an item no longer goes on from what is in the buffer: something else was typed, or all of
---- it was. Of those of other servers, and where the cursor is elsewhere, nobody can say.
+--- Whether an item no longer goes on from what is in the buffer: something else was typed, or all
+--- of it was. Of those of other servers, and where the cursor is elsewhere, nobody can say.
 ---@param item vim.lsp.inline_completion.Item
 ---@param bufnr integer
 ---@return boolean
@@ -94,8 +94,8 @@ local function is_over(item, bufnr)
   return not is_special(item) and (rest_of(item) or '') == ''
 end
 
---- Neovim goes on showing a suggestion until the next answer comes, cut where the cursor is, whatever
---- was typed. It belongs hidden as soon as it does not go on from that.
+--- Neovim goes on showing a suggestion until the next answer comes, cut where the cursor is,
+--- whatever was typed. It belongs hidden as soon as it does not go on from that.
 ---@param shown table What Neovim keeps of the ghost text in a buffer.
 local function hide_what_is_over(shown)
   if rawget(shown, 'show') then
