@@ -20,12 +20,14 @@ from rich.markup import escape
 
 from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.commands.engine import megabytes
-from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow, is_hub_name
+from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow, is_model
 from diffgemma_lsp.engine_client import EngineClient
 from engine.errors import EngineError
 from engine.paths import (
     RUNTIME_DIR_VARIABLE,
+    SHIPPED,
     base_folder,
+    default_model,
     engine_paths,
     models_folder,
     models_with_a_base,
@@ -135,9 +137,12 @@ def _free_memory() -> int | None:
 def _model(chosen: str | None) -> Iterator[Finding]:
     """The files of the model, looked at without loading them."""
     if chosen is not None:
-        found = Path(chosen).expanduser().is_dir() or is_hub_name(chosen)
+        found = is_model(chosen) and not Path(chosen).expanduser().is_file()
         advice = None if found else "pass a folder with config.json and safetensors"
         yield Finding("model", chosen, advice)
+        return
+    if (best := default_model()) != SHIPPED[0]:
+        yield Finding("model", f"{best}, on its base in {base_folder(best)}")
         return
     # Found without importing the engine's heavy parts.
     spec = util.find_spec("engine")

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.engine_client import EngineClient, EngineOptions
 from engine.errors import EngineError, EngineUnavailable
-from engine.paths import local_model
+from engine.paths import SHIPPED
 from engine.types import Frame, Infill, InfillRequest
 
 PATIENCE_S = 0.5
@@ -39,10 +39,9 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
 async def connected(arguments: argparse.Namespace) -> AsyncGenerator[EngineClient]:
     """A client of the engine service that the flags describe."""
     model: str | None = arguments.model
-    if model is not None and not is_hub_name(model) and not Path(model).expanduser().exists():
-        raise UsageError(f"no model at {model}; name a folder, or a model such as owner/name")
-    # The service runs elsewhere, so a relative path would mean another folder there.
-    model = local_model(model)
+    if model is not None and not is_model(model):
+        names = ", ".join(SHIPPED)
+        raise UsageError(f"no model at {model}; name {names}, a folder, or one such as owner/name")
     client = EngineClient(EngineOptions(model=model, device=arguments.device))
     try:
         yield client
@@ -50,9 +49,10 @@ async def connected(arguments: argparse.Namespace) -> AsyncGenerator[EngineClien
         await client.aclose()
 
 
-def is_hub_name(model: str) -> bool:
-    """Whether it may be a model's name on the hub rather than a path."""
-    return re.fullmatch(r"(?!\.)[\w.-]+/[\w.-]+", model) is not None
+def is_model(model: str) -> bool:
+    """Whether it is a model that ships, a path that exists, or may be a name on the hub."""
+    hub = re.fullmatch(r"(?!\.)[\w.-]+/[\w.-]+", model) is not None
+    return model in SHIPPED or hub or Path(model).expanduser().exists()
 
 
 async def follow(

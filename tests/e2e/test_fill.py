@@ -169,6 +169,12 @@ def test_the_doctor_is_content(real_engine: dict[str, str]) -> None:
     assert engine["state"] in ("ready", "busy")
 
 
+def test_a_model_that_ships_goes_by_its_name(real_engine: dict[str, str]) -> None:
+    where = (SOURCE, "--at", "12:1", "--max-tokens", 8)
+    named = result(real_engine, *where, "--model", "nano")
+    assert named["text"] == result(real_engine, *where)["text"]
+
+
 def test_a_broken_model_is_one_line_and_exit_2(tmp_path: Path, own_engine: dict[str, str]) -> None:
     (tmp_path / "config.json").write_text("{")
     command = [*PROGRAM, "fill", str(SOURCE), "--at", "1:1", "--model", str(tmp_path)]
