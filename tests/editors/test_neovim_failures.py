@@ -150,7 +150,7 @@ def test_the_model_is_not_there(nvim: Program, real_engine: dict[str, str], tmp_
 def test_there_is_too_little_memory_for_the_engine(nvim: Program, tmp_path: Path) -> None:
     # An engine of its own: the one of the other tests is there already.
     env = {"DIFFGEMMA_LSP_RUNTIME_DIR": str(tmp_path / "run")}
-    server = ("sh", "-c", 'ulimit -v 400000; exec "$@"', "sh", *SERVER)
+    server = ("sh", "-c", 'ulimit -v 460000; exec "$@"', "sh", *SERVER)
     with editing(nvim, tmp_path, PLANNED, server, env=env) as session:
         wait_for_message(session, "LSP[diffgemma]", "memory")
         session.wait_for(lambda: session.lua(STATUSLINE) == "diffgemma: error")
