@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.engine_client import EngineClient, EngineOptions
 from engine.errors import EngineError, EngineUnavailable
-from engine.paths import SHIPPED
+from engine.paths import SHIPPED, local_model
 from engine.types import Frame, Infill, InfillRequest
 
 PATIENCE_S = 0.5
@@ -42,6 +42,9 @@ async def connected(arguments: argparse.Namespace) -> AsyncGenerator[EngineClien
     if model is not None and not is_model(model):
         names = ", ".join(SHIPPED)
         raise UsageError(f"no model at {model}; name {names}, a folder, or one such as owner/name")
+    if model is not None and model not in SHIPPED:
+        # The service runs elsewhere, so a relative path would mean another folder there.
+        model = local_model(model)
     client = EngineClient(EngineOptions(model=model, device=arguments.device))
     try:
         yield client

@@ -68,7 +68,7 @@ def test_a_folder_becomes_a_model(folder: Path, tmp_path: Path) -> None:
     out = model.parent
     assert out.is_relative_to(tmp_path / "home")
     listed = (out / "files.txt").read_text()
-    assert "inner/sampler.py" in listed
+    assert "inner/scheduler.py" in listed
     assert "ignored.py" not in listed
     assert (out / "loss.svg").is_file()
     few = "2 steps change next to nothing: the same command with more --minutes"
