@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import ast
 import os
+import subprocess
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -24,16 +26,21 @@ HERE = STACK.index("        \n\n    def pop") + 8
 
 
 @pytest.fixture
-async def client(mini_base: Path, real_engine: dict[str, str]) -> AsyncIterator[LspClient]:
-    client = LspClient()
-    models = os.environ.get("DIFFGEMMA_MODELS", str(mini_base.parent))
-    await client.start(*SERVER, env={**real_engine, "DIFFGEMMA_MODELS": models})
-    try:
-        yield client
-        assert await client.finish() == 0
-    finally:
-        if client.process.returncode is None:
-            client.process.kill()
+async def client(mini_base: Path) -> AsyncIterator[LspClient]:
+    """With an engine of its own, beside that of the other tests. A socket's path must be short."""
+    with tempfile.TemporaryDirectory(prefix="dgmini-", ignore_cleanup_errors=True) as folder:
+        models = os.environ.get("DIFFGEMMA_MODELS", str(mini_base.parent))
+        places = {"DIFFGEMMA_LSP_RUNTIME_DIR": folder, "DIFFGEMMA_MODELS": models}
+        env = {**os.environ, **places, "PYTHONPATH": str(Path(__file__).parents[2])}
+        client = LspClient()
+        await client.start(*SERVER, env=env)
+        try:
+            yield client
+            assert await client.finish() == 0
+        finally:
+            if client.process.returncode is None:
+                client.process.kill()
+            subprocess.run([*SERVER, "engine", "stop", "--all"], env=env, check=True)
 
 
 async def test_what_is_suggested_is_what_one_would_write(client: LspClient) -> None:

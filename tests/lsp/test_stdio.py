@@ -222,7 +222,7 @@ def _empty(line: int, character: int) -> dict:
 
 async def test_a_storm_of_changes_with_requests_between(client: LspClient) -> None:
     await client.initialize(automatic_budget_ms=2_000, look_ahead=False)
-    client.send(did_open(URI, slow(0.05) + "x = "))
+    client.send(did_open(URI, slow(0.2) + "x = "))
     answers = []
     for n in range(300):
         message, answer = client.asking(*completion(URI, 1, 5 + n))
