@@ -5,8 +5,7 @@ the first one, and the choice among all.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterator
 
 from engine.attention.token_tree import TokenTree
 from engine.choice.beam import Beam, Rivals, goes_on
@@ -18,24 +17,13 @@ from engine.diffusion.rng import Draws
 from engine.run import Run
 from engine.text.layout import Layout
 from engine.text.typed import Writable
-from engine.types import Frame, InfillRequest, StopReason
-
-if TYPE_CHECKING:
-    from engine.engine import InfillEngine
+from engine.types import Frame, StopReason
 
 
 class CanvasRun(Run):
     """A `Run` of canvases."""
 
-    def __init__(
-        self,
-        engine: InfillEngine,
-        request: InfillRequest,
-        cancelled: Callable[[], bool],
-        deadline: float | None,
-    ) -> None:
-        super().__init__(engine, request, cancelled, deadline)
-        self.rivals: Rivals | None = None
+    rivals: Rivals | None = None
 
     def fill(self) -> Generator[Frame | None, None, StopReason]:
         """Denoises canvas after canvas; returns why the last one stopped."""

@@ -7,7 +7,6 @@ one of them.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import torch
@@ -52,7 +51,7 @@ MANY = 64
 
 
 class Batch:
-    """Collects tickets and runs them. seconds: how long the last pass took.
+    """Collects tickets and runs them. passes: how many there were.
 
     threads: of torch, for passes of few rows and of many; None leaves them as they are. Few rows
     take microseconds an operation, and threads that wait for each other at each of them are slower
@@ -63,7 +62,6 @@ class Batch:
         self._model, self.threads = model, threads
         self._waiting: list[Ticket] = []
         self.passes = 0
-        self.seconds = 0.0
 
     def post(self, spans: Sequence[Span]) -> Ticket:
         """Queues spans for the next pass. Two tickets may not write to the same rows."""
@@ -94,12 +92,10 @@ class Batch:
 
     @torch.inference_mode()
     def _pass(self, tickets: list[Ticket]) -> None:
-        began = time.monotonic()
         spans = [span for ticket in tickets for span in ticket.spans]
         if self.threads is not None:
             torch.set_num_threads(self.threads[sum(map(len, spans)) >= MANY])
         rows = forward(self._model, spans)
-        self.seconds = time.monotonic() - began
         self.passes += 1
         for ticket in tickets:
             count = len(ticket.spans)
