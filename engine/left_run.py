@@ -71,7 +71,7 @@ class LeftRun(Run):
         assert self.engine.mask_id is not None
         slots = next((size for size in SLOTS if size >= gap.cap), gap.cap)
         after = self.sheet.behind(gap, self.engine.profile.suffix)
-        hole = Hole(slots, after, self.engine.mask_id)
+        hole = Hole(slots, after, self.engine.mask_id, self.engine.marks)
         return TokenTree(self.cache, self.length, hole=hole)
 
     def _look_ahead(

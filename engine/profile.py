@@ -106,6 +106,8 @@ class Profile:
     start: the token that a text begins with, if it is not the one that config.json names.
     blanks: whether white space in front of a hole is written anew with it, for vocabularies that
         join line ends with what follows them.
+    marks: the special tokens in front of the text behind a hole and behind it, for a model that was
+        trained to fill in the middle so (engine.attention.lead); its `start` is the prefix'.
     weights: what the log-probabilities of an answer count when one is chosen (engine.choice.rank).
     calibration: what makes the engine's confidence (see engine.types.Infill) the one that it
         reports, for answers of the kind that `sampling` makes: chosen among several, or not. None
@@ -133,6 +135,7 @@ class Profile:
     extra: tuple[str, ...] = ()
     start: str | None = None
     blanks: bool = False
+    marks: tuple[str, str] | None = None
     weights: Weights = Weights()
     sampling: Sampling = Sampling()
     calibration: Calibration | None = None

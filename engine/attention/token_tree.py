@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from engine.attention.kv import KVBuffer
+from engine.attention.lead import Lead, Marks, lead
 from engine.attention.prefix_cache import PrefixCache
 from engine.attention.span import Span, forward
 
@@ -27,11 +28,13 @@ ROOT = -1
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """What a decoder's tree grows in: so many slots, and the ids behind them. mask: its token."""
+    """What a decoder's tree grows in: so many slots, and the ids behind them. mask: its token.
+    marks: see engine.attention.lead."""
 
     slots: int
     after: Sequence[int]
     mask: int
+    marks: Marks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,10 @@ class TokenTree:
     ) -> None:
         self.model, self._prefix, self._hole = prefix.model, prefix, hole
         self._start = len(prefix.ids) if length is None else length
+        self._lead: Lead | None = None
+        if hole is not None:
+            last = prefix.ids[self._start - 1]
+            self._lead = lead(hole.after, hole.slots, last, hole.marks)
         self._buffer = KVBuffer(self.model.kv, self.model.dtype, self.model.device, room)
         self._places: dict[tuple[int, int], int] = {}
         self._ids: list[int] = []
@@ -122,13 +129,15 @@ class TokenTree:
         known, total = max(0, len(self._rows) - 1), len(self._ids)
         above = self._grown(known, total)
         depths = above.sum(1)
-        places = self._start + depths - 1
         ids = self._ids[known:]
-        if self._hole is None:
+        if self._hole is None or self._lead is None:
             self._asked = (total - known, 0)
+            places = self._start + depths - 1
             return [self._span("encoder", ids, places[known:], known, above[known:], places)]
 
-        head, fresh = len(self._hole.after) + 1, not self._rows
+        front, head = self._lead, len(self._lead)
+        start, fresh = self._start + front.first, not self._rows
+        places = start + depths - 1
         sees = torch.cat((above.new_ones(total, head), above), dim=1)
         if masks:
             depth = 0 if below in (None, ROOT) else int(depths[below])
@@ -140,12 +149,14 @@ class TokenTree:
             sees = torch.cat((torch.nn.functional.pad(sees, (0, masks)), row))
             ids = [*ids, *[self._hole.mask] * masks]
             behind = torch.arange(masks, device=above.device)
-            places = torch.cat((places, self._start + depth + behind))
+            places = torch.cat((places, start + depth + behind))
         if fresh:
-            width = sees.shape[1]
-            sees = torch.cat((self._head_sees(head, width), sees))
-            ids = [*self._hole.after, self._prefix.ids[self._start - 1], *ids]
-        places = torch.cat((self._head_places(), places))
+            own = torch.from_numpy(front.sees()).to(above.device)
+            own = torch.nn.functional.pad(own, (0, sees.shape[1] - head))
+            sees = torch.cat((own, sees))
+            ids = [*front.ids, *ids]
+        offsets = torch.tensor(front.offsets, device=above.device)
+        places = torch.cat((self._start + offsets, places))
         at = 0 if fresh else head + known
         self._asked = (total - known + (1 if fresh else 0), masks)
         return [self._span("decoder", ids, places[at:], at, sees[-len(ids) :], places)]
@@ -175,20 +186,6 @@ class TokenTree:
         self._above = above
         return above
 
-    def _head_sees(self, head: int, width: int) -> Tensor:
-        """What is behind the hole is read causally, and sees the prefix' last token; that one sees
-        all of it."""
-        sees = torch.zeros(head, width, dtype=torch.bool, device=self._above.device)
-        sees[:, :head] = torch.ones_like(sees[:, :head]).tril()
-        sees[:, head - 1] = True
-        return sees
-
-    def _head_places(self) -> Tensor:
-        assert self._hole is not None
-        behind = self._start + self._hole.slots
-        after = torch.arange(behind, behind + len(self._hole.after), device=self._above.device)
-        return torch.cat((after, after.new_tensor([self._start - 1])))
-
     def _span(
         self,
         role: str,
@@ -207,6 +204,5 @@ class TokenTree:
             sees=sees,
             places=places,
             prefix=self._prefix.buffer,
-            # The decoder reads the prefix' last token itself: what comes first hangs on it.
-            seen=self._start - (role == "decoder"),
+            seen=self._start - (0 if self._lead is None else self._lead.unseen),
         )

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from engine.backbones.base import Attend
 from engine.backbones.dense_config import DenseConfig, DenseLayer
-from engine.backbones.linear import Format, Linear
+from engine.backbones.linear import Format, Linear, LowRank
 
 PROJECTIONS = {
     "self_attn.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -54,9 +54,11 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A layer's products by their names in PROJECTIONS, and its norms' weights."""
+    """A layer's products by their names in PROJECTIONS, what a decoder's adapter adds to them, and
+    its norms' weights."""
 
     products: Mapping[str, Callable[[Tensor], Tensor]]
+    adapter: Mapping[str, Callable[[Tensor], Tensor]]
     input_norm: Tensor
     mlp_norm: Tensor
     q_norm: Tensor | None
@@ -94,10 +96,7 @@ class Dense:
         self._compute = torch.float32 if format == "int8" else self.dtype
         self._head = Linear(head, format=format)
         self._norm = state["model.norm.weight"].to(self._compute)
-        self._encoder = [self._layer(state, i, None) for i in range(len(config.layers))]
-        self._decoder = self._encoder
-        if adapter is not None:
-            self._decoder = [self._layer(state, i, adapter) for i in range(len(config.layers))]
+        self._layers = [self._layer(state, i, adapter) for i in range(len(config.layers))]
         self._count = sum(t.numel() for t in state.values())
         half = config.head_dim // 2
         steps = torch.arange(half, dtype=torch.float32, device=self.device)
@@ -118,41 +117,23 @@ class Dense:
 
     def encode(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """Tokens [B, T] at positions [T] or [B, T] -> hidden rows [B, T, d]."""
-        return self._run(self.embed(ids), positions, attend, self._encoder)
+        return self._run(self.embed(ids), positions, attend, 0)
 
     def decode(
         self, ids: Tensor, positions: Tensor, attend: Attend, soft: Tensor | None = None
     ) -> Tensor:
         """The same by the decoder. It is not conditioned on what the last pass believed."""
         assert soft is None
-        return self._run(self.embed(ids), positions, attend, self._decoder)
+        return self._run(self.embed(ids), positions, attend, ids.shape[1])
 
     def run(
         self, canvas: Tensor, soft: Tensor | None, ids: Tensor, positions: Tensor, attend: Attend
     ) -> tuple[Tensor, Tensor]:
-        """`decode` of canvas [B, T] and `encode` of ids [B, S] side by side: they share attention's
-        turn, and no product, since their weights differ."""
+        """`decode` of canvas [B, T] and `encode` of ids [B, S] in one pass over the weights."""
         assert soft is None
-        if self._decoder is self._encoder:
-            both = self.encode(torch.cat((canvas, ids), dim=1), positions, attend)
-            return both[:, : canvas.shape[1]], both[:, canvas.shape[1] :]
         t = canvas.shape[1]
-        rope = self._rope(positions)
-        ropes = [tuple(x[..., part, :, :] for x in rope) for part in (slice(t), slice(t, None))]
-        rows = [self.embed(canvas), self.embed(ids)]
-        for index, layers in enumerate(zip(self._decoder, self._encoder, strict=True)):
-            parts = [
-                self._project(layer, x, *turn)
-                for layer, x, turn in zip(layers, rows, ropes, strict=True)
-            ]
-            q, k, v = (torch.cat(pair, dim=1) for pair in zip(*parts, strict=True))
-            read = attend(index, q, k, v).split([t, ids.shape[1]], dim=1)
-            rows = [
-                self._rest(layer, x, part)
-                for layer, x, part in zip(layers, rows, read, strict=True)
-            ]
-        decoded, encoded = (self._normed(x, self._norm) for x in rows)
-        return decoded, encoded
+        both = self._run(self.embed(torch.cat((canvas, ids), dim=1)), positions, attend, t)
+        return both[:, :t], both[:, t:]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden rows [..., d] -> logits [..., V and the adapter's rows] in float32."""
@@ -167,17 +148,32 @@ class Dense:
         scale = self.config.head_dim**-0.5
         scaled_by_norm = f"{prefix}self_attn.q_norm.weight" in state
 
+        def parts(names: tuple[str, ...]) -> list[float]:
+            scaled = names[0] == "self_attn.q_proj" and not scaled_by_norm
+            return [scale if scaled and not i else 1.0 for i in range(len(names))]
+
         def product(names: tuple[str, ...]) -> Linear:
-            weights = [self._adapted(state, index, name, adapter) for name in names]
+            weights = [state[f"{prefix}{name}.weight"] for name in names]
             biases = [state.get(f"{prefix}{name}.bias") for name in names]
-            if names[0] == "self_attn.q_proj" and not scaled_by_norm:
-                weights[0] = weights[0] * scale
-                biases[0] = None if biases[0] is None else biases[0] * scale
             bias = None
             if any(one is not None for one in biases):
-                bias = torch.cat([b for b in biases if b is not None])
-            # What reads a prefix has many rows at a time; what writes has few.
-            return Linear(torch.cat(weights), bias, self.format, many=adapter is None)
+                known = zip(biases, parts(names), strict=True)
+                bias = torch.cat(
+                    [b if part == 1 else b * part for b, part in known if b is not None]
+                )
+            scaled = zip(weights, parts(names), strict=True)
+            weights = [weight if part == 1 else weight * part for weight, part in scaled]
+            return Linear(torch.cat(weights), bias, self.format)
+
+        def adapted(names: tuple[str, ...]) -> LowRank | None:
+            own = {} if adapter is None else adapter.low_rank
+            pairs = [own.get(f"{index}.{name}") for name in names]
+            if adapter is None or not any(pairs):
+                return None
+            sizes = [len(state[f"{prefix}{name}.weight"]) for name in names]
+            each = [size if pair is None else pair for pair, size in zip(pairs, sizes, strict=True)]
+            scales = [adapter.scale * part for part in parts(names)]
+            return LowRank(each, scales, self._compute)
 
         def norm(name: str) -> Tensor | None:
             weight = state.get(f"{prefix}{name}.weight")
@@ -185,42 +181,37 @@ class Dense:
 
         q_norm = norm("self_attn.q_norm")
         q_norm = None if q_norm is None else q_norm * scale
+        low_rank = {name: adapted(names) for name, names in PROJECTIONS.items()}
         return Block(
-            {product_name: product(names) for product_name, names in PROJECTIONS.items()},
+            {name: product(names) for name, names in PROJECTIONS.items()},
+            {name: one for name, one in low_rank.items() if one is not None},
             state[f"{prefix}input_layernorm.weight"].to(self._compute),
             state[f"{prefix}post_attention_layernorm.weight"].to(self._compute),
             q_norm,
             norm("self_attn.k_norm"),
         )
 
-    def _adapted(
-        self, state: Mapping[str, Tensor], index: int, name: str, adapter: Adapter | None
-    ) -> Tensor:
-        weight = state[f"model.layers.{index}.{name}.weight"]
-        pair = None if adapter is None else adapter.low_rank.get(f"{index}.{name}")
-        if adapter is None or pair is None:
-            return weight
-        down, up = (t.to(device=weight.device, dtype=torch.float32) for t in pair)
-        return (weight.float() + adapter.scale * (up @ down)).to(weight.dtype)
-
-    def _run(self, x: Tensor, positions: Tensor, attend: Attend, layers: list[Block]) -> Tensor:
+    def _run(self, x: Tensor, positions: Tensor, attend: Attend, decoding: int) -> Tensor:
+        """Rows x [B, T, d], of which the first `decoding` are the decoder's."""
         rows, spare = x.shape[1], _spare(x)
         if spare:
             x, positions = F.pad(x, (0, 0, 0, spare)), F.pad(positions, (0, spare))
+        decoding += spare if decoding == rows else 0
         rope = self._rope(positions)
-        for index, layer in enumerate(layers):
-            q, k, v = self._project(layer, x, *rope)
+        for index, layer in enumerate(self._layers):
+            q, k, v = self._project(layer, x, decoding, *rope)
             read = attend(index, q[:, :rows], k[:, :rows], v[:, :rows])
-            x = self._rest(layer, x, F.pad(read, (0, 0, 0, 0, 0, spare)) if spare else read)
+            read = F.pad(read, (0, 0, 0, 0, 0, spare)) if spare else read
+            x = self._rest(layer, x, decoding, read)
         return self._normed(x[:, :rows], self._norm)
 
     def _project(
-        self, layer: Block, x: Tensor, cos: Tensor, sin: Tensor
+        self, layer: Block, x: Tensor, decoding: int, cos: Tensor, sin: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, T, d] -> q [B, T, H, D] (rotated and scaled), k and v [B, T, K, D]."""
         config = self.config
         heads = config.heads + 2 * config.kv_heads
-        rows = layer.products["self_attn.qkv"](self._normed(x, layer.input_norm))
+        rows = _product(layer, "self_attn.qkv", self._normed(x, layer.input_norm), decoding)
         rows = rows.unflatten(-1, (heads, config.head_dim))
         both, v = rows.split((config.heads + config.kv_heads, config.kv_heads), dim=-2)
         if layer.q_norm is not None and layer.k_norm is not None:
@@ -229,12 +220,12 @@ class Dense:
         q, k = _rotate(both, cos, sin).split((config.heads, config.kv_heads), dim=-2)
         return q, k, v
 
-    def _rest(self, layer: Block, x: Tensor, read: Tensor) -> Tensor:
+    def _rest(self, layer: Block, x: Tensor, decoding: int, read: Tensor) -> Tensor:
         """All that comes after attention: x [B, T, d], read [B, T, H, D] -> [B, T, d]."""
-        x = x + layer.products["self_attn.o"](read.flatten(-2))
-        both = layer.products["mlp.gate_up"](self._normed(x, layer.mlp_norm))
+        x = x + _product(layer, "self_attn.o", read.flatten(-2), decoding)
+        both = _product(layer, "mlp.gate_up", self._normed(x, layer.mlp_norm), decoding)
         gate, up = both.chunk(2, dim=-1)
-        return x + layer.products["mlp.down"](F.silu(gate) * up)
+        return x + _product(layer, "mlp.down", F.silu(gate) * up, decoding)
 
     def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, (x.shape[-1],), weight, self.config.norm_eps)
@@ -245,6 +236,17 @@ class Dense:
         cos, sin = angles.cos(), angles.sin()
         cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
         return cos.to(self._compute).unsqueeze(-2), sin.to(self._compute).unsqueeze(-2)
+
+
+def _product(layer: Block, name: str, x: Tensor, decoding: int) -> Tensor:
+    """A product of rows x [B, T, in], of which the first `decoding` go through the adapter, too."""
+    out, adapter = layer.products[name](x), layer.adapter.get(name)
+    if not decoding or adapter is None:
+        return out
+    if decoding == x.shape[1]:
+        return out + adapter(x)
+    out[:, :decoding] += adapter(x[:, :decoding])
+    return out
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ int8    weights rounded to 8 bits a channel, rows to 8 bits as they come (CPU)
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -18,35 +19,62 @@ from torch import Tensor
 Format = Literal["plain", "int8"]
 
 
-MANY = 64
-"""From so many rows on, bfloat16 is faster than int8 on a CPU."""
+BLOCK = 8
+"""Rows that are rounded with one scale: an outlier in one of them costs no more than these their
+precision. Blocks of so few are multiplied as fast as all rows at once."""
 
 
 class Linear:
-    """y = x W^T (+ b). weight [out, in], bias [out] or None; made for one format.
-
-    many: whether products of many rows, such as a prefix', take the weight as it is (int8).
-    """
+    """y = x W^T (+ b). weight [out, in], bias [out] or None; made for one format."""
 
     def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        format: Format = "plain",
-        many: bool = False,
+        self, weight: Tensor, bias: Tensor | None = None, format: Format = "plain"
     ) -> None:
         self.out_features, self.in_features = weight.shape
         self.bias = bias
-        self.weight = weight if format == "plain" or many else None
+        self.weight = weight if format == "plain" else None
         self._packed = _int8(weight, bias) if format == "int8" else None
 
     def __call__(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out], in x's precision."""
-        rows = x.reshape(-1, self.in_features)
-        if self.weight is not None and (self._packed is None or len(rows) >= MANY):
+        if self.weight is not None:
             return F.linear(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)
-        out = torch.ops.quantized.linear_dynamic(rows, self._packed, reduce_range=False)
+        blocks = x.reshape(-1, self.in_features).split(BLOCK)
+        multiply = torch.ops.quantized.linear_dynamic
+        parts = [multiply(rows, self._packed, reduce_range=False) for rows in blocks]
+        out = parts[0] if len(parts) == 1 else torch.cat(parts)
         return out.view(*x.shape[:-1], self.out_features)
+
+
+class LowRank:
+    """scale * x A^T B^T: what an adapter adds to the product of one or several matrices that are
+    multiplied in one (arXiv 2106.09685).
+
+    pairs: A [r, in] and B [out, r] of each, or its number of outputs if it has none. scales: of
+    each.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[tuple[Tensor, Tensor] | int],
+        scales: Sequence[float],
+        dtype: torch.dtype,
+    ) -> None:
+        known = [pair for pair in pairs if not isinstance(pair, int)]
+        self._down = torch.cat([down for down, _ in known]).to(dtype)
+        sizes = [pair if isinstance(pair, int) else len(pair[1]) for pair in pairs]
+        self._up = self._down.new_zeros(sum(sizes), len(self._down))
+        row = column = 0
+        for pair, size, scale in zip(pairs, sizes, scales, strict=True):
+            if not isinstance(pair, int):
+                up = pair[1].to(self._up) * scale
+                self._up[row : row + size, column : column + up.shape[1]] = up
+                column += up.shape[1]
+            row += size
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [..., in] -> [..., out]."""
+        return F.linear(F.linear(x, self._down), self._up)
 
 
 def _int8(weight: Tensor, bias: Tensor | None) -> object:

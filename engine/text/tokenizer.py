@@ -80,6 +80,15 @@ class TextTokenizer:
         """The id of a token by its name, such as "<slack>"."""
         return self._tokenizer.token_to_id(token)
 
+    def marks(self, names: tuple[str, str] | None) -> tuple[int, int] | None:
+        """The ids of two tokens by their names. Raises ModelError if one is not known."""
+        if names is None:
+            return None
+        first, second = (self.id_of(name) for name in names)
+        if first is None or second is None:
+            raise ModelError(f"the tokenizer knows no {' or no '.join(names)}: see infill.json")
+        return first, second
+
     def bytes_of(self, ids: Iterable[int]) -> bytes:
         """The bytes that `ids` stand for; special ids stand for none."""
         return b"".join(self._bytes[i] for i in ids)
@@ -146,9 +155,19 @@ class TextTokenizer:
                 break
             if self.starting_with(taken) and _whole(taken):
                 best = taken
+        if not best:
+            best = self._blank_of_a_word(tail)
         if all(len(self._bytes[i]) == len(best) for i in self.starting_with(best)):
             return text, b""
         return text[: len(text) - len(best.decode())], best
+
+    def _blank_of_a_word(self, tail: str) -> bytes:
+        """The white space at the end of `tail` that would be one token with a word behind it: of
+        several blanks many vocabularies leave the last one to the word."""
+        if not tail.endswith((" ", "\t")):
+            return b""
+        start = self.encode_with_starts(tail + "a")[1][-1]
+        return tail[start:].encode() if tail[start:].isspace() else b""
 
 
 def _whole(data: bytes) -> bool:

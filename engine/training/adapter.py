@@ -7,7 +7,7 @@ which have a row in the head.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.attention.lead import Marks
 from engine.backbones.dense import PROJECTIONS, Adapter, Block, Dense
 from engine.backbones.dense_config import DenseConfig, parse_dense
 from engine.errors import ModelError, TrainingError
@@ -53,28 +54,29 @@ class AdapterModel(Dense):
         self.config = replace(config, vocab_size=config.vocab_size + len(trained["head"]))
         for tensor in trained.values():
             tensor.requires_grad_()
-        self._decoder = [
+        self._layers = [
             replace(
                 block,
-                products={
-                    name: self._product(block, index, name, parts)
-                    for name, parts in PROJECTIONS.items()
+                adapter={
+                    name: self._adapter(block, index, parts) for name, parts in PROJECTIONS.items()
                 },
             )
-            for index, block in enumerate(self._encoder)
+            for index, block in enumerate(self._layers)
         ]
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids [...] -> embeddings [..., d]; those from V on are trained."""
         extra = self.trained["embeddings"].to(self._embeddings)
+        if not len(extra):
+            return super().embed(ids)
         known = F.embedding(ids.clamp(max=self._known - 1), self._embeddings)
         own = F.embedding((ids - self._known).clamp(min=0), extra)
         return torch.where((ids < self._known).unsqueeze(-1), known, own)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden rows [..., d] -> logits [..., V + h] in float32."""
-        own = F.linear(hidden, self.trained["head"].to(hidden))
-        return torch.cat((super().logits(hidden), own.float()), dim=-1)
+        known, head = super().logits(hidden), self.trained["head"].to(hidden)
+        return torch.cat((known, F.linear(hidden, head).float()), dim=-1) if len(head) else known
 
     def adapter(self, tensors: Mapping[str, Tensor]) -> Adapter:
         """An adapter of these values of `trained`, as serving has it."""
@@ -85,7 +87,7 @@ class AdapterModel(Dense):
         }
         return Adapter(pairs, self.scale, tensors["embeddings"], tensors["head"])
 
-    def _product(self, block: Block, index: int, name: str, parts: tuple[str, ...]) -> _LowRank:
+    def _adapter(self, block: Block, index: int, parts: tuple[str, ...]) -> _Trained:
         names = [f"layers.{index}.{part}" for part in parts]
         downs = [self.trained[f"{one}.down"] for one in names]
         ups = [self.trained[f"{one}.up"] for one in names]
@@ -93,24 +95,14 @@ class AdapterModel(Dense):
         scales = [self.scale] * len(names)
         if parts[0] == "self_attn.q_proj" and block.q_norm is None:
             scales[0] *= self.config.head_dim**-0.5
-        return _LowRank(block.products[name], downs, ups, scales)
+        return _Trained(downs, ups, scales)
 
 
-class _LowRank:
-    """x W^T + scale * x A^T B^T of several matrices that are multiplied in one (arXiv 2106.09685).
+class _Trained:
+    """engine.backbones.linear.LowRank of matrices that change."""
 
-    base: the frozen product of all of them. downs: A [r, in] each, ups: B [out, r], with the scale
-    of each.
-    """
-
-    def __init__(
-        self,
-        base: Callable[[Tensor], Tensor],
-        downs: list[Tensor],
-        ups: list[Tensor],
-        scales: list[float],
-    ) -> None:
-        self._base, self._downs, self._ups, self._scales = base, downs, ups, scales
+    def __init__(self, downs: list[Tensor], ups: list[Tensor], scales: list[float]) -> None:
+        self._downs, self._ups, self._scales = downs, ups, scales
 
     def __call__(self, x: Tensor) -> Tensor:
         narrow = F.linear(x, torch.cat(self._downs).to(x.dtype))
@@ -119,7 +111,7 @@ class _LowRank:
             F.linear(part, up.to(x.dtype)) * scale
             for part, up, scale in zip(parts, self._ups, self._scales, strict=True)
         ]
-        return self._base(x) + torch.cat(own, dim=-1)
+        return torch.cat(own, dim=-1)
 
 
 def load_adapter_model(
@@ -166,16 +158,18 @@ def _there(adapter: Adapter) -> tuple[Trained, float]:
 def _new(
     folder: Path, config: DenseConfig, state: Mapping[str, Tensor], rank: int, seed: int
 ) -> Trained:
-    """`down` at random and `up` at zero. The end begins as the token that ends a text, a mask as
-    what is seldom, so that neither is out of the range that the model knows."""
+    """`down` at random and `up` at zero. A new end begins as the token that ends a text, a new mask
+    as what is seldom, so that neither is out of the range that the model knows."""
     if not rank:
         raise TrainingError("a new adapter needs a rank: say it in [lora]")
-    mask = serving(folder).mask - config.vocab_size
+    mask = serving(folder).tokens.mask - config.vocab_size
     known = state["model.embed_tokens.weight"].float()
-    ends = known[config.eos_ids[0] if config.eos_ids else 0]
-    embeddings = known.new_zeros(mask + 1, known.shape[1])
-    embeddings[mask] = known[min(16, len(known) - 1)]
-    trained = {"embeddings": embeddings, "head": ends.expand(1, -1).clone()}
+    trained = {"embeddings": known[:0].clone(), "head": known[:0].clone()}
+    if mask >= 0:
+        ends = known[config.eos_ids[0] if config.eos_ids else 0]
+        embeddings = known.new_zeros(mask + 1, known.shape[1])
+        embeddings[mask] = known[min(16, len(known) - 1)]
+        trained = {"embeddings": embeddings, "head": ends.expand(1, -1).clone()}
     generator = torch.Generator().manual_seed(seed)
     for index in range(len(config.layers)):
         for name in (part for parts in PROJECTIONS.values() for part in parts):
@@ -187,30 +181,41 @@ def _new(
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    """Those that are no text: what ends a hole, what stands in a slot that is not decided, and the
+    marks around the text behind a hole, if there are any."""
+
+    end: int
+    mask: int
+    marks: Marks | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
-    """How a model is served: its profile and tokenizer, and the tokens that matter. end: what ends
-    a hole. mask: what stands in a slot that is not decided. start: what a text begins with."""
+    """How a model is served. start: what a text begins with."""
 
     profile: Profile
     tokenizer: TextTokenizer
-    end: int
-    mask: int
+    tokens: Tokens
     start: int | None
 
 
 def serving(folder: Path) -> Serving:
     """The same for the model in `folder`. Raises TrainingError if its infill.json names no end and
-    no mask, or the end is not the one that has a row in the head: the first behind the vocabulary.
+    no mask, or they are new and the end is not the first behind the vocabulary, which has a row in
+    the head.
     """
     config = parse_dense(read_json(config_folder(folder) / "config.json"))
     profile = load_profile(folder, config)
     tokenizer = TextTokenizer.load(config_folder(folder), profile.extra)
     end = tokenizer.id_of(profile.slack) if profile.slack else None
     mask = tokenizer.id_of(profile.mask) if profile.mask else None
-    if end is None or mask is None or end != config.vocab_size or mask <= end:
+    known = end is not None and mask is not None and max(end, mask) < config.vocab_size
+    if end is None or mask is None or not (known or (end == config.vocab_size and mask > end)):
         raise TrainingError(
-            f'{folder / "infill.json"} must name a "slack" and a "mask" in its "extra", in this '
-            "order, with the ids behind the vocabulary"
+            f'{folder / "infill.json"} must name a "slack" and a "mask" that the tokenizer knows, '
+            'or that are its "extra", in this order, with the ids behind the vocabulary'
         )
     start = tokenizer.id_of(profile.start) if profile.start else None
-    return Serving(profile, tokenizer, end, mask, config.bos_id if start is None else start)
+    start = config.bos_id if start is None else start
+    return Serving(profile, tokenizer, Tokens(end, mask, tokenizer.marks(profile.marks)), start)

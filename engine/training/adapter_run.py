@@ -20,7 +20,7 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset
 
 from engine.errors import TrainingError
-from engine.training.adapter import EXTRAS, AdapterModel, load_adapter_model, serving
+from engine.training.adapter import EXTRAS, AdapterModel, Tokens, load_adapter_model, serving
 from engine.training.checkpoint import State, load_state, saving
 from engine.training.data import Batches, Opened
 from engine.training.journal import Record
@@ -76,8 +76,7 @@ class AdapterRun(Loop):
             self._resume(state)
         self._alone = team.size == 1 or recipe.run.average_every is not None
         self._met, self._met_at = self._steps, time.monotonic()
-        known = serving(self.folder)
-        self._tokens = known.end, known.mask
+        self._tokens = serving(self.folder).tokens
         self._ahead = self._batches()
 
     @property
@@ -126,7 +125,7 @@ class AdapterRun(Loop):
         for index in range(self.recipe.run.validation):
             looked(index + 1)
             rng = np.random.default_rng([0, index, 1])
-            batch = pack(self.data.validation.batch(index), *self._tokens, rng).to(self.device)
+            batch = pack(self.data.validation.batch(index), self._tokens, rng).to(self.device)
             each.append((nats(self.model, batch), batch.tag))
         self._set(own)
         return {f"valid_{key}": round(value, 4) for key, value in _told(each).items()}
@@ -258,7 +257,7 @@ class _Steps(Dataset[Packed]):
     def __init__(
         self,
         batches: Batches[Windows],
-        tokens: tuple[int, int],
+        tokens: Tokens,
         share: tuple[int, int],
         seed: int,
     ) -> None:
@@ -267,7 +266,7 @@ class _Steps(Dataset[Packed]):
     def __getitem__(self, index: int) -> Packed:
         rank, size = self._share
         rng = np.random.default_rng([self._seed, index, rank, 1])
-        return pack(self._batches.batch(index)[rank::size], *self._tokens, rng)
+        return pack(self._batches.batch(index)[rank::size], self._tokens, rng)
 
 
 class _Endless:

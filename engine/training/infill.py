@@ -136,6 +136,7 @@ class Infill:
                 holes=recipe.step.canvases,
                 longest=recipe.step.canvas,
                 suffix=known.profile.suffix,
+                blanks=known.profile.blanks,
             )
             context = recipe.step.context
             corpus = Corpus(of, self.languages)
@@ -195,7 +196,9 @@ class Sampler:
         holes: int,
         longest: int,
         suffix: int,
+        blanks: bool,
     ) -> None:
+        self._blanks = blanks
         self._tokenizer, self._start = tokenizer, [] if start is None else [start]
         self._kinds = list(shares)
         self._shares = np.array(list(shares.values()), np.float64) / sum(shares.values())
@@ -207,7 +210,7 @@ class Sampler:
         if rng.random() >= FROM_START:
             begin = text.rfind("\n", 0, int(rng.integers(len(text)))) + 1
         most = size * _CHARS_PER_TOKEN + _SPARE_CHARS
-        document = Document(text[begin : begin + most], self._tokenizer)
+        document = Document(text[begin : begin + most], self._tokenizer, self._blanks)
         n = min(size, len(document.ids))
         if n < _LEAST_TOKENS:
             return None

@@ -1,8 +1,9 @@
 """Holes in text of any language, for a model that decides them from the left.
 
 Each kind says where a cursor stands and where the hole ends. Where it begins follows as in serving:
-what was typed of a word, and the white space in front of the cursor, are written anew with the hole
-(TextTokenizer.heal_blank), so that a model learns the starts that it will meet and no others.
+what was typed of a word, and for some vocabularies the white space in front of the cursor, are
+written anew with the hole (TextTokenizer.heal), so that a model learns the starts that it will meet
+and no others.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ OPENS_A_BLOCK = (":", "{", "(", "[", "=>")
 
 SHARES = {
     "empty": 0.04,
-    "rest": 0.28,
+    "rest": 0.26,
     "lines": 0.26,
     "bracket": 0.10,
     "string": 0.04,
-    "span": 0.12,
-    "block": 0.16,
+    "span": 0.10,
+    "block": 0.20,
 }
 """How often each kind of hole is tried."""
 
@@ -46,10 +47,11 @@ class Cut:
 
 
 class Document:
-    """A text with its tokens: ids, and where each of them begins."""
+    """A text with its tokens: ids, and where each of them begins. blanks: see Profile."""
 
-    def __init__(self, text: str, tokenizer: TextTokenizer) -> None:
+    def __init__(self, text: str, tokenizer: TextTokenizer, blanks: bool) -> None:
         self.text, self._tokenizer = text, tokenizer
+        self._heal = tokenizer.heal_blank if blanks else tokenizer.heal
         self.ids, self.starts = tokenizer.encode_with_starts(text)
 
     def cut(self, kind: str, near: int, rng: np.random.Generator) -> Cut | None:
@@ -58,7 +60,7 @@ class Document:
         if found is None:
             return None
         cursor, end = found
-        start = len(self._tokenizer.heal_blank(self.text[:cursor])[0])
+        start = len(self._heal(self.text[:cursor])[0])
         token = bisect_left(self.starts, start)
         known = 1 <= token < len(self.starts) and self.starts[token] == start
         if not known or end < cursor or not self._reads_alike(token):
@@ -82,6 +84,12 @@ class Document:
         while place < end and self.text[place].isspace():
             place += 1
         return place
+
+    def near_line_end(self, place: int, first: int, rng: np.random.Generator) -> int:
+        """Where a cursor stands in front of a whole line, whose first visible character is `first`:
+        mostly there, else at the end of the line before, which is at `place`, or behind that."""
+        x = rng.random()
+        return first if x < 0.6 else place if x < 0.8 else place + 1
 
     def _reads_alike(self, token: int) -> bool:
         """Whether the text in front of a token, read alone, ends in the tokens that it has here."""
@@ -127,7 +135,7 @@ def _lines(document: Document, near: int, rng: np.random.Generator) -> Place | N
         if end >= len(text) or not text[end + 1 : following].strip():
             break
         end = following
-    return first, end
+    return document.near_line_end(place, first, rng), end
 
 
 def _bracket(document: Document, near: int, rng: np.random.Generator) -> Place | None:
@@ -192,7 +200,9 @@ def _block(document: Document, near: int, rng: np.random.Generator) -> Place | N
                 break
             end, lines = after, lines + 1
         begin = after + 1
-    return (document.visible(place, end), end) if 1 <= lines <= 12 else None
+    if not 1 <= lines <= 12:
+        return None
+    return document.near_line_end(place, document.visible(place, end), rng), end
 
 
 KINDS: dict[str, Callable[[Document, int, np.random.Generator], Place | None]] = {

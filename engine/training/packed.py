@@ -1,10 +1,10 @@
 """One training step of a decoder that fills from the left: many holes of a window, as flat rows.
 
-Of each hole the decoder's rows are those that serving has (engine.attention.token_tree): the text
-behind it, read causally; the prefix' last token; what is in the hole, read causally with the text
-behind it in view, each row predicting the next slot and the last one the end; and masks behind a
-frontier, which see what is decided and each other and predict the slots behind theirs. So a hole
-teaches all its slots in one pass. The prefix is read once, by the frozen encoder.
+Of each hole the decoder's rows are those that serving has (engine.attention.token_tree): what leads
+to it (engine.attention.lead); what is in it, read causally with the text behind it in view, each
+row predicting the next slot and the last one the end; and masks behind a frontier, which see what
+is decided and each other and predict the slots behind theirs. So a hole teaches all its slots in
+one pass. The prefix is read once, by the frozen encoder.
 
 Rows of all holes of a window lie one behind the other: nothing is padded but to an even length.
 
@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.training.adapter import AdapterModel
+from engine.attention.lead import Lead, lead
+from engine.training.adapter import AdapterModel, Tokens
 from engine.training.middle import EVEN
 
 MASKS = 8
@@ -99,33 +100,51 @@ class Packed:
         return Packed(**moved)
 
 
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A hole's rows, from row `first` of its window on. decided: the slots before its masks."""
+
+    hole: Hole
+    lead: Lead
+    first: int
+    decided: int
+    masks: int
+
+    @property
+    def width(self) -> int:
+        return len(self.lead) + len(self.hole.middle) + self.masks
+
+
 class _Rows:
     """The rows of one window, hole behind hole."""
 
     def __init__(self) -> None:
         self.ids: list[int] = []
         self.positions: list[int] = []
-        self.spans: list[tuple[Hole, int, int, int]] = []  # first row, decided, masks
+        self.spans: list[_Placed] = []
         self.predicted: list[tuple[int, int, float, int]] = []  # row, target, weight, tag
 
-    def add(self, hole: Hole, before: int, end: int, mask: int, rng: np.random.Generator) -> None:
-        """before: the prefix' last token."""
+    def add(self, hole: Hole, last: int, tokens: Tokens, rng: np.random.Generator) -> None:
+        """last: the prefix' last token."""
         behind, n, first = len(hole.after), len(hole.middle), len(self.ids)
         decided = int(rng.integers(n + 1)) if rng.random() >= AT_START else 0
         after = list(hole.after)
         if behind > 12 and rng.random() < SECOND_HOLE:
             low = int(rng.integers(2, behind - 6))
             high = min(low + int(rng.integers(2, 8)), behind)
-            after[low:high] = [mask] * (high - low)
+            after[low:high] = [tokens.mask] * (high - low)
         masks = min(MASKS, hole.slots - decided)
-        self.ids += [*after, before, *hole.middle, *[mask] * masks]
-        self.positions += range(hole.start + hole.slots, hole.start + hole.slots + behind)
-        self.positions += range(hole.start - 1, hole.start + n)
-        self.positions += range(hole.start + decided, hole.start + decided + masks)
+        front = lead(after, hole.slots, last, tokens.marks)
+        self.ids += [*front.ids, *hole.middle, *[tokens.mask] * masks]
+        start = hole.start + front.first
+        self.positions += [hole.start + offset for offset in front.offsets]
+        self.positions += range(start, start + n)
+        self.positions += range(start + decided, start + decided + masks)
+        root, end = first + len(front) - 1, tokens.end
         whole = [*hole.middle, end]
         for slot, token in enumerate(whole):
             tag = FIRST if slot == 0 else MIDDLE if slot < n else END
-            self.predicted.append((first + behind + slot, token, 1.0, tag if n else END))
+            self.predicted.append((root + slot, token, 1.0, tag if n else END))
         for ahead in range(masks):
             slot = decided + ahead + 1
             if slot >= hole.slots:
@@ -133,27 +152,26 @@ class _Rows:
             inside = slot <= n
             self.predicted.append(
                 (
-                    first + behind + n + 1 + ahead,
+                    root + n + 1 + ahead,
                     whole[slot] if inside else end,
                     MASK_WEIGHTS[ahead] if inside else BEHIND_WEIGHT,
                     (FURTHER if ahead else MASK) if inside else BEHIND,
                 )
             )
-        self.spans.append((hole, first, decided, masks))
+        self.spans.append(_Placed(hole, front, first, decided, masks))
 
 
-def pack(windows: Sequence[Window], end: int, mask: int, rng: np.random.Generator) -> Packed:
-    """The rows of all windows, with frontiers drawn from `rng`. end, mask: their tokens."""
+def pack(windows: Sequence[Window], tokens: Tokens, rng: np.random.Generator) -> Packed:
+    """The rows of all windows, with frontiers drawn from `rng`."""
     packed: list[_Rows] = []
     for window in windows:
         packed.append(_Rows())
         for hole in window.holes:
-            packed[-1].add(hole, window.ids[hole.start - 1], end, mask, rng)
+            packed[-1].add(hole, window.ids[hole.start - 1], tokens, rng)
     n = _even(max(len(window.ids) for window in windows))
     t = _even(max(len(rows.ids) for rows in packed))
     count = sum(len(rows.spans) for rows in packed)
-    widths = [len(h.after) + 1 + len(h.middle) + m for rows in packed for h, _, _, m in rows.spans]
-    r = _even(max(widths), 8)
+    r = _even(max(one.width for rows in packed for one in rows.spans), 8)
     prefix = np.zeros((len(packed), n), np.int64)
     ids, positions = np.zeros((len(packed), t), np.int64), np.zeros((len(packed), t), np.int64)
     index, back = np.zeros((count, r), np.int64), np.zeros((len(packed), t), np.int64)
@@ -164,19 +182,16 @@ def pack(windows: Sequence[Window], end: int, mask: int, rng: np.random.Generato
         prefix[w, : len(window.ids)] = window.ids
         ids[w, : len(rows.ids)], positions[w, : len(rows.ids)] = rows.ids, rows.positions
         sees_own[w, len(rows.ids) :, 0] = True  # of no use, but something has to be seen
-        for hole, first, decided, masks in rows.spans:
-            behind, root = len(hole.after), len(hole.after)
-            middle, width = root + 1 + len(hole.middle), root + 1 + len(hole.middle) + masks
-            index[number, :width] = w * t + first + np.arange(width)
-            back[w, first : first + width] = number * r + np.arange(width)
-            # The last token of the prefix is one of the rows.
-            sees_prefix[w, first : first + width, : hole.start - 1] = True
-            own = sees_own[w, first : first + width]
-            own[:behind, :behind] = np.tri(behind, dtype=np.bool_)
-            own[:behind, root] = True
-            own[root:, :behind] = True
-            own[root:middle, root:middle] = np.tri(middle - root, dtype=np.bool_)
-            own[middle:, root : root + 1 + decided] = True
+        for one in rows.spans:
+            leading, middle, width = len(one.lead), one.width - one.masks, one.width
+            index[number, :width] = w * t + one.first + np.arange(width)
+            back[w, one.first : one.first + width] = number * r + np.arange(width)
+            seen = one.hole.start - one.lead.unseen
+            sees_prefix[w, one.first : one.first + width, :seen] = True
+            own = sees_own[w, one.first : one.first + width]
+            own[:leading, :leading] = one.lead.sees()
+            own[leading:middle, :middle] = np.tri(middle - leading, middle, leading, np.bool_)
+            own[middle:, : leading + one.decided] = True
             own[middle:, middle:width] = True
             number += 1
     predicted = [

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from torch import Tensor
 
 from engine.errors import ModelError
+
+_COMPARED, _ROUNDING = 512, 0.15
+"""So many rows tell whether head and embedding are one, and so far apart rounding may take them."""
 
 Progress = Callable[[float], None]
 """Called with how much is done, from 0 to 1."""
@@ -160,7 +164,7 @@ class _Gguf:
             "rope_theta": _short(self._own("rope.freq_base", 10_000.0)),
             "rms_norm_eps": _short(self._need("attention.layer_norm_rms_epsilon")),
             "max_position_embeddings": self._need("context_length"),
-            "tie_word_embeddings": "output.weight" not in self._tensors,
+            "tie_word_embeddings": self._tied,
             "bos_token_id": self.get("tokenizer.ggml.bos_token_id"),
             "eos_token_id": self.get("tokenizer.ggml.eos_token_id"),
             "dtype": "bfloat16",
@@ -182,7 +186,20 @@ class _Gguf:
             state[ours] = self._weights(self._tensors[name])
             if progress:
                 progress(done / len(names))
+        if self._tied and "lm_head.weight" in state:
+            state["model.embed_tokens.weight"] = state.pop("lm_head.weight")
         return state
+
+    @cached_property
+    def _tied(self) -> bool:
+        """Whether the head is the embedding. A file may have it twice, rounded in two ways; the
+        head's is the better one."""
+        if "output.weight" not in self._tensors:
+            return True
+        read = [self._tensors[name] for name in ("output.weight", "token_embd.weight")]
+        few = [dequantize(each.data[:_COMPARED], each.tensor_type) for each in read]
+        off = float(abs(few[0] - few[1]).mean() / abs(few[0]).mean())
+        return off < _ROUNDING
 
     def _weights(self, tensor: ReaderTensor) -> Tensor:
         try:

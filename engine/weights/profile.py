@@ -63,6 +63,7 @@ def _profile(folder: Path, config: BackboneConfig, sampling: Sampling) -> Profil
         data["can"] = tuple(data.get("can", ("fill",)))
         data["languages"] = _names(data.get("languages"))
         data["extra"] = _names(data.get("extra")) or ()
+        data["marks"] = _pair(data.get("marks"))
         data["weights"] = Weights(**data.get("weights", {}))
         return Profile(**data, sampling=own, calibration=calibration)
     except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -108,9 +109,18 @@ def _generation(folder: Path) -> tuple[Sampling, tuple[int, ...]]:
 _COLDEST = 1e-3
 
 
+def _pair(raw: Any) -> tuple[str, str] | None:
+    names = _names(raw)
+    if names is None:
+        return None
+    if len(names) != 2:
+        raise ValueError("marks: expected two texts")
+    return names[0], names[1]
+
+
 def _names(raw: Any) -> tuple[str, ...] | None:
     if raw is None:
         return None
     if not isinstance(raw, list) or not all(isinstance(one, str) for one in cast("list[Any]", raw)):
-        raise ValueError("languages: expected a list of texts")
+        raise ValueError("expected a list of texts")
     return tuple(cast("list[str]", raw))

@@ -27,6 +27,7 @@ from engine.engine import InfillEngine
 from engine.errors import TrainingError
 from engine.text.tokenizer import TextTokenizer
 from engine.training import packed
+from engine.training.adapter import Tokens
 from engine.training.adapter_run import AdapterRun, _Steps
 from engine.training.infill import Infill, read_texts
 from engine.training.infill_cuts import KINDS, Cut, Document
@@ -40,6 +41,8 @@ from engine.weights.profile import EMBEDDED
 
 TOKENIZER = TextTokenizer.load(EMBEDDED, ("<|end|>", "<|mask|>"))
 CPU = torch.device("cpu")
+TOKENS = Tokens(END, MASK)
+MARKED = Tokens(END, MASK, (2, 3))
 
 TEXTS = (
     module(7),
@@ -78,12 +81,15 @@ holes = st.builds(
         min_size=1,
         max_size=3,
     ),
+    tokens=st.sampled_from([TOKENS, MARKED]),
     seed=st.integers(0, 99),
 )
-def test_a_steps_logits_are_those_of_serving(base: Path, windows: list[Window], seed: int) -> None:
+def test_a_steps_logits_are_those_of_serving(
+    base: Path, windows: list[Window], tokens: Tokens, seed: int
+) -> None:
     """The decoder's tree, which fills holes, has the same to say of the same holes."""
     model = tiny_model(base, loud=True)
-    batch = pack(windows, END, MASK, np.random.default_rng(seed))
+    batch = pack(windows, tokens, np.random.default_rng(seed))
     with torch.inference_mode():
         ours = packed.logits(model, batch)
         served = Dense(
@@ -96,13 +102,17 @@ def test_a_steps_logits_are_those_of_serving(base: Path, windows: list[Window], 
         for window in windows:
             for hole in window.holes:
                 rows = packed._Rows()
-                rows.add(hole, window.ids[hole.start - 1], END, MASK, drawn)
-                _, _, decided, masks = rows.spans[0]
+                rows.add(hole, window.ids[hole.start - 1], tokens, drawn)
+                placed = rows.spans[0]
+                decided, masks = placed.decided, placed.masks
                 # What stands behind the hole may have a further hole in it.
-                after = rows.ids[: len(hole.after)]
+                first = tokens.marks is not None
+                after = rows.ids[first : first + len(hole.after)]
                 cache = PrefixCache(served)
                 cache.extend(window.ids)
-                tree = TokenTree(cache, hole.start, hole=TreeHole(hole.slots, after, MASK))
+                tree = TokenTree(
+                    cache, hole.start, hole=TreeHole(hole.slots, after, MASK, tokens.marks)
+                )
                 places = [ROOT, *tree.path(hole.middle)]
                 tree.took(forward(served, tree.spans(places[decided], masks)))
                 theirs = served.logits(tree.rows(places))
@@ -119,12 +129,12 @@ def test_a_steps_logits_are_those_of_serving(base: Path, windows: list[Window], 
 def test_gradients_reach_the_adapter_and_nothing_else(base: Path) -> None:
     model = tiny_model(base, loud=True)
     hole = Hole(20, [5, 6, 7], [8, 9, 10], 9, "span")
-    batch = pack([Window(list(range(4, 44)), [hole])], END, MASK, np.random.default_rng(0))
+    batch = pack([Window(list(range(4, 44)), [hole])], TOKENS, np.random.default_rng(0))
     packed.nats(model, batch).mean().backward()
     for name, tensor in model.trained.items():
         assert tensor.grad is not None, name
         assert float(tensor.grad.abs().sum()) > 0, name
-    assert all(not block.input_norm.requires_grad for block in model._decoder)
+    assert all(not block.input_norm.requires_grad for block in model._layers)
     assert not model._embeddings.requires_grad
     # The row of the end's embedding is never read: nothing writes it into a hole.
     grad = model.trained["embeddings"].grad
@@ -135,7 +145,7 @@ def test_gradients_reach_the_adapter_and_nothing_else(base: Path) -> None:
 def test_what_is_predicted_of_a_hole(base: Path) -> None:
     hole = Hole(3, [11, 12], [20, 21], 6, "span")
     window = Window([4, 5, 6, 7], [hole])
-    batch = pack([window], END, MASK, np.random.default_rng(1))
+    batch = pack([window], TOKENS, np.random.default_rng(1))
     chosen = batch.rows[:3]
     assert batch.ids.flatten()[chosen].tolist() == [6, 11, 12]
     assert batch.positions.flatten()[chosen].tolist() == [2, 3, 4]
@@ -156,16 +166,18 @@ def test_what_is_predicted_of_a_hole(base: Path) -> None:
     text=st.sampled_from(TEXTS),
     kind=st.sampled_from(sorted(KINDS)),
     near=st.integers(2, 400),
+    blanks=st.booleans(),
     seed=st.integers(0, 10_000),
 )
 def test_a_hole_begins_where_serving_would_begin_it(
-    text: str, kind: str, near: int, seed: int
+    text: str, kind: str, near: int, blanks: bool, seed: int
 ) -> None:
-    document = Document(text, TOKENIZER)
+    document = Document(text, TOKENIZER, blanks)
     cut = document.cut(kind, min(near, len(document.ids) - 1), np.random.default_rng(seed))
     if cut is None:
         return
-    before, typed = TOKENIZER.heal_blank(text[: cut.cursor])
+    heal = TOKENIZER.heal_blank if blanks else TOKENIZER.heal
+    before, typed = heal(text[: cut.cursor])
     middle = TOKENIZER.encode(text[cut.start : cut.end])
     after = TOKENIZER.encode(text[cut.end :])
     assert before == text[: cut.start]
@@ -178,7 +190,7 @@ def test_a_hole_begins_where_serving_would_begin_it(
 def test_there_are_holes_of_every_kind() -> None:
     found: dict[str, list[Cut]] = {kind: [] for kind in KINDS}
     for text in TEXTS:
-        document = Document(text, TOKENIZER)
+        document = Document(text, TOKENIZER, blanks=True)
         for kind, cuts in found.items():
             for near in range(2, len(document.ids), 3):
                 cut = document.cut(kind, near, np.random.default_rng(near))
