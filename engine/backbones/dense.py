@@ -101,8 +101,8 @@ class Dense:
         self._norm = state["model.norm.weight"].to(self._compute)
         # Packing weights takes seconds, and lets go of the interpreter.
         with ThreadPoolExecutor(cores()) as pool:
-            numbers = range(len(config.layers))
-            self._layers = list(pool.map(lambda i: self._layer(state, i, adapter), numbers))
+            made = [pool.submit(self._layer, state, i, adapter) for i in range(len(config.layers))]
+            self._layers = [layer.result() for layer in made]
         self._count = sum(t.numel() for t in state.values())
         half = config.head_dim // 2
         steps = torch.arange(half, dtype=torch.float32, device=self.device)

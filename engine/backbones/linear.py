@@ -110,5 +110,5 @@ def _int8(weight: Tensor, bias: Tensor | None) -> object:
     zeros = torch.zeros(len(scales), dtype=torch.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # quantized tensors are deprecated, the kernels are not
-        made = torch._make_per_channel_quantized_tensor(rounded, scales, zeros, 0)
+        made = torch._make_per_channel_quantized_tensor(rounded, scales, zeros, 0)  # pyright: ignore
     return torch.ops.quantized.linear_prepack(made, None if bias is None else bias.float())
