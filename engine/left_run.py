@@ -10,6 +10,7 @@ from dataclasses import replace
 from math import exp
 
 from engine.attention.token_tree import Hole, TokenTree, Written
+from engine.choice.ahead import Ahead
 from engine.choice.beam import Beam
 from engine.choice.rank import Judge, Likelihood, rank
 from engine.diffusion.lookahead import look_ahead
@@ -124,10 +125,16 @@ class LeftRun(Run):
         end = self.sheet.slack
         writable = Writable(self.engine.tokenizer, gap.typed, self.engine.writable)
         beam = Beam(tree, writable, lambda token: token == end, most, margin=MARGIN, blank=True)
+        context = self.cache.ids[: self.length]
+        ahead = Ahead(tree, writable, [*context, *self.sheet.behind(gap, AFTER)], end)
         while not beam.done and not self.late():
             self.look_up()
-            tree.took((yield from self.run_pass(tree.spans(), "denoise")))
+            below, masks = ahead.add(beam.live[0], context)
+            tree.took((yield from self.run_pass(tree.spans(below, masks), "denoise")))
+            ahead.learn()
             beam.step()
+            while not beam.done and tree.knows([one.place for one in beam.live]):
+                beam.step()
             self.steps += 1
             best = beam.best
             sure = [exp(best.likelihood / max(1, len(best.ids)))] * len(best.ids)

@@ -69,6 +69,11 @@ class Beam:
         return max([*self.found, *self._live] or self._full, key=lambda one: one.likelihood)
 
     @property
+    def live(self) -> list[Written]:
+        """Those to go on with, the likeliest first."""
+        return self._live
+
+    @property
     def done(self) -> bool:
         """Whether there is nothing left to go on with."""
         return not self._live
