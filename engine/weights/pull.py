@@ -143,7 +143,7 @@ def _right(base: Base, source: Source, gguf: Path) -> Path:
 def _meter(console: Console, source: Source, host: str) -> Generator[Callable[[int], None]]:
     """Says who is in touch, and how far loading has come."""
     have = source.loaded()
-    begun = f", of which {_mb(have)} are here" if have else ""
+    begun = f" ({_mb(have)} are here already)" if have else ""
     console.print(f"  by   {host}{begun}", markup=False)
     with _bar(console, "loading", source.total, have, bytes_too=True) as progress:
         yield progress

