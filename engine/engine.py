@@ -76,7 +76,8 @@ class InfillEngine:
         self.multiple = profile.prefill if model.dtype == torch.float32 else 1
         self.mask_id = tokenizer.id_of(profile.mask) if profile.mask else None
         self.marks = tokenizer.marks(profile.marks)
-        known = len(tokenizer) - (profile.mask in profile.extra)
+        # A mask is never said, and needs no row of the head.
+        known = len(tokenizer) - (self.mask_id == len(tokenizer) - 1)
         if known > model.config.vocab_size:
             raise ModelError(
                 f"the tokenizer of {profile.name} has {known} tokens, its model "
