@@ -76,6 +76,9 @@ class LeftRun(Run):
         gap.draft = None
         return "settled" if ended else "deadline"
 
+    def _end_cost(self, gap: Gap) -> float:
+        return self.engine.profile.end_cost if gap.hole.several else 0.0
+
     def _tree(self, gap: Gap) -> TokenTree:
         assert self.engine.mask_id is not None
         slots = next((size for size in SLOTS if size >= gap.cap), gap.cap)
@@ -94,7 +97,15 @@ class LeftRun(Run):
         writable = Writable(engine.tokenizer, gap.typed, allowed)
         draft = None if gap.draft is None else self.sheet.text_ids(gap.draft)
         passes = look_ahead(
-            tree, engine.batch, writable, end, gap.cap, draft, gap.strength, begun=begun
+            tree,
+            engine.batch,
+            writable,
+            end,
+            gap.cap,
+            draft,
+            gap.strength,
+            begun=begun,
+            end_cost=self._end_cost(gap),
         )
         began = time.monotonic()
         for look in passes:
@@ -122,7 +133,16 @@ class LeftRun(Run):
         """Answers of at most `most` tokens by beam search, with both sides in view."""
         end = self.sheet.slack
         writable = Writable(self.engine.tokenizer, gap.typed, self.engine.writable)
-        beam = Beam(tree, writable, lambda token: token == end, most, margin=MARGIN, blank=True)
+        cost = self._end_cost(gap)
+        beam = Beam(
+            tree,
+            writable,
+            lambda token: token == end,
+            most,
+            margin=MARGIN,
+            blank=True,
+            end_cost=cost,
+        )
         context = self.cache.ids[: self.length]
         ahead = Ahead(tree, writable, [*context, *self.sheet.behind(gap, AFTER)], end)
         while not beam.done and not self.late():
@@ -147,7 +167,8 @@ class LeftRun(Run):
         found = sorted(found, key=lambda one: one.likelihood, reverse=True)[:JUDGED]
         answers = [list(one.ids) for one in found]
         weights = self.engine.profile.weights
-        likelihoods = [Likelihood(0.0, 0.0, one.likelihood) for one in found]
+        cost = self._end_cost(gap)  # which is for the search, not for how sure it is
+        likelihoods = [Likelihood(0.0, 0.0, one.likelihood + cost) for one in found]
         after = self.sheet.behind(gap, AFTER)
         time = self.deadline is None or self.left() > CHOOSING * self.engine.pass_seconds
         if weights.judged and after and len(answers) > 1 and time:
@@ -155,8 +176,8 @@ class LeftRun(Run):
             judge = Judge(tree, answers, after)
             tree.took((yield from self.run_pass(tree.spans(), "judge")))
             likelihoods = [
-                replace(read, written=one.likelihood)
-                for read, one in zip(judge.likelihoods(), found, strict=True)
+                replace(read, written=one.written)
+                for read, one in zip(judge.likelihoods(), likelihoods, strict=True)
             ]
         else:
             weights = Weights(written=1.0, before=0.0, after=0.0)
