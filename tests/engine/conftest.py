@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from scheduling import FakeEngine
+from scheduling import PATIENCE_S, FakeEngine
 
 from engine.serve.scheduler import Scheduler
 
@@ -22,4 +22,4 @@ def started() -> Iterator[Callable[..., Scheduler]]:
 
     yield start
     for scheduler in made:
-        assert scheduler.close(wait_s=5)
+        assert scheduler.close(wait_s=PATIENCE_S)

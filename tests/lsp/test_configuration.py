@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fake_engine import FakeEngine, slow
 from in_process import InProcessClient
-from lsp_client import INVOKED, LspClient, answered_at_once, completion, did_open
+from lsp_client import INVOKED, LspClient, answered_at_once, completion, did_open, until
 
 from diffgemma_lsp.features import configuration
 from diffgemma_lsp.settings import Settings
@@ -183,8 +183,7 @@ async def test_a_client_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> N
     client.replies[REGISTER] = lambda params: ...
     for _ in range(5):
         await push(client, None)
-    await asyncio.sleep(0.1)
-    assert engine.warmed_up
+    await until(lambda: engine.warmed_up)
     client.send(did_open(URI, "x = "))
     assert await client.request(*completion(URI, 0, 4)) != []
     waiting = client.server.rpc._request_futures  # pyright: ignore[reportPrivateUsage]
@@ -317,8 +316,7 @@ async def test_the_warm_up_waits_for_the_answer() -> None:
     assert not engine.warmed_up
     client.replies[PULL] = lambda params: [None]
     await push(client, None)
-    await asyncio.sleep(0.1)
-    assert engine.warmed_up
+    await until(lambda: engine.warmed_up)
 
 
 async def test_nothing_is_started_again() -> None:

@@ -151,14 +151,14 @@ def test_an_edit_costs_what_it_changes() -> None:
         text = Text.of("some line of code\n" * lines)
         best = float("inf")
         for _ in range(20):
-            began = time.perf_counter()
+            began = time.thread_time()
             for n in range(200):
                 text = text.edit(Point(lines // 2, n), Point(lines // 2, n), "x")
-            best = min(best, time.perf_counter() - began)
+            best = min(best, time.thread_time() - began)
         return best
 
     # A store that joins all lines would take 100 times as long. This one takes 3 times as
-    # long where nothing else runs; the rest is for machines under load.
+    # long where nothing else runs; the rest is for caches that others use too.
     assert seconds(100_000) < 15 * seconds(1_000)
 
 

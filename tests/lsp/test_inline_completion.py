@@ -102,7 +102,7 @@ async def test_no_suggestion_and_why(client: InProcessClient, options: dict, wor
     await client.initialize(**options)
     client.send(did_open(uri, "x = "))
     assert await client.request(*completion(uri, 0, 4)) == []
-    for _ in range(200):  # the engine's client is made in the background
+    for _ in range(2_000):  # the engine's client is made in the background
         status = await client.request("diffgemma/status", {})
         if status["state"] not in ("idle", "loading"):
             break

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from lsp_client import (
     insertion,
     position,
     span,
+    until,
 )
 
 from diffgemma_lsp import loading, status
@@ -33,12 +33,6 @@ CODE = "x = 1\n\n"
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "DELAY_S", 0.005)
     monkeypatch.setattr(status, "POLL_S", 0.01)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def asked(client: InProcessClient, uri: str | None = URI) -> dict[str, Any]:

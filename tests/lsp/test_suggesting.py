@@ -21,6 +21,7 @@ from lsp_client import (
     insertion,
     position,
     span,
+    until,
 )
 from lsprotocol import types
 
@@ -39,9 +40,8 @@ async def texts(client: InProcessClient, *where: Any) -> list[str]:
 
 async def landed(client: InProcessClient) -> None:
     """Returns when nothing is under way any more."""
-    async with asyncio.timeout(5):
-        while client.server.session._flights or client.server.session._tasks:
-            await asyncio.sleep(0.01)
+    session = client.server.session
+    await until(lambda: not session._flights and not session._tasks)
 
 
 async def test_what_is_typed_through_needs_no_run(
@@ -116,7 +116,7 @@ async def test_what_else_was_considered_stands_in_and_is_shown_to_who_asks(
     await client.initialize(look_ahead=False, candidates=2)
     client.send(did_open(URI, OTHERS + "x = \n"))
     assert await texts(client, 1, 4) == ["foo"], "the best one breaks the syntax"
-    await asyncio.sleep(0.05)  # the others are looked at behind the answer
+    await landed(client)  # the others are looked at behind the answer
     assert await texts(client, 1, 4, INVOKED) == ["foo", "bar(1)"]
     assert engine.runs == 1
     client.send(did_change(URI, 2, insertion(1, 4, "b")))
@@ -150,8 +150,8 @@ async def test_what_nobody_waits_for_gives_way(client: InProcessClient, engine: 
     await client.initialize()
     client.send(did_open(URI, slow(0.3, text="foo") + "x = \ny = \n"))
     assert await texts(client, 1, 4, INVOKED) == ["foo"]
-    await asyncio.sleep(0.1)  # the run ahead is under way
-    assert [flight.kind for flight in client.server.session._flights] == ["ahead"]
+    flights = client.server.session._flights
+    await until(lambda: [flight.kind for flight in flights] == ["ahead"])
     answer = client.ask(*completion(URI, 2, 4, INVOKED))
     assert [item["insertText"] for item in await answered_at_once(answer)] == ["foo"]
     assert engine.cancelled >= 1
@@ -182,9 +182,9 @@ async def test_what_is_in_front_of_a_cursor_is_read_when_it_moves_there(
 async def test_reading_ahead_gives_way(client: InProcessClient, engine: FakeEngine) -> None:
     await client.initialize()
     await landed(client)
-    client.send(did_open(URI, slow(0.3, text="foo") + "x = \ny = \n"))
+    client.send(did_open(URI, slow(0.5, text="foo") + "x = \ny = \n"))
     answer = client.ask(*completion(URI, 2, 4, INVOKED))
-    await asyncio.sleep(0.05)
+    await until(lambda: engine.runs == 1)
     await moved_to(client, 1, 4)
     await asyncio.sleep(0.05)
     assert engine.runs == 1, "while there is something else to do nothing is read"
@@ -192,8 +192,7 @@ async def test_reading_ahead_gives_way(client: InProcessClient, engine: FakeEngi
     await landed(client)
     runs = engine.runs
     await moved_to(client, 1, 4)
-    await asyncio.sleep(0.05)
-    assert engine.runs == runs + 1
+    await until(lambda: engine.runs == runs + 1)
     answer = client.ask(*completion(URI, 1, 4, INVOKED))
     assert [item["insertText"] for item in await answered_at_once(answer)] == ["foo"]
     assert engine.cancelled >= 1
