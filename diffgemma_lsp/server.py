@@ -26,8 +26,6 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcMethodNotFound
 from pygls.lsp.server import LanguageServer
 
-from diffgemma_lsp import logs
-from diffgemma_lsp.client import Abilities, Client
 from diffgemma_lsp.features import (
     code_action,
     completion,
@@ -38,12 +36,14 @@ from diffgemma_lsp.features import (
 )
 from diffgemma_lsp.features.configuration import Configuration
 from diffgemma_lsp.features.inline_completion import Items, inline_completion
-from diffgemma_lsp.proto import to_path
-from diffgemma_lsp.rpc import Protocol
-from diffgemma_lsp.session import Engine, MakeEngine, Session
-from diffgemma_lsp.settings import Settings
-from diffgemma_lsp.status import News
-from diffgemma_lsp.stdio import Stdio
+from diffgemma_lsp.lsp import log
+from diffgemma_lsp.lsp.client import Abilities, Client
+from diffgemma_lsp.lsp.positions import to_path
+from diffgemma_lsp.lsp.rpc import Protocol
+from diffgemma_lsp.lsp.stdio import Stdio
+from diffgemma_lsp.session.session import Engine, MakeEngine, Session
+from diffgemma_lsp.session.status import News
+from diffgemma_lsp.settings.schema import Settings
 from engine.paths import package_version
 
 gc.freeze()
@@ -144,7 +144,7 @@ class Server(LanguageServer):
         if isinstance(error, JsonRpcMethodNotFound):
             logger.warning("refused: a method that is not known")
         else:
-            logger.error("internal error: %s", logs.describe(error))
+            logger.error("internal error: %s", log.describe(error))
 
 
 def _is_alive(process: int) -> bool:
@@ -272,7 +272,7 @@ def build_server(make_engine: MakeEngine = engine_client) -> Server:
 
 def serve(server: Server) -> int:
     """Serves standard input and output. 0 after `shutdown`, 1 if the client just left."""
-    logs.set_up(server.log_to_client)
+    log.set_up(server.log_to_client)
     try:
         return asyncio.run(_serve(server))
     except KeyboardInterrupt:
@@ -281,7 +281,7 @@ def serve(server: Server) -> int:
 
 async def _serve(server: Server) -> int:
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(logs.unhandled)
+    loop.set_exception_handler(log.unhandled)
     stdio = Stdio(loop, at_end=server.stopped.set)
     server.rpc.set_writer(stdio)
     stdio.read(server.rpc.receive)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from diffgemma_lsp.settings import Settings
+from diffgemma_lsp.settings.schema import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP_LEVEL = {

@@ -13,14 +13,15 @@ from dataclasses import replace
 
 from lsprotocol import types
 
-from diffgemma_lsp import plans, proto
-from diffgemma_lsp.flights import Nothing
-from diffgemma_lsp.orders import COMMAND, BadOrder, Order, document_of, order_from_json
-from diffgemma_lsp.orders import KINDS as ORDERS
-from diffgemma_lsp.perform import Work, carry_out
-from diffgemma_lsp.session import Session
-from diffgemma_lsp.snapshot import DocumentSnapshot
-from diffgemma_lsp.suggesting import read_ahead
+from diffgemma_lsp.actions import plan
+from diffgemma_lsp.actions.order import COMMAND, BadOrder, Order, document_of, order_from_json
+from diffgemma_lsp.actions.order import KINDS as ORDERS
+from diffgemma_lsp.actions.run import Work, carry_out
+from diffgemma_lsp.lsp import positions
+from diffgemma_lsp.session.requests import Nothing
+from diffgemma_lsp.session.session import Session
+from diffgemma_lsp.suggest.suggest import read_ahead
+from diffgemma_lsp.text.snapshot import DocumentSnapshot
 
 Actions = list[types.CodeAction]
 
@@ -31,7 +32,7 @@ def code_action(session: Session, params: types.CodeActionParams) -> asyncio.Tas
     """Takes the snapshot at once, while the document is the one that the client means."""
     snapshot = None
     if (document := session.documents.get(params.text_document.uri)) is not None:
-        points = proto.to_points(document.text, params.range, session.encoding)
+        points = positions.to_points(document.text, params.range, session.encoding)
         snapshot = session.snapshot(document, *points)
         if _has_moved(params, snapshot):
             session.spawn(read_ahead(session, snapshot))
@@ -88,7 +89,7 @@ def _orders(
     if _has_moved(params, snapshot):
         return
     settings = session.settings_for(snapshot.uri, snapshot.language_id)
-    for name in plans.fitting(snapshot, settings):
+    for name in plan.fitting(snapshot, settings):
         yield replace(here, kind=ORDERS[name]), None
 
 

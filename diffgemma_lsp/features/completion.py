@@ -11,14 +11,14 @@ import asyncio
 
 from lsprotocol import types
 
-from diffgemma_lsp import proto
-from diffgemma_lsp.documents import Point
-from diffgemma_lsp.flights import Flight, Nothing
-from diffgemma_lsp.session import Session
-from diffgemma_lsp.settings import Settings
-from diffgemma_lsp.snapshot import DocumentSnapshot
-from diffgemma_lsp.suggesting import suggest
-from diffgemma_lsp.words import word_before
+from diffgemma_lsp.lsp import positions
+from diffgemma_lsp.session.requests import Flight, Nothing
+from diffgemma_lsp.session.session import Session
+from diffgemma_lsp.settings.schema import Settings
+from diffgemma_lsp.suggest.suggest import suggest
+from diffgemma_lsp.text.documents import Point
+from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.words import word_before
 
 METHOD = types.TEXT_DOCUMENT_COMPLETION
 
@@ -45,7 +45,7 @@ def completion(
     invoked = context is not None and context.trigger_kind == types.CompletionTriggerKind.Invoked
     snapshot = None
     if document is not None:
-        cursor = proto.to_point(document.text, params.position, session.encoding)
+        cursor = positions.to_point(document.text, params.position, session.encoding)
         snapshot = session.snapshot(document, cursor)
     # Most editors say "invoked" for every letter, so it is no more than automatic.
     budget_ms = settings.automatic_budget_ms
@@ -90,6 +90,6 @@ def _item(session: Session, snapshot: DocumentSnapshot, text: str) -> types.Comp
         filter_text=lead or None,
         insert_text_format=types.InsertTextFormat.PlainText,
         text_edit=types.TextEdit(
-            proto.to_range(snapshot.text, start, cursor, session.encoding), whole
+            positions.to_range(snapshot.text, start, cursor, session.encoding), whole
         ),
     )

@@ -2,7 +2,8 @@
 
 A client has up to three ways to say it: initializationOptions, a push with didChangeConfiguration,
 and an answer when it is asked ("pull"). VS Code answers, and pushes null when something changed;
-Neovim and eglot push and answer; Helix does all three. `scopes.py` lays them over one another.
+Neovim and eglot push and answer; Helix does all three. `settings/effective.py` lays them
+over one another.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any, cast
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 
-from diffgemma_lsp.layers import SECTION
-from diffgemma_lsp.session import Session
+from diffgemma_lsp.session.session import Session
+from diffgemma_lsp.settings.sources import SECTION
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """workspace/executeCommand: the orders of code actions with arguments, and the engine's memory.
 
-A command's argument is an order (orders.py). Its result says what came of it: {applied, message,
-edit, fillings, confidence, seed, strength, finished}; with `apply: false` the edit is only handed
-back, for an editor that shows it first.
+A command's argument is an order (actions/order.py). Its result says what came of it: {applied,
+message, edit, fillings, confidence, seed, strength, finished}; with `apply: false` the edit is only
+handed back, for an editor that shows it first.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 from lsprotocol import types
 
-from diffgemma_lsp.flights import Nothing
-from diffgemma_lsp.orders import COMMAND, KINDS, BadOrder, document_of, order_from_json
-from diffgemma_lsp.perform import Work, carry_out
-from diffgemma_lsp.session import Session
+from diffgemma_lsp.actions.order import COMMAND, KINDS, BadOrder, document_of, order_from_json
+from diffgemma_lsp.actions.run import Work, carry_out
+from diffgemma_lsp.session.requests import Nothing
+from diffgemma_lsp.session.session import Session
 from engine.errors import EngineError
 
 METHOD = types.WORKSPACE_EXECUTE_COMMAND

@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from lsprotocol import types
 
-from diffgemma_lsp import proto
-from diffgemma_lsp.documents import Point
-from diffgemma_lsp.flights import Flight, Nothing
-from diffgemma_lsp.proto import Encoding
-from diffgemma_lsp.session import Session
-from diffgemma_lsp.settings import Settings
-from diffgemma_lsp.snapshot import DocumentSnapshot
-from diffgemma_lsp.suggesting import suggest
-from diffgemma_lsp.words import word_before
+from diffgemma_lsp.lsp import positions
+from diffgemma_lsp.lsp.positions import Encoding
+from diffgemma_lsp.session.requests import Flight, Nothing
+from diffgemma_lsp.session.session import Session
+from diffgemma_lsp.settings.schema import Settings
+from diffgemma_lsp.suggest.suggest import suggest
+from diffgemma_lsp.text.documents import Point
+from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.words import word_before
 
 METHOD = types.TEXT_DOCUMENT_INLINE_COMPLETION
 
@@ -41,7 +41,7 @@ def inline_completion(
     flight = session.begin(uri, kind, arrived + budget_ms / 1000)
     snapshot = None
     if document is not None:
-        cursor = proto.to_point(document.text, params.position, session.encoding)
+        cursor = positions.to_point(document.text, params.position, session.encoding)
         snapshot = session.snapshot(document, cursor)
     selected = params.context.selected_completion_info
     return session.answer(flight, _answer(session, flight, snapshot, selected, settings))
@@ -87,7 +87,7 @@ def _place(
     text, cursor = snapshot.text, snapshot.start
     if selected is not None:
         # The editor shows only what goes on from the entry selected in its popup: as if typed.
-        start, end = proto.to_points(text, selected.range, encoding)
+        start, end = positions.to_points(text, selected.range, encoding)
         if start.line == end.line and start <= cursor <= end:
             typed = snapshot.typed(start, end, selected.text)
             return _Place(typed, selected.text, selected.range)
@@ -95,4 +95,4 @@ def _place(
             raise Nothing("what is selected in the completion popup is not at the cursor")
     lead = word_before(snapshot.line_before)
     start = Point(cursor.line, cursor.column - len(lead))
-    return _Place(snapshot, lead, proto.to_range(text, start, cursor, encoding))
+    return _Place(snapshot, lead, positions.to_range(text, start, cursor, encoding))

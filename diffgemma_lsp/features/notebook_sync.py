@@ -13,8 +13,8 @@ from typing import Any
 from lsprotocol import types
 
 from diffgemma_lsp.features import text_sync
-from diffgemma_lsp.notebooks import Cell
-from diffgemma_lsp.session import Session
+from diffgemma_lsp.session.session import Session
+from diffgemma_lsp.text.notebooks import Cell
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from diffgemma_lsp.orders import document_of
-from diffgemma_lsp.session import Session
-from diffgemma_lsp.status import as_json, status_of
+from diffgemma_lsp.actions.order import document_of
+from diffgemma_lsp.session.session import Session
+from diffgemma_lsp.session.status import as_json, status_of
 
 METHOD = "diffgemma/status"
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from lsprotocol import types
 
-from diffgemma_lsp import proto
-from diffgemma_lsp.documents import Change, Document, Text
-from diffgemma_lsp.languages import language_of, load
-from diffgemma_lsp.session import Session
+from diffgemma_lsp.lsp import positions
+from diffgemma_lsp.session.session import Session
+from diffgemma_lsp.syntax.languages import language_of, load
+from diffgemma_lsp.text.documents import Change, Document, Text
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def did_change(session: Session, params: types.DidChangeTextDocumentParams) -> N
     session.end_flights("the document was changed", uri, ("automatic", "invoked"))
     text, changes = document.text, list[Change]()
     for change in params.content_changes:
-        text, done = proto.apply_change(text, change, session.encoding)
+        text, done = positions.apply_change(text, change, session.encoding)
         changes.append(done)
     session.documents.update(uri, version, text, changes)
     session.neighbours.changed(uri, text, _line_of(params.content_changes))

@@ -23,12 +23,12 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import track
 
-from diffgemma_lsp.choice import Choices, _surroundings
-from diffgemma_lsp.documents import Text
-from diffgemma_lsp.imports import imports_of
-from diffgemma_lsp.reading import Reader
-from diffgemma_lsp.ring import Chunk, Ring, words_of
-from diffgemma_lsp.snapshot import DocumentSnapshot
+from diffgemma_lsp.context.chunks import Chunk, Ring, words_of
+from diffgemma_lsp.context.python_imports import imports_of
+from diffgemma_lsp.context.ranking import Choices, _surroundings
+from diffgemma_lsp.context.reader import Reader
+from diffgemma_lsp.text.documents import Text
+from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from engine.evaluation.holes import read_sources
 from engine.evaluation.metrics import percentile, proportion
 from engine.evaluation.neighbours import Need, needs

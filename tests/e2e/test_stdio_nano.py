@@ -32,7 +32,7 @@ URI = "file:///work/real.py"
 SERVER = (sys.executable, "-m", "diffgemma_lsp")
 
 # A real file with the end of a line taken away.
-SOURCE = (ROOT / "diffgemma_lsp" / "context.py").read_text(encoding="utf-8")
+SOURCE = (ROOT / "diffgemma_lsp" / "context" / "window.py").read_text(encoding="utf-8")
 CUT = "excess = text.offset(cursor) - PREFIX_CHARS"
 TEXT = SOURCE.replace(CUT, "excess = ")
 CURSOR = TEXT.index("excess = ") + len("excess = ")

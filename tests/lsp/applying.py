@@ -6,8 +6,8 @@ from typing import Any
 
 from lsprotocol import types
 
-from diffgemma_lsp.documents import Text
-from diffgemma_lsp.proto import apply_change
+from diffgemma_lsp.lsp.positions import apply_change
+from diffgemma_lsp.text.documents import Text
 
 
 def applied(text: str, uri: str, edit: dict[str, Any], version: int | None = 1) -> str:

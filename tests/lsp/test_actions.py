@@ -12,10 +12,10 @@ from fake_engine import FakeEngine, slow
 from in_process import InProcessClient
 from lsp_client import PATIENCE_S, did_change, did_close, did_open, insertion, span, until
 
-from diffgemma_lsp.documents import Document, Point, Text
-from diffgemma_lsp.plans import LONGEST_HINT, Blank, fitted
-from diffgemma_lsp.snapshot import DocumentSnapshot
-from diffgemma_lsp.syntax import Place
+from diffgemma_lsp.actions.plan import LONGEST_HINT, Blank, fitted
+from diffgemma_lsp.syntax.check import Place
+from diffgemma_lsp.text.documents import Document, Point, Text
+from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from engine.types import Fixed, Hole
 
 PROGRESS = {"window": {"workDoneProgress": True}}

@@ -12,7 +12,7 @@ from in_process import InProcessClient
 from lsp_client import INVOKED, LspClient, answered_at_once, completion, did_open, until
 
 from diffgemma_lsp.features import configuration
-from diffgemma_lsp.settings import Settings
+from diffgemma_lsp.settings.schema import Settings
 
 URI = "file:///work/a.py"
 PULL, REGISTER = "workspace/configuration", "client/registerCapability"

@@ -33,9 +33,9 @@ from lsp_client import (
     position,
 )
 
-from diffgemma_lsp import stdio
-from diffgemma_lsp.perform import MOST_ACTIONS
-from diffgemma_lsp.stdio import Framing, Stdio
+from diffgemma_lsp.actions.run import MOST_ACTIONS
+from diffgemma_lsp.lsp import stdio
+from diffgemma_lsp.lsp.stdio import Framing, Stdio
 
 URI = "file:///work/a.py"
 OLD = {"start": position(1, 0), "end": position(1, 3)}
@@ -362,7 +362,7 @@ def _runs(pid: int) -> bool:
 async def test_a_client_that_says_it_applies_edits(
     reply: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diffgemma_lsp.client.ANSWER_S", 2 * PATIENCE_S)
+    monkeypatch.setattr("diffgemma_lsp.lsp.client.ANSWER_S", 2 * PATIENCE_S)
     client = InProcessClient()
     client.connect(lambda settings: FakeEngine())
     client.replies["workspace/applyEdit"] = lambda params: reply
@@ -380,7 +380,7 @@ async def test_a_client_that_says_it_applies_edits(
 async def test_a_client_that_says_it_shows_progress(
     reply: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diffgemma_lsp.client.ANSWER_S", 2 * PATIENCE_S)
+    monkeypatch.setattr("diffgemma_lsp.lsp.client.ANSWER_S", 2 * PATIENCE_S)
     client = InProcessClient()
     client.connect(lambda settings: FakeEngine())
     client.replies["workspace/applyEdit"] = lambda params: {"applied": True}

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from in_process import InProcessClient
 from lsp_client import completion, did_change, did_close, did_open, insertion
 
-from diffgemma_lsp.choice import CHARS, MOST, STAYS, Choices
-from diffgemma_lsp.documents import Document, Point, Text
-from diffgemma_lsp.neighbours import Neighbours
-from diffgemma_lsp.ring import Ring, chunked
-from diffgemma_lsp.settings import Settings
-from diffgemma_lsp.snapshot import DocumentSnapshot
+from diffgemma_lsp.context.chunks import Ring, chunked
+from diffgemma_lsp.context.neighbours import Neighbours
+from diffgemma_lsp.context.ranking import CHARS, MOST, STAYS, Choices
+from diffgemma_lsp.settings.schema import Settings
+from diffgemma_lsp.text.documents import Document, Point, Text
+from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from engine.types import Snippet
 
 LIBRARY = "def weigh(apples, scale):\n    total = scale.read(apples)\n    return total\n"
@@ -229,7 +229,7 @@ async def test_a_failure_is_logged_without_text(
     def fail(*_: object) -> None:
         raise ValueError(USER)
 
-    monkeypatch.setattr("diffgemma_lsp.neighbours.Reader.follow", fail)
+    monkeypatch.setattr("diffgemma_lsp.context.neighbours.Reader.follow", fail)
     own = desk.open("user.py", USER)
     with caplog.at_level("WARNING"):
         assert await desk.around(own, USER) == ()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from in_process import InProcessClient
 from lsp_client import CANARY, INVOKED, LspClient, answered_at_once, completion, insertion
 
-from diffgemma_lsp.context import prefix_of, suffix_of
+from diffgemma_lsp.context.window import prefix_of, suffix_of
 
 BOOK = "file:///work/book.ipynb"
 CAPABLE = {"notebookDocument": {"synchronization": {}}}

@@ -23,11 +23,11 @@ from lsp_client import (
 )
 from lsprotocol import types
 
-from diffgemma_lsp.client import Client
 from diffgemma_lsp.engine_client import EngineClient, EngineOptions
+from diffgemma_lsp.lsp.client import Client
 from diffgemma_lsp.server import engine_client
-from diffgemma_lsp.session import Engine, Session
-from diffgemma_lsp.settings import Settings
+from diffgemma_lsp.session.session import Engine, Session
+from diffgemma_lsp.settings.schema import Settings
 from engine.errors import EngineError, EngineUnavailable
 
 URI = "file:///a.py"

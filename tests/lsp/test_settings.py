@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgemma_lsp.globs import problem
-from diffgemma_lsp.layers import Layer, read_own, read_shared, section
-from diffgemma_lsp.scopes import Scopes
-from diffgemma_lsp.settings import Settings, fits
+from diffgemma_lsp.settings.effective import Scopes
+from diffgemma_lsp.settings.globs import problem
+from diffgemma_lsp.settings.schema import Settings, fits
+from diffgemma_lsp.settings.sources import Layer, read_own, read_shared, section
 
 NAMES = [f.name for f in fields(Settings)]
 json = st.recursive(

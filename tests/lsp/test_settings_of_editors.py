@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from test_configuration import connected, holding, push
 
-from diffgemma_lsp.settings import Settings
+from diffgemma_lsp.settings.schema import Settings
 
 
 async def test_vs_code() -> None:

@@ -22,7 +22,7 @@ from lsp_client import (
     until,
 )
 
-from diffgemma_lsp import loading, status
+from diffgemma_lsp.session import loading, status
 from engine.errors import EngineError, EngineUnavailable, ModelError, OutOfMemory
 
 NEWS = {"experimental": {"diffgemma": {"status": True}}}

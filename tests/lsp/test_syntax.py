@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgemma_lsp import languages
-from diffgemma_lsp.documents import Point, Text
-from diffgemma_lsp.languages import Grammar, Language, in_ascii, language_of, parse
-from diffgemma_lsp.magics import without_magics
-from diffgemma_lsp.python_code import LONGEST, compiles, pieces
-from diffgemma_lsp.syntax import CHARS, LINES_AFTER, LINES_BEFORE, Place, breaks, excerpt
+from diffgemma_lsp.syntax import languages
+from diffgemma_lsp.syntax.check import CHARS, LINES_AFTER, LINES_BEFORE, Place, breaks, excerpt
+from diffgemma_lsp.syntax.languages import Grammar, Language, in_ascii, language_of, parse
+from diffgemma_lsp.syntax.magics import without_magics
+from diffgemma_lsp.syntax.python_check import LONGEST, compiles, pieces
+from diffgemma_lsp.text.documents import Point, Text
 
 
 def check(marked: str, middle: str) -> bool | None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from diffgemma_lsp.layers import read_own, read_shared
-from diffgemma_lsp.settings import SETTINGS, Settings
+from diffgemma_lsp.settings.schema import SETTINGS, Settings
+from diffgemma_lsp.settings.sources import read_own, read_shared
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = json.loads((ROOT / "editors/vscode/package.json").read_text(encoding="utf-8"))

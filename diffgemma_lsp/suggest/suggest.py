@@ -1,0 +1,274 @@
+"""What to suggest at a cursor: what is known already, else what the engine makes of it.
+
+Used by every method that suggests. What nobody asked for must be worth its run, and stay silent
+where a suggestion would only be in the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
+
+from diffgemma_lsp.context import window
+from diffgemma_lsp.polish.polish import Around, polish
+from diffgemma_lsp.session.model import Model
+from diffgemma_lsp.session.requests import Flight, Nothing, gate
+from diffgemma_lsp.session.session import Session
+from diffgemma_lsp.session.suggestion_cache import AFTER, BEFORE, Kept, Place
+from diffgemma_lsp.session.typing_pace import not_writing
+from diffgemma_lsp.settings.schema import Settings
+from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from engine.errors import EngineError
+from engine.types import InfillRequest, Other, SamplingParams
+
+# What may stand right of the cursor while typing: the rest of an editor's pairs, and punctuation.
+_CLOSING = re.compile(r"""[\s)\]}>"'`:,;]*""")
+
+WARMER = SamplingParams(t_max=0.9, t_min=0.6, rerank=False)
+"""How candidates are drawn that differ from the first answer, where it came alone."""
+
+
+READ = SamplingParams(max_steps=1, rerank=False)
+"""The least of a run that reads what stands in front of the cursor."""
+
+
+async def suggest(
+    session: Session, flight: Flight, snapshot: DocumentSnapshot, settings: Settings
+) -> tuple[Kept, ...]:
+    """Suggestions for the snapshot's cursor, at least one and the best one first; of what nobody
+    asked for only that one.
+
+    Raises Nothing where there is none, and EngineError.
+    """
+    if flight.over.done():  # before it began: what arrived together with it took its place
+        raise Nothing(flight.over.result())
+    if (reason := session.off(snapshot.uri, snapshot.language_id)) is not None:
+        raise Nothing(reason)
+    invoked = flight.invoked
+    if not invoked and settings.min_confidence is None:
+        settings = replace(settings, min_confidence=session.model.min_confidence)
+    if not invoked and not _CLOSING.fullmatch(snapshot.line_after):
+        raise Nothing("there is code right of the cursor")
+    place = _place(snapshot, settings)
+    wanted = settings.candidates if invoked else 1
+    found = _known(session, snapshot, settings, invoked)
+    if len(found) < wanted:
+        if not invoked:
+            _must_know(session.model, snapshot)
+            if _around(snapshot).place.at_a_whole_line:
+                raise Nothing("the line is complete")
+            await _moment(session, snapshot)
+        fitting = await _run(session, flight, snapshot, settings, wanted)
+        if not invoked:
+            _must_know(session.model, snapshot)  # of which the first run was the first to tell
+        found = fitting.found
+        session.suggestions.keep(place, found)
+        session.spawn(_keep_more(session, place, fitting, settings))
+    if settings.look_ahead and session.model.silent(snapshot.language_id) is None:
+        session.spawn(_look_ahead(session, flight, snapshot, found[0], settings))
+    return found[:wanted]
+
+
+def _must_know(model: Model, snapshot: DocumentSnapshot) -> None:
+    """Raises Nothing in a language that the model has not learned."""
+    if (reason := model.silent(snapshot.language_id)) is not None:
+        raise Nothing(reason)
+
+
+async def _moment(session: Session, snapshot: DocumentSnapshot) -> None:
+    """Waits for the moment for a run that nobody asked for. Raises Nothing if this is none."""
+    document = session.documents.get(snapshot.uri)
+    if document is not None and document.version == snapshot.version:
+        reason = not_writing(document, snapshot.text.offset(snapshot.start))
+        if reason is not None:
+            raise Nothing(reason)
+    if wait := session.pace.wait_s(time.monotonic()):
+        # A key that comes meanwhile ends the flight, and the engine never hears of it.
+        await asyncio.sleep(wait)
+
+
+class _Fitting:
+    """What can be shown of several answers. They are looked at one by one and only as far as is
+    needed, since each takes a few milliseconds, and some many.
+
+    reasons: why those that were looked at in vain can't be shown.
+    """
+
+    def __init__(self, around: Around, settings: Settings, invoked: bool) -> None:
+        self._around, self._settings, self._invoked = around, settings, invoked
+        self._kept: dict[str, Kept] = {}
+        self._left: deque[Other] = deque()
+        self.reasons: list[Nothing] = []
+
+    @property
+    def found(self) -> tuple[Kept, ...]:
+        """Those that can be shown, so far."""
+        return tuple(self._kept.values())
+
+    def add(self, answers: Iterable[Other]) -> None:
+        """Adds answers to those that are left to look at."""
+        self._left.extend(answers)
+
+    def lacks(self, wanted: int) -> bool:
+        """Whether fewer than `wanted` are found, and some are left."""
+        return len(self._kept) < wanted and bool(self._left)
+
+    def look(self) -> None:
+        """Looks at the next answer."""
+        try:
+            one = _polished(self._around, self._left.popleft(), self._settings, self._invoked)
+            self._kept.setdefault(one.text, one)
+        except Nothing as reason:
+            self.reasons.append(reason)
+
+
+async def _keep_more(session: Session, place: Place, fitting: _Fitting, settings: Settings) -> None:
+    """Has what else was considered at hand, for who types or asks for something else."""
+    before = fitting.found
+    while fitting.lacks(settings.candidates):
+        await asyncio.sleep(0)  # whatever else there is to do comes first
+        fitting.look()
+    if fitting.found != before:
+        session.suggestions.keep(place, fitting.found)
+
+
+async def _run(
+    session: Session,
+    flight: Flight,
+    snapshot: DocumentSnapshot,
+    settings: Settings,
+    wanted: int,
+) -> _Fitting:
+    """What the engine suggests: its answer and what else it considered, the best first.
+
+    Where that is less than what is `wanted`, it is asked again. Raises Nothing or EngineError if
+    there is nothing at all.
+    """
+    most = None if flight.invoked else settings.max_tokens
+    request = window.fill_request(snapshot, most, settings.seed, session.snippets(snapshot))
+    answer = await session.run(flight, request)
+    fitting = _Fitting(_around(snapshot), settings, flight.invoked)
+    fitting.add((Other(answer.holes[0], answer.confidence), *answer.others))
+    while fitting.lacks(wanted):
+        fitting.look()
+    missing = wanted - max(1, len(fitting.found))
+    if answer.others and settings.least > 0:
+        missing = 0  # how sure the model is of what it was not asked to choose is no measure
+    runs = (session.run(flight, _warmer(request, number + 1)) for number in range(missing))
+    more = [
+        Other(one.holes[0], one.confidence)
+        for one in await asyncio.gather(*runs, return_exceptions=True)
+        if not isinstance(one, BaseException)
+    ]
+    fitting.add(sorted(more, key=lambda one: one.confidence, reverse=True))
+    while fitting.lacks(wanted):
+        fitting.look()
+    if not fitting.found:
+        raise fitting.reasons[0]
+    return fitting
+
+
+def _warmer(request: InfillRequest, number: int) -> InfillRequest:
+    return replace(request, params=WARMER, seed=(request.seed + number) % 2**63)
+
+
+def _around(snapshot: DocumentSnapshot) -> Around:
+    return Around(
+        window.prefix_of(snapshot),
+        window.suffix_of(snapshot),
+        snapshot.language_id,
+        snapshot.newline,
+    )
+
+
+def _polished(around: Around, answer: Other, settings: Settings, invoked: bool) -> Kept:
+    """What is shown of an answer. Raises Nothing if it is not worth it."""
+    gate(answer.confidence, settings.least)
+    max_lines = None if invoked else settings.max_lines
+    text, reason = polish(answer.text, around, automatic=not invoked, max_lines=max_lines)
+    if reason is not None:
+        raise Nothing(reason)
+    return Kept(text, answer.confidence)
+
+
+def _known(
+    session: Session, snapshot: DocumentSnapshot, settings: Settings, invoked: bool
+) -> tuple[Kept, ...]:
+    """What is kept for the snapshot's cursor, as far as the settings let it be shown."""
+    # Where nothing comes by itself, what was asked for goes on while it is typed, and only then.
+    silent = not invoked and session.model.silent(snapshot.language_id) is not None
+    found = session.suggestions.find(_place(snapshot, settings), least=1 if silent else 0)
+    sure = [one for one in found if one.confidence >= settings.least]
+    if not invoked:  # some of it may have been asked for, without a limit to its lines
+        texts = (_first_lines(one.text, settings.max_lines) for one in sure)
+        sure = [replace(one, text=text) for one, text in zip(sure, texts, strict=True)]
+    return tuple(one for one in sure if one.text.strip())
+
+
+def _first_lines(text: str, most: int | None) -> str:
+    """At most so many lines, whatever they end with, and nothing behind the last one."""
+    return text if most is None else "".join(text.splitlines(keepends=True)[:most]).rstrip("\r\n")
+
+
+def _place(snapshot: DocumentSnapshot, settings: Settings) -> Place:
+    text, cursor = snapshot.text, snapshot.start
+    # Counted in characters: a window of lines would move with each line end that is typed.
+    at = text.offset(cursor)
+    return Place(
+        snapshot.uri,
+        text.between(text.point(max(0, at - BEFORE)), cursor),
+        text.between(cursor, text.point(min(len(text), at + AFTER))),
+        (snapshot.language_id, settings.seed, settings.max_tokens, settings.max_lines),
+    )
+
+
+async def _look_ahead(
+    session: Session,
+    answered: Flight,
+    snapshot: DocumentSnapshot,
+    shown: Kept,
+    settings: Settings,
+) -> None:
+    """Has the engine think of what comes next, as if `shown` were accepted, while nothing else
+    waits: who accepts it has the next suggestion at once."""
+    accepted = snapshot.typed(snapshot.start, snapshot.start, shown.text)
+    if _around(accepted).place.at_a_whole_line:
+        return
+    place = _place(accepted, settings)
+    if not session.idle_but_for(answered) or session.suggestions.has(place):
+        return
+    flight = session.begin(snapshot.uri, "ahead", _patient(settings))
+    try:
+        run = _run(session, flight, accepted, settings, wanted=1)
+        found = (await session.answer(flight, run)).found
+    except (Nothing, EngineError):
+        if flight.over.done():
+            return  # whoever comes to that place asks again
+        found = ()  # and so does who comes there by then, but nobody thinks of it again
+    session.suggestions.keep(place, found)
+
+
+async def read_ahead(session: Session, snapshot: DocumentSnapshot) -> None:
+    """Has the engine read what stands in front of a cursor that has just moved there, while nothing
+    else is under way: it would take nearly half of the time for the first suggestion."""
+    settings = session.settings_for(snapshot.uri, snapshot.language_id)
+    off = session.off(snapshot.uri, snapshot.language_id)
+    if not settings.look_ahead or off is not None or not session.idle:
+        return
+    if not session.model.known or session.model.silent(snapshot.language_id) is not None:
+        return  # nobody loads a model for this
+    flight = session.begin(snapshot.uri, "ahead", _patient(settings))
+    request = window.fill_request(snapshot, 1, settings.seed, session.snippets(snapshot))
+    try:
+        await session.answer(flight, session.run(flight, replace(request, params=READ)))
+    except (Nothing, EngineError):
+        return  # the first suggestion reads it
+
+
+def _patient(settings: Settings) -> float:
+    """The deadline of what nobody waits for."""
+    return time.monotonic() + settings.invoked_budget_ms / 1000
