@@ -23,8 +23,8 @@ from diffgemma_lsp.syntax.indentation import in_units, placed, unit_of
 from diffgemma_lsp.syntax.languages import language_of
 from diffgemma_lsp.syntax.missing import offers
 from diffgemma_lsp.syntax.placeholders import Gap, holes_in
-from diffgemma_lsp.text.documents import Point, Text
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.text import Point, Text
 
 Shape = Callable[[str], "str | None"]
 """Makes what the model filled in what is put into the document, or None to leave it as it was."""

@@ -18,7 +18,7 @@ from diffgemma_lsp.lsp.client import Client, WorkDone
 from diffgemma_lsp.session.requests import Answer, Flight, Nothing, gate
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.text import diff
-from diffgemma_lsp.text.documents import Point, Text
+from diffgemma_lsp.text.text import Point, Text
 from engine.types import Frame, InfillRequest, Piece
 
 Token = types.ProgressToken | None

@@ -25,8 +25,9 @@ from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow
 from diffgemma_lsp.commands.view import FillView, Screen
 from diffgemma_lsp.context.window import as_learned
 from diffgemma_lsp.polish.polish import Around, Polished, polish
-from diffgemma_lsp.text.documents import Document, Text, with_line_ends
+from diffgemma_lsp.text.documents import Document
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.text import Text, with_line_ends
 from engine.errors import complaint
 from engine.types import Fixed, Hole, Infill, InfillRequest, SamplingParams
 

@@ -25,8 +25,9 @@ from diffgemma_lsp.context.window import plain, prefix_of
 from diffgemma_lsp.lsp.log import describe
 from diffgemma_lsp.lsp.positions import to_path
 from diffgemma_lsp.settings.schema import Settings
-from diffgemma_lsp.text.documents import Document, Point, Text
+from diffgemma_lsp.text.documents import Document
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.text import Point, Text
 from engine.types import Snippet
 
 logger = logging.getLogger(__name__)

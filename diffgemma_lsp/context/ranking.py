@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from diffgemma_lsp.context.chunks import Chunk, Ring, words_of
 from diffgemma_lsp.context.window import prefix_of, suffix_of
-from diffgemma_lsp.text.documents import Point
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.text import Point
 from engine.types import Snippet
 
 # The most chunks of a request, and their characters: the engine takes what its model has room for.

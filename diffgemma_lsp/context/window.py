@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from diffgemma_lsp.syntax.brackets import Reading
 from diffgemma_lsp.syntax.indentation import DEFAULT_UNIT, by_spaces, in_units, unit_of
 from diffgemma_lsp.syntax.languages import language_of
-from diffgemma_lsp.text.documents import Point, Text, with_line_ends
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.text import Point, Text, with_line_ends
 from engine.types import (
     Fixed,
     Hole,

@@ -16,9 +16,8 @@ from diffgemma_lsp.session.requests import Flight, Nothing
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.settings.schema import Settings
 from diffgemma_lsp.suggest.suggest import suggest
-from diffgemma_lsp.text.documents import Point
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
-from diffgemma_lsp.text.words import word_before
+from diffgemma_lsp.text.text import Point
 
 METHOD = types.TEXT_DOCUMENT_COMPLETION
 
@@ -76,7 +75,7 @@ def resolve(item: types.CompletionItem) -> types.CompletionItem:
 
 def _item(session: Session, snapshot: DocumentSnapshot, text: str) -> types.CompletionItem:
     cursor = snapshot.start
-    lead = word_before(snapshot.line_before)
+    lead = snapshot.word_before
     start = Point(cursor.line, cursor.column - len(lead))
     whole = lead + text
     first = whole.lstrip().split("\n", 1)[0].rstrip()

@@ -18,9 +18,8 @@ from diffgemma_lsp.session.requests import Flight, Nothing
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.settings.schema import Settings
 from diffgemma_lsp.suggest.suggest import suggest
-from diffgemma_lsp.text.documents import Point
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
-from diffgemma_lsp.text.words import word_before
+from diffgemma_lsp.text.text import Point
 
 METHOD = types.TEXT_DOCUMENT_INLINE_COMPLETION
 
@@ -93,6 +92,6 @@ def _place(
             return _Place(typed, selected.text, selected.range)
         if not invoked:
             raise Nothing("what is selected in the completion popup is not at the cursor")
-    lead = word_before(snapshot.line_before)
+    lead = snapshot.word_before
     start = Point(cursor.line, cursor.column - len(lead))
     return _Place(snapshot, lead, positions.to_range(text, start, cursor, encoding))

@@ -14,7 +14,7 @@ from lsprotocol import types
 
 from diffgemma_lsp.features import text_sync
 from diffgemma_lsp.session.session import Session
-from diffgemma_lsp.text.notebooks import Cell
+from diffgemma_lsp.text.documents import Cell
 
 logger = logging.getLogger(__name__)
 

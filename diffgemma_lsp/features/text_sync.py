@@ -13,7 +13,8 @@ from lsprotocol import types
 from diffgemma_lsp.lsp import positions
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.syntax.languages import language_of, load
-from diffgemma_lsp.text.documents import Change, Document, Text
+from diffgemma_lsp.text.documents import Change, Document
+from diffgemma_lsp.text.text import Text
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from lsprotocol import types
 from pygls import uris
 
 from diffgemma_lsp.text import diff
-from diffgemma_lsp.text.documents import Change, Point, Text
+from diffgemma_lsp.text.documents import Change
+from diffgemma_lsp.text.text import Point, Text
 
 Encoding = Literal["utf-8", "utf-16", "utf-32"]
 

@@ -23,7 +23,7 @@ from diffgemma_lsp.syntax.brackets import Imbalance, Reading, imbalance
 from diffgemma_lsp.syntax.check import Place
 from diffgemma_lsp.syntax.indentation import in_units, placed, unit_of, within_scope
 from diffgemma_lsp.syntax.languages import language_of
-from diffgemma_lsp.text.documents import with_line_ends
+from diffgemma_lsp.text.text import with_line_ends
 
 # How many parts of a filling are tried that breaks the syntax. Each try costs some milliseconds.
 TRIES = 8

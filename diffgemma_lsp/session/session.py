@@ -28,9 +28,9 @@ from diffgemma_lsp.session.suggestion_cache import Suggestions
 from diffgemma_lsp.session.typing_pace import Pace
 from diffgemma_lsp.settings.effective import Scopes
 from diffgemma_lsp.settings.schema import Settings
-from diffgemma_lsp.text.documents import Document, Documents, Point
-from diffgemma_lsp.text.notebooks import Notebooks
+from diffgemma_lsp.text.documents import Document, Documents, Notebooks
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.text import Point
 from engine.errors import Cancelled, DeadlineExceeded, EngineError, ModelError
 from engine.types import Frame, Infill, InfillRequest, Snippet
 

@@ -18,7 +18,7 @@ from diffgemma_lsp.syntax.indentation import deepest, indentation
 from diffgemma_lsp.syntax.languages import Grammar, Language, language_of, load, parse
 from diffgemma_lsp.syntax.magics import without_magics
 from diffgemma_lsp.syntax.python_check import LONGEST, Piece, pieces
-from diffgemma_lsp.text.documents import Point, Text, with_line_ends
+from diffgemma_lsp.text.text import Point, Text, with_line_ends
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Query

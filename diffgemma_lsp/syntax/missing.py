@@ -15,7 +15,7 @@ from diffgemma_lsp.syntax.check import excerpt
 from diffgemma_lsp.syntax.indentation import DEFAULT_UNIT, indentation, unit_of
 from diffgemma_lsp.syntax.languages import language_of, parse
 from diffgemma_lsp.syntax.placeholders import Gap, class_around, decorators, is_bodiless
-from diffgemma_lsp.text.documents import Point, Text, with_line_ends
+from diffgemma_lsp.text.text import Point, Text, with_line_ends
 
 if TYPE_CHECKING:
     from tree_sitter import Node

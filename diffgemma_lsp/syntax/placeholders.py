@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from diffgemma_lsp.syntax.check import excerpt
 from diffgemma_lsp.syntax.languages import language_of, parse
-from diffgemma_lsp.text.documents import Point, Text
+from diffgemma_lsp.text.text import Point, Text
 
 if TYPE_CHECKING:
     from tree_sitter import Node

@@ -11,12 +11,12 @@ from difflib import SequenceMatcher
 from typing import NamedTuple
 
 from diffgemma_lsp.text.documents import Change
+from diffgemma_lsp.text.text import LINE
 
 # Lines or tokens that are still compared with each other. Of many, difflib takes no pairs from
 # among the commonest ones; else the time would grow with the third power.
 MOST_LINES, MOST_TOKENS = 20_000, 2_000
 
-_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _TOKEN = re.compile(r"\r\n|\w+|[ \t]+|[\s\S]")
 _BLANK = re.compile(r"[ \t]*")
 
@@ -35,7 +35,7 @@ def minimal(old: str, new: str) -> list[Edit]:
     All are meant for `old` as it is, as those of LSP are. No edit parts a "\\r\\n" of `old`.
     """
     edits: list[Edit] = []
-    for lines in _changes(_LINE.findall(old), _LINE.findall(new), MOST_LINES):
+    for lines in _changes(LINE.findall(old), LINE.findall(new), MOST_LINES):
         part = old[lines.start : lines.end]
         for tokens in _changes(_TOKEN.findall(part), _TOKEN.findall(lines.text), MOST_TOKENS):
             edit = Edit(lines.start + tokens.start, lines.start + tokens.end, tokens.text)
@@ -44,16 +44,6 @@ def minimal(old: str, new: str) -> list[Edit]:
                 edit = Edit(last.start, edit.end, last.text + between + edit.text)
             edits.append(edit)
     return edits
-
-
-def applied(text: str, edits: Sequence[Edit]) -> str:
-    """`text` after all of `edits`, which are in order and don't overlap."""
-    pieces: list[str] = []
-    at = 0
-    for start, end, new in edits:
-        pieces += (text[at:start], new)
-        at = end
-    return "".join([*pieces, text[at:]])
 
 
 def difference(old: str, new: str) -> Change:

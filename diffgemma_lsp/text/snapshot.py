@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from diffgemma_lsp.settings.schema import path_of
-from diffgemma_lsp.text.documents import Document, Point, Text
+from diffgemma_lsp.text.documents import Document
+from diffgemma_lsp.text.text import Point, Text
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +38,15 @@ class DocumentSnapshot:
             start,
             start if end is None else end,
         )
+
+    @property
+    def word_before(self) -> str:
+        """The part of a word that ends right before the selection. Combining marks belong to it."""
+        line = self.line_before
+        start = len(line)
+        while start and f"_{line[start - 1]}".isidentifier():
+            start -= 1
+        return line[start:]
 
     @property
     def line_before(self) -> str:

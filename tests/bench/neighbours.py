@@ -27,8 +27,8 @@ from diffgemma_lsp.context.chunks import Chunk, Ring, words_of
 from diffgemma_lsp.context.python_imports import imports_of
 from diffgemma_lsp.context.ranking import Choices, _surroundings
 from diffgemma_lsp.context.reader import Reader
-from diffgemma_lsp.text.documents import Text
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.text import Text
 from engine.evaluation.holes import read_sources
 from engine.evaluation.metrics import percentile, proportion
 from engine.evaluation.neighbours import Need, needs

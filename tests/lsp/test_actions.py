@@ -14,8 +14,9 @@ from lsp_client import PATIENCE_S, did_change, did_close, did_open, insertion, s
 
 from diffgemma_lsp.actions.plan import LONGEST_HINT, Blank, fitted
 from diffgemma_lsp.syntax.check import Place
-from diffgemma_lsp.text.documents import Document, Point, Text
+from diffgemma_lsp.text.documents import Document
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.text import Point, Text
 from engine.types import Fixed, Hole
 
 PROGRESS = {"window": {"workDoneProgress": True}}

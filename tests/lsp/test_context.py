@@ -12,8 +12,8 @@ from diffgemma_lsp.context.window import (
     prefix_of,
     suffix_of,
 )
-from diffgemma_lsp.text.documents import Text
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.text import Text
 from engine.types import Fixed, Hole
 
 

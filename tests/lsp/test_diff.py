@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 
 import pytest
+from applying import edited
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgemma_lsp.text.diff import applied, difference, minimal
-from diffgemma_lsp.text.documents import Change, Document, Documents, Text, Trace
+from diffgemma_lsp.text.diff import difference, minimal
+from diffgemma_lsp.text.documents import Change, Document, Documents, Trace
+from diffgemma_lsp.text.text import Text
 
 words = st.lists(
     st.sampled_from(
@@ -43,7 +45,7 @@ def test_minimal(old: str, new: str, edits: list[tuple[int, int, str]]) -> None:
 @given(texts, texts)
 def test_edits_make_the_new_text(old: str, new: str) -> None:
     edits = minimal(old, new)
-    assert applied(old, edits) == new
+    assert edited(old, edits) == new
     assert (edits == []) == (old == new)
     ends = [0]
     for start, end, text in edits:
@@ -61,7 +63,7 @@ def test_edits_make_the_new_text(old: str, new: str) -> None:
 def test_what_is_the_same_around_stays(before: str, new: str, after: str) -> None:
     old = before + "\n<old>\n" + after
     edits = minimal(old, before + "\n" + new + "\n" + after)
-    assert applied(old, edits) == before + "\n" + new + "\n" + after
+    assert edited(old, edits) == before + "\n" + new + "\n" + after
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_no_text_takes_long(old: str, new: str) -> None:
     began = time.thread_time()
     edits = minimal(old, new)
     assert time.thread_time() - began < 2
-    assert applied(old, edits) == new
+    assert edited(old, edits) == new
 
 
 def test_small_changes_of_a_large_text() -> None:

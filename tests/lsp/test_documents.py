@@ -14,8 +14,9 @@ from naive import naive_lines, naive_offset, size
 from diffgemma_lsp.lsp import positions
 from diffgemma_lsp.lsp.positions import Encoding
 from diffgemma_lsp.text import documents as store
-from diffgemma_lsp.text.documents import Document, Documents, Point, Text, Trace
+from diffgemma_lsp.text.documents import Document, Documents, Trace
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.text import Point, Text
 
 ENCODINGS: tuple[Encoding, ...] = ("utf-8", "utf-16", "utf-32")
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 
 import pytest
+from applying import edited
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffgemma_lsp.syntax.missing import Offer, offers
 from diffgemma_lsp.syntax.placeholders import Gap, holes_in
-from diffgemma_lsp.text.diff import Edit, applied
-from diffgemma_lsp.text.documents import Point, Text
+from diffgemma_lsp.text.diff import Edit
+from diffgemma_lsp.text.text import Point, Text
 
 SOURCE = '''import x
 
@@ -53,7 +54,7 @@ def told() -> None:
 def around(source: str, gaps: tuple[Gap, ...] | list[Gap], word: str = "_") -> str:
     """The source with `word` filled into all gaps."""
     text = Text.of(source)
-    return applied(
+    return edited(
         source,
         [
             Edit(text.offset(gap.start), text.offset(gap.end), gap.before + word + gap.after)

@@ -22,8 +22,9 @@ from diffgemma_lsp.context.chunks import Ring, chunked
 from diffgemma_lsp.context.neighbours import Neighbours
 from diffgemma_lsp.context.ranking import CHARS, MOST, STAYS, Choices
 from diffgemma_lsp.settings.schema import Settings
-from diffgemma_lsp.text.documents import Document, Point, Text
+from diffgemma_lsp.text.documents import Document
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.text import Point, Text
 from engine.types import Snippet
 
 LIBRARY = "def weigh(apples, scale):\n    total = scale.read(apples)\n    return total\n"

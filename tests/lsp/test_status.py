@@ -129,19 +129,22 @@ async def test_who_does_not_ask_for_news_gets_none(
     assert engine.asked == before
 
 
-async def test_an_error_is_told_with_the_way_out_until_it_is_over(engine: FakeEngine) -> None:
+async def test_an_error_is_told_with_the_way_out_until_it_is_over() -> None:
     failures = [EngineUnavailable("no socket here: set TMPDIR")]
 
     class Failing(FakeEngine):
         async def warm_up(self) -> None:
             raise failures[0]
 
+    engine = Failing()
+    engine.says = None  # it is not there
     client = InProcessClient()
-    client.connect(lambda settings: Failing())
+    client.connect(lambda settings: engine)
     told = await listening(client)
     client.send(did_open(URI, CODE))
     await until(lambda: told and told[-1]["state"] == "error")
     assert told[-1]["message"] == "no socket here: set TMPDIR"
+    engine.says = {"state": "ready"}
     await client.request(*completion(URI, 0, 4, INVOKED))
     await until(lambda: told[-1]["state"] == "ready")
 

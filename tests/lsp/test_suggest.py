@@ -27,7 +27,8 @@ from lsprotocol import types
 
 from diffgemma_lsp.lsp.positions import apply_change
 from diffgemma_lsp.session.typing_pace import MOST_S, Pace, not_writing
-from diffgemma_lsp.text.documents import Document, Text, Trace
+from diffgemma_lsp.text.documents import Document, Trace
+from diffgemma_lsp.text.text import Text
 from engine.types import Fixed, Frame, Hole, Infill, InfillRequest
 
 URI = "file:///work/a.py"

@@ -11,7 +11,7 @@ from diffgemma_lsp.syntax.check import CHARS, LINES_AFTER, LINES_BEFORE, Place, 
 from diffgemma_lsp.syntax.languages import Grammar, Language, in_ascii, language_of, parse
 from diffgemma_lsp.syntax.magics import without_magics
 from diffgemma_lsp.syntax.python_check import LONGEST, compiles, pieces
-from diffgemma_lsp.text.documents import Point, Text
+from diffgemma_lsp.text.text import Point, Text
 
 
 def check(marked: str, middle: str) -> bool | None:
