@@ -74,7 +74,8 @@ def run_stdio(client: int | None = None) -> int:
 def engine_client(settings: Settings) -> Engine:
     """The client of the engine service."""
     # Imported here: it brings an HTTP client, which `initialize` need not wait for.
-    from diffgemma_lsp.engine_client import EngineClient, EngineOptions
+    from diffgemma_lsp.engine_client import EngineClient
+    from diffgemma_lsp.engine_process import EngineOptions
 
     options = EngineOptions(
         model=settings.model,

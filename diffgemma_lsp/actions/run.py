@@ -10,9 +10,9 @@ from functools import partial
 
 from lsprotocol import types
 
+from diffgemma_lsp.actions.fit import Fit, fitted
 from diffgemma_lsp.actions.order import Order
-from diffgemma_lsp.actions.plan import Fit, NoPlan, Plan, fitted, plan
-from diffgemma_lsp.context import window
+from diffgemma_lsp.actions.plan import NoPlan, Plan, plan
 from diffgemma_lsp.lsp import positions
 from diffgemma_lsp.lsp.client import Client, WorkDone
 from diffgemma_lsp.session.requests import Answer, Flight, Nothing, gate
@@ -85,7 +85,7 @@ class Work:
             found = plan(self.order, self.snapshot, self.settings)
         except NoPlan as reason:
             raise Nothing(str(reason)) from reason
-        template = window.template_of(self.snapshot, found.blanks)
+        template = found.template(self.snapshot)
         request = InfillRequest(
             template,
             instruction=found.instruction,

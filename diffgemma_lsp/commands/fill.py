@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from diffgemma_lsp.actions.plan import Blank, fitted
+from diffgemma_lsp.actions.blank import Blank
+from diffgemma_lsp.actions.fit import fitted
 from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.commands.source import (
     language_id,

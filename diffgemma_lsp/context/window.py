@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
-from itertools import zip_longest
-from typing import TYPE_CHECKING
 
 from diffgemma_lsp.syntax.brackets import Reading
 from diffgemma_lsp.syntax.indentation import DEFAULT_UNIT, by_spaces, in_units, unit_of
@@ -15,16 +12,12 @@ from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from diffgemma_lsp.text.text import Point, Text, with_line_ends
 from engine.types import (
     Fixed,
-    Hole,
     InfillRequest,
     Segment,
     Snippet,
     Template,
     fill_in_the_middle,
 )
-
-if TYPE_CHECKING:
-    from diffgemma_lsp.actions.plan import Blank
 
 # Characters, not tokens: this bounds what is sent, the engine fits it to the model's context.
 PREFIX_CHARS = 32_768
@@ -43,20 +36,6 @@ def fill_request(
     template = fill_in_the_middle(prefix_of(snapshot), suffix_of(snapshot), max_tokens)
     learned = as_learned(template, snapshot.language_id)
     return InfillRequest(learned, seed=seed, context=neighbours)
-
-
-def template_of(snapshot: DocumentSnapshot, blanks: Sequence[Blank]) -> Template:
-    """The text with a hole at each blank: as much of it around them as the engine gets to see."""
-    segments: list[Segment] = []
-    before = prefix_of(replace(snapshot, start=blanks[0].start))
-    for blank, following in zip_longest(blanks, blanks[1:]):
-        draft = None if blank.draft is None else plain(blank.draft)
-        segments.append(Fixed(before + blank.before))
-        segments.append(Hole(draft, blank.strength, blank.max_tokens))
-        if following is not None:
-            before = blank.after + plain(snapshot.text.between(blank.end, following.start))
-    behind = suffix_of(replace(snapshot, end=blanks[-1].end))
-    return as_learned((*segments, Fixed(blanks[-1].after + behind)), snapshot.language_id)
 
 
 def as_learned(template: Template, language_id: str) -> Template:

@@ -89,7 +89,7 @@ def _orders(
     if _has_moved(params, snapshot):
         return
     settings = session.settings_for(snapshot.uri, snapshot.language_id)
-    for name in plan.fitting(snapshot, settings):
+    for name in plan.possible(snapshot, settings):
         yield replace(here, kind=ORDERS[name]), None
 
 

@@ -17,7 +17,6 @@ import asyncio
 import inspect
 import json
 import logging
-import math
 import time
 import uuid
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from pygls.exceptions import JsonRpcException
 from pygls.protocol import LanguageServerProtocol
 
 from diffgemma_lsp.lsp.log import describe
+from diffgemma_lsp.lsp.mending import DEEPEST, depth, finite, mended, no_json
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +46,6 @@ _OWN = (
     types.EXIT,
 )
 """What pygls handles by itself and this server handles in its own way."""
-
-_LARGEST = 2**31 - 1
-
-DEEPEST = 100
-"""No message is nested deeper than this; what is could not be read or answered to its end."""
 
 Codes = types.ErrorCodes
 
@@ -94,7 +89,7 @@ class Protocol(LanguageServerProtocol):
         """Handles one message."""
         self.arrived = time.monotonic() if arrived is None else arrived
         try:
-            raw: object = json.loads(body, parse_constant=_no_json, parse_float=_finite)
+            raw: object = json.loads(body, parse_constant=no_json, parse_float=finite)
         except (ValueError, RecursionError):
             self._refuse(None, Codes.ParseError, "the message is not JSON")
             return
@@ -104,7 +99,7 @@ class Protocol(LanguageServerProtocol):
             self._receive_answer(_usable(id), data)
         elif not isinstance(method, str) or data.get("jsonrpc") != self.VERSION:
             self._refuse(_usable(id), Codes.InvalidRequest, "that is not a JSON-RPC 2.0 message")
-        elif body.count(b"{") + body.count(b"[") > DEEPEST and _depth(data) > DEEPEST:
+        elif body.count(b"{") + body.count(b"[") > DEEPEST and depth(data) > DEEPEST:
             self._too_deep(method, data)
         elif "id" in data:
             self._receive_request(method, id, data)
@@ -159,7 +154,7 @@ class Protocol(LanguageServerProtocol):
     def _dispatch(self, data: dict[str, Any]) -> bool:
         """Handles a message; False if its parameters are not what its method takes."""
         data.setdefault("params", None)
-        message: Any = self._structured(data) or self._structured(self._mended(data))
+        message: Any = self._structured(data) or self._structured(mended(data, self._converter))
         if message is not None:
             self.handle_message(message)
         return message is not None
@@ -169,31 +164,6 @@ class Protocol(LanguageServerProtocol):
             return self.structure_message(data)
         except (JsonRpcException, RecursionError):
             return None
-
-    def _mended(self, data: dict[str, Any]) -> dict[str, Any]:
-        """The message with what clients are known to get wrong put right.
-
-        Of capabilities that can't be read as a whole, the parts are kept that can.
-        """
-        mended = _mended(data)
-        params = mended["params"]
-        if isinstance(params, dict) and "capabilities" in params:
-            known = cast("dict[str, Any]", params)
-            known["capabilities"] = self._readable(known["capabilities"])
-        return mended
-
-    def _readable(self, capabilities: object) -> dict[str, Any]:
-        def fits(part: dict[str, Any]) -> bool:
-            try:
-                self._converter.structure(part, types.ClientCapabilities)
-            except Exception:  # whatever a hook of the converter comes upon
-                return False
-            return True
-
-        if not isinstance(capabilities, dict):
-            return {}
-        table = cast("dict[str, Any]", capabilities)
-        return {name: part for name, part in table.items() if fits({name: part})}
 
     def _refuse(self, id: str | int | None, code: types.ErrorCodes, message: str) -> None:
         logger.warning("refused: %s", message)
@@ -250,48 +220,6 @@ class Protocol(LanguageServerProtocol):
         error = None if future.cancelled() else future.exception()
         if error is not None:
             logger.error("internal error: %s", describe(error))
-
-
-def _mended(data: Any) -> Any:
-    """Positions beyond what LSP allows ("to the end") are clamped, a range of null is left out."""
-    if isinstance(data, list):
-        return [_mended(item) for item in cast("list[Any]", data)]
-    if not isinstance(data, dict):
-        return data
-    mended = {key: _mended(value) for key, value in cast("dict[str, Any]", data).items()}
-    if mended.get("range", 0) is None:
-        del mended["range"]
-    for key in ("line", "character"):
-        number = mended.get(key)
-        if isinstance(number, int | float):
-            mended[key] = int(min(max(number, 0), _LARGEST))
-    return mended
-
-
-def _depth(value: object) -> int:
-    """How deep JSON is nested, or a little more than DEEPEST if it is deeper."""
-    depth, level = 0, [value]
-    while level and depth <= DEEPEST:
-        depth += 1
-        below: list[object] = []
-        for item in level:
-            if isinstance(item, dict):
-                below += cast("dict[str, object]", item).values()
-            elif isinstance(item, list):
-                below += cast("list[object]", item)
-        level = below
-    return depth
-
-
-def _no_json(constant: str) -> None:
-    raise ValueError(constant)  # Python's own NaN and Infinity
-
-
-def _finite(number: str) -> float:
-    value = float(number)
-    if math.isinf(value):
-        _no_json(number)  # could not be sent back
-    return value
 
 
 def _is_notification(method: str) -> bool:

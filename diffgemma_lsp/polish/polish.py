@@ -20,7 +20,7 @@ from diffgemma_lsp.polish.repeats import (
     without_overlap,
 )
 from diffgemma_lsp.syntax.brackets import Imbalance, Reading, imbalance
-from diffgemma_lsp.syntax.check import Place
+from diffgemma_lsp.syntax.check import Site
 from diffgemma_lsp.syntax.indentation import in_units, placed, unit_of, within_scope
 from diffgemma_lsp.syntax.languages import language_of
 from diffgemma_lsp.text.text import with_line_ends
@@ -44,9 +44,9 @@ class Around:
     newline: str = "\n"
 
     @property
-    def place(self) -> Place:
+    def site(self) -> Site:
         """The same for its syntax."""
-        return Place(self.before, self.after, language_of(self.language_id))
+        return Site(self.before, self.after, language_of(self.language_id))
 
 
 class Polished(NamedTuple):
@@ -66,15 +66,15 @@ def polish(
 
     automatic: nobody asked for it, so it must stay in the block that it begins in.
     """
-    place = around.place
+    site = around.site
     text = without_loops(with_line_ends(text))
     if not text.strip():
         return Polished("", "the model has nothing to add here")
-    text = without_lines_before(text, place.before)
+    text = without_lines_before(text, site.before)
     if not text.strip():
         return Polished("", "the suggestion only repeats what comes before it")
-    text = indented(text, place)
-    rules = _shortening(place, automatic, max_lines)
+    text = indented(text, site)
+    rules = _shortening(site, automatic, max_lines)
     longer = ""
     while text != longer:  # what one rule cuts may give another one something to do
         longer = text
@@ -84,40 +84,40 @@ def polish(
     return Polished(text.replace("\n", around.newline), None)
 
 
-def _shortening(place: Place, automatic: bool, max_lines: int | None) -> list[_Rule]:
+def _shortening(site: Site, automatic: bool, max_lines: int | None) -> list[_Rule]:
     """The rules that shorten, and what to say of the one that leaves nothing."""
     rules: list[_Rule] = [
         (
-            partial(unrepeated, place=place),
+            partial(unrepeated, site=site),
             "the suggestion only repeats what follows",
         ),
         (
             partial(first_lines, max_lines=max_lines),
             "the suggestion begins with an empty line, and max_lines allows no more",
         ),
-        (partial(balanced, place=place), "the brackets of the suggestion don't fit"),
-        (partial(unbroken, place=place), "the suggestion would break the syntax"),
-        (partial(ended, after=place.after), "the model has nothing to add here"),
+        (partial(balanced, site=site), "the brackets of the suggestion don't fit"),
+        (partial(unbroken, site=site), "the suggestion would break the syntax"),
+        (partial(ended, after=site.after), "the model has nothing to add here"),
     ]
     if automatic:
         within = partial(
-            within_scope, line=place.line, reading=place.reading(), language=place.language
+            within_scope, line=site.line, reading=site.reading(), language=site.language
         )
         rules.insert(0, (within, "the suggestion lies outside of the block around the cursor"))
     return rules
 
 
-def indented(text: str, place: Place) -> str:
+def indented(text: str, site: Site) -> str:
     """`text` indented as what is around it."""
-    reading, language = place.reading(), place.language
-    text = in_units(text, unit_of(place.before + place.after), reading, language)
-    return placed(text, place.before, reading, language)
+    reading, language = site.reading(), site.language
+    text = in_units(text, unit_of(site.before + site.after), reading, language)
+    return placed(text, site.before, reading, language)
 
 
-def unrepeated(text: str, place: Place) -> str:
+def unrepeated(text: str, site: Site) -> str:
     """`text` up to where it goes on with what follows."""
-    text = without_next_lines(text, place.line, place.after)
-    return without_overlap(text, place.after, place.language)
+    text = without_next_lines(text, site.line, site.after)
+    return without_overlap(text, site.after, site.language)
 
 
 def ended(text: str, after: str) -> str:
@@ -137,51 +137,51 @@ def first_lines(text: str, max_lines: int | None) -> str:
     return text if max_lines is None else "\n".join(text.split("\n")[:max_lines])
 
 
-def balanced(text: str, place: Place) -> str:
+def balanced(text: str, site: Site) -> str:
     """The most of `text` that leaves no more brackets and strings unbalanced than there were.
 
     So goes a bracket that closes what the text behind the hole closes already.
     """
-    if not place.language.known:
+    if not site.language.known:
         return text
     behind: dict[str, Reading] = {}
 
     def excess(reading: Reading) -> Imbalance:
         inside = reading.inside
         if inside not in behind:
-            behind[inside] = Reading(inside).over(place.after, place.language)
+            behind[inside] = Reading(inside).over(site.after, site.language)
         return imbalance(reading, behind[inside])
 
-    reading = place.reading()
+    reading = site.reading()
     allowed, fits = excess(reading), 0
-    for at in reading.steps(text, place.language):
+    for at in reading.steps(text, site.language):
         if excess(reading).within(allowed):
             fits = at
     lines, line_end, _ = text[:fits].rpartition("\n")
     if line_end and text[fits:] and text[fits] not in ")]}":
-        return balanced(lines, place)  # its last line ends in the middle of something
+        return balanced(lines, site)  # its last line ends in the middle of something
     ends = (text[:end] for end in range(fits, max(fits - _SEAM, 0), -1))
-    return next((part for part in ends if _sound_at_seams(part, place)), "")
+    return next((part for part in ends if _sound_at_seams(part, site)), "")
 
 
-def _sound_at_seams(text: str, place: Place) -> bool:
+def _sound_at_seams(text: str, site: Site) -> bool:
     """Whether brackets and strings are no worse with `text` where all is read as one: what stands
     at a seam may go together, as a backslash does with the quote behind it."""
-    language = place.language
+    language = site.language
     marks = "\\" + "".join([*language.strings, *(start for start, _ in language.comments)])
-    if not {text[-1:], place.before[-1:]} & {*marks}:
+    if not {text[-1:], site.before[-1:]} & {*marks}:
         return True
-    read = [Reading().over(place.before + middle + place.after, language) for middle in (text, "")]
+    read = [Reading().over(site.before + middle + site.after, language) for middle in (text, "")]
     now, then = (imbalance(reading, Reading()) for reading in read)
     return now.within(then)
 
 
-def unbroken(text: str, place: Place) -> str:
+def unbroken(text: str, site: Site) -> str:
     """The longest part of `text` from its start that does not break the syntax, or ""."""
-    if not place.broken_by(text):
+    if not site.broken_by(text):
         return text
-    parts = islice(_parts(text, place), TRIES)
-    return next((part for part in parts if not place.broken_by(part)), "")
+    parts = islice(_parts(text, site), TRIES)
+    return next((part for part in parts if not site.broken_by(part)), "")
 
 
 def first_of_its_lines(text: str) -> Iterator[str]:
@@ -192,11 +192,11 @@ def first_of_its_lines(text: str) -> Iterator[str]:
             yield "\n".join(lines[:size]).rstrip()
 
 
-def _parts(text: str, place: Place) -> Iterator[str]:
+def _parts(text: str, site: Site) -> Iterator[str]:
     """The shorter ones, longest first: whole lines, or balanced parts of the only line."""
     yield from first_of_its_lines(text)
     if "\n" not in text:
         for token in reversed(list(_TOKEN.finditer(text))[:-1]):
             part = text[: token.end()]
-            if balanced(part, place) == part:
+            if balanced(part, site) == part:
                 yield part

@@ -7,7 +7,6 @@ where a suggestion would only be in the way.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -21,12 +20,10 @@ from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.session.suggestion_cache import AFTER, BEFORE, Kept, Place
 from diffgemma_lsp.session.typing_pace import not_writing
 from diffgemma_lsp.settings.schema import Settings
+from diffgemma_lsp.syntax.check import CLOSING
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from engine.errors import EngineError
 from engine.types import InfillRequest, Other, SamplingParams
-
-# What may stand right of the cursor while typing: the rest of an editor's pairs, and punctuation.
-_CLOSING = re.compile(r"""[\s)\]}>"'`:,;]*""")
 
 WARMER = SamplingParams(t_max=0.9, t_min=0.6, rerank=False)
 """How candidates are drawn that differ from the first answer, where it came alone."""
@@ -51,7 +48,7 @@ async def suggest(
     invoked = flight.invoked
     if not invoked and settings.min_confidence is None:
         settings = replace(settings, min_confidence=session.model.min_confidence)
-    if not invoked and not _CLOSING.fullmatch(snapshot.line_after):
+    if not invoked and not CLOSING.fullmatch(snapshot.line_after):
         raise Nothing("there is code right of the cursor")
     place = _place(snapshot, settings)
     wanted = settings.candidates if invoked else 1
@@ -59,7 +56,7 @@ async def suggest(
     if len(found) < wanted:
         if not invoked:
             _must_know(session.model, snapshot)
-            if _around(snapshot).place.at_a_whole_line:
+            if _around(snapshot).site.at_a_whole_line:
                 raise Nothing("the line is complete")
             await _moment(session, snapshot)
         fitting = await _run(session, flight, snapshot, settings, wanted)
@@ -236,7 +233,7 @@ async def _look_ahead(
     """Has the engine think of what comes next, as if `shown` were accepted, while nothing else
     waits: who accepts it has the next suggestion at once."""
     accepted = snapshot.typed(snapshot.start, snapshot.start, shown.text)
-    if _around(accepted).place.at_a_whole_line:
+    if _around(accepted).site.at_a_whole_line:
         return
     place = _place(accepted, settings)
     if not session.idle_but_for(answered) or session.suggestions.has(place):

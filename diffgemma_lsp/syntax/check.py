@@ -15,8 +15,13 @@ from typing import TYPE_CHECKING, Literal
 
 from diffgemma_lsp.syntax.brackets import Reading
 from diffgemma_lsp.syntax.indentation import deepest, indentation
-from diffgemma_lsp.syntax.languages import Grammar, Language, language_of, load, parse
-from diffgemma_lsp.syntax.magics import without_magics
+from diffgemma_lsp.syntax.languages import (
+    Grammar,
+    Language,
+    load,
+    parse,
+    without_magics,
+)
 from diffgemma_lsp.syntax.python_check import LONGEST, Piece, pieces
 from diffgemma_lsp.text.text import Point, Text, with_line_ends
 
@@ -32,16 +37,12 @@ LINES_SELECTION = 2_000
 # A line that may begin a piece to parse: no second clause of a statement, nor a row of a table.
 _STATEMENT = re.compile(r"([ \t]*)(?!(?:else|elif|except|finally|case)\b)[\w@](?!.*,\s*\Z)")
 _DEFINITION = re.compile(r"\s*(?:@|(?:async|class|def|export|fn|func|function|impl|pub|public)\b)")
-# What may stand behind a hole at whose end a line may go on.
-_CLOSING = re.compile(r"""[\s)\]}>"'`:,;]*""")
+CLOSING = re.compile(r"""[\s)\]}>"'`:,;]*""")
+"""What may stand behind a hole at whose end a line may go on: the rest of an editor's pairs, and
+punctuation."""
 
 
-def breaks(before: str, middle: str, after: str, language_id: str) -> bool | None:
-    """Whether `middle` brings errors that this place needn't have; None if nobody can say."""
-    return Place(before, after, language_of(language_id)).broken_by(middle)
-
-
-class Place:
+class Site:
     """A hole between two texts, and the fillings that its syntax allows."""
 
     def __init__(self, before: str, after: str, language: Language) -> None:
@@ -60,7 +61,7 @@ class Place:
         self._piece: Piece | Literal[False] | None = False
 
     def broken_by(self, middle: str) -> bool | None:
-        """See `breaks`."""
+        """Whether `middle` brings errors that this place needn't have; None if nobody can say."""
         grammar = self.language.grammar
         if grammar is None or load(grammar) is None:
             return None
@@ -163,7 +164,7 @@ class Place:
     ) -> Iterator[str]:
         """What may yet come at the end of the hole's line: nothing or, if that is open, more."""
         yield ""
-        if not _CLOSING.fullmatch(rest):
+        if not CLOSING.fullmatch(rest):
             return
         so_far = middle + rest
         closers = "".join(reversed(reading.over(so_far, self.language).open))

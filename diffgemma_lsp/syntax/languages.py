@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from diffgemma_lsp.syntax.magics import without_magics
-
 if TYPE_CHECKING:
     from tree_sitter import Language as Loaded
     from tree_sitter import Tree
@@ -135,6 +133,38 @@ def load(grammar: Grammar) -> Loaded | None:
         logger.warning("no syntax checks: %s can't be used (%s)", grammar.package, error)
         return None
 
+
+# ---- what is not Python's in a Python document ----
+
+# What begins like that within brackets or a string is taken for one too, which does no harm there:
+# in a string only its first two characters are others, and few write `%name` without a blank.
+_FOREIGN = re.compile(
+    r"^(?P<own>[ \t]*(?:[A-Za-z_][\w.]*[ \t]*=[ \t]*)?)(?:%%?|!!?)(?=[\w./~$])."
+    r"|^(?P<blanks>[ \t]*)\?\??(?=[\w.])."
+    r"|^(?P<name>[ \t]*[\w.]+)\?\??(?=[ \t]*$)"
+    r"|^(?:<{7}|={7}|>{7}|\|{7})(?=[ \r]|$)",
+    re.MULTILINE,
+)
+
+
+def without_magics(text: str) -> str:
+    """`text` with what is not Python made comments; lines end in "\\n"."""
+    if not any(sign in text for sign in ("%", "!", "?", "<<<<<<<", "=======", ">>>>>>>")):
+        return text
+    return _FOREIGN.sub(_comment, text)
+
+
+def _comment(found: re.Match[str]) -> str:
+    size = len(found[0])
+    if (name := found["name"]) is not None:
+        return name.ljust(size)
+    code = found["own"] or found["blanks"] or ""
+    if found["own"] is None and found["blanks"] is None:
+        return "#".ljust(size, "=")
+    return code + "0#".ljust(size - len(code), "%")
+
+
+# ---- what is not ASCII ----
 
 _NOT_ASCII = re.compile(r"[^\x01-\x7f]+|\r(?!\n)")
 

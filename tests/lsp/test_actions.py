@@ -12,8 +12,10 @@ from fake_engine import FakeEngine, slow
 from in_process import InProcessClient
 from lsp_client import PATIENCE_S, did_change, did_close, did_open, insertion, span, until
 
-from diffgemma_lsp.actions.plan import LONGEST_HINT, Blank, fitted
-from diffgemma_lsp.syntax.check import Place
+from diffgemma_lsp.actions.blank import Blank
+from diffgemma_lsp.actions.fit import fitted
+from diffgemma_lsp.actions.plan import LONGEST_HINT
+from diffgemma_lsp.syntax.check import Site
 from diffgemma_lsp.text.documents import Document
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from diffgemma_lsp.text.text import Point, Text
@@ -394,14 +396,14 @@ async def test_many_places_hold_nothing_else_up(
     client: InProcessClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looking, go_on = threading.Event(), threading.Event()
-    worsened_by = Place.worsened_by
+    worsened_by = Site.worsened_by
 
-    def slowly(place: Place, new: str, old: str | None) -> bool:
+    def slowly(site: Site, new: str, old: str | None) -> bool:
         looking.set()
         assert go_on.wait(PATIENCE_S), "everything waits while the places are looked at"
-        return worsened_by(place, new, old)
+        return worsened_by(site, new, old)
 
-    monkeypatch.setattr(Place, "worsened_by", slowly)
+    monkeypatch.setattr(Site, "worsened_by", slowly)
     await client.initialize(capabilities=RESOLVES)
     function = "def f{}(a):\n    x = ___\n" + "    y = [a, 1, 2]\n" * 10 + "    return x\n\n\n"
     text = "".join(map(function.format, range(150)))

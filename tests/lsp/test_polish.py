@@ -17,7 +17,7 @@ from diffgemma_lsp.polish.repeats import (
     without_overlap,
 )
 from diffgemma_lsp.syntax.brackets import Reading
-from diffgemma_lsp.syntax.check import Place, breaks
+from diffgemma_lsp.syntax.check import Site
 from diffgemma_lsp.syntax.languages import language_of
 
 PACKAGE = Path(__file__).resolve().parents[2] / "diffgemma_lsp"
@@ -35,9 +35,9 @@ def around(marked: str, language_id: str = "python", newline: str = "\n") -> Aro
     return Around(before, after, language_id, newline)
 
 
-def place(marked: str, language_id: str = "python") -> Place:
+def place(marked: str, language_id: str = "python") -> Site:
     before, _, after = marked.partition("|")
-    return Place(before, after, language_of(language_id))
+    return Site(before, after, language_of(language_id))
 
 
 def shown(marked: str, text: str, automatic: bool = True, language_id: str = "python") -> str:
@@ -372,9 +372,9 @@ def test_nothing_gets_worse(
     before: str, text: str, after: str, automatic: bool, language_id: str
 ) -> None:
     polished = polish(text, Around(before, after, language_id), automatic=automatic).text
-    assert not breaks(before, polished, after, language_id)
+    assert not Around(before, after, language_id).site.broken_by(polished)
     if polished and language_id != "klingon":
-        here = Place(before, after, language_of(language_id))
+        here = Site(before, after, language_of(language_id))
         assert balanced(polished, here) == polished
 
 

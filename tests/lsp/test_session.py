@@ -23,7 +23,8 @@ from lsp_client import (
 )
 from lsprotocol import types
 
-from diffgemma_lsp.engine_client import EngineClient, EngineOptions
+from diffgemma_lsp.engine_client import EngineClient
+from diffgemma_lsp.engine_process import EngineOptions
 from diffgemma_lsp.lsp.client import Client
 from diffgemma_lsp.server import engine_client
 from diffgemma_lsp.session.session import Engine, Session
