@@ -45,10 +45,12 @@ class Blank:
 
 
 def something(filling: str) -> str | None:
+    """All of it, if it is anything."""
     return filling.rstrip() or None
 
 
 def part_of_a_line(filling: str) -> str | None:
+    """Its first line."""
     return filling.partition("\n")[0].strip() or None
 
 

@@ -76,8 +76,8 @@ def _indented(answer: str, blank: Blank, site: Site, unit: str | None) -> str:
     """An answer indented as the document is; one that is no rewrite begins where the blank does."""
     if "\n" not in answer and blank.draft is not None:
         return answer
-    reading = site.reading().over(blank.before, site.language)
-    text = in_units(answer, unit, reading, site.language)
+    state = site.state().over(blank.before, site.language)
+    text = in_units(answer, unit, state, site.language)
     if blank.draft is not None:
         return text
-    return placed(text, site.before + blank.before, reading, site.language)
+    return placed(text, site.before + blank.before, state, site.language)

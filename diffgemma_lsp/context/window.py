@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from diffgemma_lsp.syntax.brackets import Reading
+from diffgemma_lsp.syntax.brackets import BracketState
 from diffgemma_lsp.syntax.indentation import DEFAULT_UNIT, by_spaces, in_units, unit_of
 from diffgemma_lsp.syntax.languages import language_of
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
@@ -48,7 +48,7 @@ def as_learned(template: Template, language_id: str) -> Template:
     if not language.compiled or unit_of(fixed) != "\t":
         return template
     segments: list[Segment] = []
-    before = Reading()
+    before = BracketState()
     for part in template:
         if isinstance(part, Fixed):
             segments.append(Fixed(by_spaces(part.text)))

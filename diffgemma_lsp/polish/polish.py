@@ -19,7 +19,7 @@ from diffgemma_lsp.polish.repeats import (
     without_next_lines,
     without_overlap,
 )
-from diffgemma_lsp.syntax.brackets import Imbalance, Reading, imbalance
+from diffgemma_lsp.syntax.brackets import BracketState, Imbalance, imbalance
 from diffgemma_lsp.syntax.check import Site
 from diffgemma_lsp.syntax.indentation import in_units, placed, unit_of, within_scope
 from diffgemma_lsp.syntax.languages import language_of
@@ -100,18 +100,16 @@ def _shortening(site: Site, automatic: bool, max_lines: int | None) -> list[_Rul
         (partial(ended, after=site.after), "the model has nothing to add here"),
     ]
     if automatic:
-        within = partial(
-            within_scope, line=site.line, reading=site.reading(), language=site.language
-        )
+        within = partial(within_scope, line=site.line, state=site.state(), language=site.language)
         rules.insert(0, (within, "the suggestion lies outside of the block around the cursor"))
     return rules
 
 
 def indented(text: str, site: Site) -> str:
     """`text` indented as what is around it."""
-    reading, language = site.reading(), site.language
-    text = in_units(text, unit_of(site.before + site.after), reading, language)
-    return placed(text, site.before, reading, language)
+    state, language = site.state(), site.language
+    text = in_units(text, unit_of(site.before + site.after), state, language)
+    return placed(text, site.before, state, language)
 
 
 def unrepeated(text: str, site: Site) -> str:
@@ -144,18 +142,18 @@ def balanced(text: str, site: Site) -> str:
     """
     if not site.language.known:
         return text
-    behind: dict[str, Reading] = {}
+    behind: dict[str, BracketState] = {}
 
-    def excess(reading: Reading) -> Imbalance:
-        inside = reading.inside
+    def excess(state: BracketState) -> Imbalance:
+        inside = state.inside
         if inside not in behind:
-            behind[inside] = Reading(inside).over(site.after, site.language)
-        return imbalance(reading, behind[inside])
+            behind[inside] = BracketState(inside).over(site.after, site.language)
+        return imbalance(state, behind[inside])
 
-    reading = site.reading()
-    allowed, fits = excess(reading), 0
-    for at in reading.steps(text, site.language):
-        if excess(reading).within(allowed):
+    state = site.state()
+    allowed, fits = excess(state), 0
+    for at in state.steps(text, site.language):
+        if excess(state).within(allowed):
             fits = at
     lines, line_end, _ = text[:fits].rpartition("\n")
     if line_end and text[fits:] and text[fits] not in ")]}":
@@ -171,8 +169,10 @@ def _sound_at_seams(text: str, site: Site) -> bool:
     marks = "\\" + "".join([*language.strings, *(start for start, _ in language.comments)])
     if not {text[-1:], site.before[-1:]} & {*marks}:
         return True
-    read = [Reading().over(site.before + middle + site.after, language) for middle in (text, "")]
-    now, then = (imbalance(reading, Reading()) for reading in read)
+    read = [
+        BracketState().over(site.before + middle + site.after, language) for middle in (text, "")
+    ]
+    now, then = (imbalance(state, BracketState()) for state in read)
     return now.within(then)
 
 

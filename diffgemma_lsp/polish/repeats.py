@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from itertools import islice
 
-from diffgemma_lsp.syntax.brackets import Reading
+from diffgemma_lsp.syntax.brackets import BracketState
 from diffgemma_lsp.syntax.languages import Language, language_of
 
 # An overlap this long is no coincidence.
@@ -63,7 +63,7 @@ def _overlap(text: str, suffix: str, language: Language) -> int:
 
 def _can_go(text: str, size: int, language: Language) -> bool:
     """Whether the last `size` characters can go without leaving a bracket or a string open."""
-    kept = Reading().over(text[:-size], language)
+    kept = BracketState().over(text[:-size], language)
     whole = kept.copy().over(text[-size:], language)
     return len(kept.open) <= len(whole.open) and not (kept.in_string and not whole.in_string)
 

@@ -19,7 +19,7 @@ _CLOSER = {"(": ")", "[": "]", "{": "}"}
 
 
 @dataclass(slots=True)
-class Reading:
+class BracketState:
     """What has been read so far.
 
     inside: what ends the string or comment that was read last, "" in code.
@@ -32,12 +32,12 @@ class Reading:
     closed: list[str] = field(default_factory=list[str])
     torn: int = 0
 
-    def copy(self) -> Reading:
-        """A reading that goes on by itself."""
-        return Reading(self.inside, list(self.open), list(self.closed), self.torn)
+    def copy(self) -> BracketState:
+        """A state that goes on by itself."""
+        return BracketState(self.inside, list(self.open), list(self.closed), self.torn)
 
-    def over(self, text: str, language: Language) -> Reading:
-        """The same reading, after `text`."""
+    def over(self, text: str, language: Language) -> BracketState:
+        """The same state, after `text`."""
         for _ in self.steps(text, language):
             pass
         return self
@@ -101,7 +101,7 @@ class Imbalance(NamedTuple):
         return self.closed <= allowed.closed and sum(self) <= sum(allowed)
 
 
-def imbalance(before: Reading, after: Reading) -> Imbalance:
+def imbalance(before: BracketState, after: BracketState) -> Imbalance:
     """What is wrong with a text that is read as `before` and goes on as `after`."""
     stack, lost = list(before.open), 0
     for closer in after.closed:

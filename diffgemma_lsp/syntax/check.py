@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-from diffgemma_lsp.syntax.brackets import Reading
+from diffgemma_lsp.syntax.brackets import BracketState
 from diffgemma_lsp.syntax.indentation import deepest, indentation
 from diffgemma_lsp.syntax.languages import (
     Grammar,
@@ -56,7 +56,7 @@ class Site:
         self.line = self.before.rpartition("\n")[2]
         self._rest = self.after.partition("\n")[0]
         self._below = self.after[len(self._rest) :]
-        self._read: Reading | None = None
+        self._read: BracketState | None = None
         self._floor: int | None = None
         self._piece: Piece | Literal[False] | None = False
 
@@ -101,9 +101,9 @@ class Site:
     def _pieces(self) -> Iterator[Piece]:
         """What can be asked about by itself: what begins in no string."""
         if self.language.compiled:
-            inside = self.reading().inside
+            inside = self.state().inside
             for piece in pieces(*self._around):
-                if Reading().over(piece.before, self.language).inside == inside:
+                if BracketState().over(piece.before, self.language).inside == inside:
                     yield piece
 
     def _sound_piece(self, grammar: Grammar) -> Piece | None:
@@ -120,14 +120,14 @@ class Site:
         return self._piece
 
     def _ways_on(self, piece: Piece, middle: str, grammar: Grammar) -> Iterator[str]:
-        reading = Reading().over(piece.before, self.language)
+        state = BracketState().over(piece.before, self.language)
         rest = piece.after.partition("\n")[0]
-        return self._endings(piece.before, middle, rest, reading, grammar)
+        return self._endings(piece.before, middle, rest, state, grammar)
 
-    def reading(self) -> Reading:
+    def state(self) -> BracketState:
         """The text before the hole, read; a copy, to go on with."""
         if self._read is None:
-            self._read = Reading().over(self.before, self.language)
+            self._read = BracketState().over(self.before, self.language)
         return self._read.copy()
 
     @property
@@ -137,8 +137,8 @@ class Site:
         grammar = self.language.grammar
         if grammar is None or not grammar.whole_line or not re.match(grammar.whole_line, self.line):
             return False
-        reading = self.reading()
-        return not reading.open and not reading.inside
+        state = self.state()
+        return not state.open and not state.inside
 
     def _least(self, grammar: Grammar) -> int:
         """How many faults there are at least, whatever is filled in."""
@@ -153,21 +153,21 @@ class Site:
 
     def _counts(self, middle: str, grammar: Grammar) -> Iterator[int]:
         """How many faults there are with `middle`; then with its line gone on in some way."""
-        endings = self._endings(self.before, middle, self._rest, self.reading(), grammar)
+        endings = self._endings(self.before, middle, self._rest, self.state(), grammar)
         for ending in endings:
             text = self.before + middle + self._rest + ending + self._below
             tree = parse(text, self.language)
             yield _count_faults(tree.root_node, grammar) if tree is not None else 0
 
     def _endings(
-        self, before: str, middle: str, rest: str, reading: Reading, grammar: Grammar
+        self, before: str, middle: str, rest: str, state: BracketState, grammar: Grammar
     ) -> Iterator[str]:
         """What may yet come at the end of the hole's line: nothing or, if that is open, more."""
         yield ""
         if not CLOSING.fullmatch(rest):
             return
         so_far = middle + rest
-        closers = "".join(reversed(reading.over(so_far, self.language).open))
+        closers = "".join(reversed(state.over(so_far, self.language).open))
         if closers:
             yield closers
         lines = (before.rpartition("\n")[2] + so_far).split("\n")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
-from diffgemma_lsp.syntax.brackets import Reading
+from diffgemma_lsp.syntax.brackets import BracketState
 from diffgemma_lsp.syntax.languages import Language
 
 DEFAULT_UNIT = "    "
@@ -35,8 +35,8 @@ def unit_of(text: str) -> str | None:
     return " " * steps.most_common(1)[0][0] if steps else DEFAULT_UNIT
 
 
-def in_units(text: str, unit: str | None, reading: Reading, language: Language) -> str:
-    """`text` indented by tabs or by spaces, as the document is. `reading` is what comes before."""
+def in_units(text: str, unit: str | None, state: BracketState, language: Language) -> str:
+    """`text` indented by tabs or by spaces, as the document is. `state` is what comes before."""
     own = unit_of(text)
     if unit is None or own is None or ("\t" in own) == ("\t" in unit):
         return text
@@ -49,7 +49,7 @@ def in_units(text: str, unit: str | None, reading: Reading, language: Language) 
         blanks = indentation(line)
         return blanks.replace(own, unit) + line[len(blanks) :]
 
-    lines = _lines(text, reading, language)
+    lines = _lines(text, state, language)
     return "\n".join(line if quoted else converted(line) for line, quoted, _ in lines)
 
 
@@ -58,7 +58,7 @@ def by_spaces(text: str) -> str:
     return _TABS.sub(lambda found: DEFAULT_UNIT * len(found[0]), text)
 
 
-def placed(text: str, before: str, reading: Reading, language: Language) -> str:
+def placed(text: str, before: str, state: BracketState, language: Language) -> str:
     """`text` with its first line right at the cursor, and the others as far from it as they were.
 
     What is filled in often begins with the blanks that stand before the cursor already, or is
@@ -68,26 +68,26 @@ def placed(text: str, before: str, reading: Reading, language: Language) -> str:
     lead = indentation(text)
     if line.strip():
         return text[len(lead) :] if line[-1] in " \t" else text
-    if reading.open or reading.in_string:
+    if state.open or state.in_string:
         return text  # what looks right there only the author knows
     if lead and not line:
         most = deepest(head, language)
         if len(lead) > len(most):
-            return _shifted(most + text[len(lead) :], most, lead, reading, language)
+            return _shifted(most + text[len(lead) :], most, lead, state, language)
     elif lead and _too_deep(head, line, lead):
-        return _shifted(text[len(lead) :], line, lead, reading, language)
+        return _shifted(text[len(lead) :], line, lead, state, language)
     first, _, rest = text.partition("\n")
     below = next((other for other in rest.split("\n") if other.strip()), None)
-    in_code = not reading.copy().over(first, language).inside
+    in_code = not state.copy().over(first, language).inside
     if not lead and below is not None and in_code and _OPENS_BLOCK.search(first):
         relative = line and len(indentation(below)) <= len(line)
-        return _shifted(text, line, "", reading, language) if relative else text
+        return _shifted(text, line, "", state, language) if relative else text
     return text
 
 
-def within_scope(text: str, line: str, reading: Reading, language: Language) -> str:
+def within_scope(text: str, line: str, state: BracketState, language: Language) -> str:
     """`text` up to where it leaves the block that it begins in; `line` is that of the cursor."""
-    lines = list(_lines(text, reading, language))
+    lines = list(_lines(text, state, language))
     scope = indentation(line + lines[0][0]) if line else None
     for number, (content, quoted, depth) in enumerate(lines):
         whole = content if number else line + content
@@ -96,7 +96,7 @@ def within_scope(text: str, line: str, reading: Reading, language: Language) -> 
         if scope is None:
             scope = indentation(whole)
         elif (
-            depth <= len(reading.open)
+            depth <= len(state.open)
             and not _CLOSES.match(content)
             and len(indentation(whole)) < len(scope)
         ):
@@ -123,9 +123,9 @@ def deepest(head: str, language: Language) -> str:
     return indentation(above) + inner
 
 
-def _shifted(text: str, by: str, less: str, reading: Reading, language: Language) -> str:
+def _shifted(text: str, by: str, less: str, state: BracketState, language: Language) -> str:
     """`text` with `by` in front of all lines but the first one, in place of `less`."""
-    first, *others = _lines(text, reading, language)
+    first, *others = _lines(text, state, language)
     if by == less or not all(
         line.startswith(less) for line, quoted, _ in others if line.strip() and not quoted
     ):
@@ -136,9 +136,9 @@ def _shifted(text: str, by: str, less: str, reading: Reading, language: Language
     return "\n".join([first[0], *moved])
 
 
-def _lines(text: str, reading: Reading, language: Language) -> Iterator[tuple[str, bool, int]]:
+def _lines(text: str, state: BracketState, language: Language) -> Iterator[tuple[str, bool, int]]:
     """The lines; of each whether it begins in a string, and in how many brackets."""
-    reading = reading.copy()
+    state = state.copy()
     for line in text.split("\n"):
-        yield line, reading.in_string, len(reading.open)
-        reading.over(line + "\n", language)
+        yield line, state.in_string, len(state.open)
+        state.over(line + "\n", language)

@@ -16,7 +16,7 @@ from diffgemma_lsp.polish.repeats import (
     without_next_lines,
     without_overlap,
 )
-from diffgemma_lsp.syntax.brackets import Reading
+from diffgemma_lsp.syntax.brackets import BracketState
 from diffgemma_lsp.syntax.check import Site
 from diffgemma_lsp.syntax.languages import language_of
 
@@ -405,5 +405,5 @@ def test_a_text_can_be_read_in_parts(first: str, second: str, language_id: str) 
     seam = first[-2:] + second[:2]
     if any(len(mark) > 1 and mark[0] in seam for mark in marks) or "\\" in seam or "'" in seam:
         return  # something that counts lies across the seam
-    parts = Reading().over(first, language).over(second, language)
-    assert parts == Reading().over(first + second, language)
+    parts = BracketState().over(first, language).over(second, language)
+    assert parts == BracketState().over(first + second, language)
