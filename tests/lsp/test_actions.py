@@ -58,7 +58,7 @@ async def test_only_what_is_wanted_and_what_the_model_can(
     where = span(4, 0, 4, 13)
     wrong = {"range": where, "message": "too\nlong"}
     assert await titles(client, where, diagnostics=[wrong]) == ["Rewrite selection"]
-    await client.server.session.engine()  # what it can do is known from then on
+    await client.server.session.engine.client()  # what it can do is known from then on
     engine.can = ("fill", "instruct")
     assert await titles(client, where, diagnostics=[wrong]) == [
         "Fix: too long",
