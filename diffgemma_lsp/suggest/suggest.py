@@ -14,7 +14,6 @@ from dataclasses import replace
 
 from diffgemma_lsp.context import window
 from diffgemma_lsp.polish.polish import Around, polish
-from diffgemma_lsp.session.engine import Model
 from diffgemma_lsp.session.requests import Nothing, PendingRequest, must_be_sure
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.session.suggestion_cache import AFTER, BEFORE, Place, Suggestion
@@ -50,15 +49,13 @@ async def suggest(
     found = _known(session, snapshot, settings, invoked)
     if len(found) < wanted:
         if not invoked:
-            _must_know(session.engine.model, snapshot)
+            _must_know(session, snapshot)
             if _around(snapshot).site.at_a_whole_line:
                 raise Nothing("the line is complete")
             await _moment(session, snapshot)
         fitting = await _run(session, pending, snapshot, settings, wanted)
         if not invoked:
-            _must_know(
-                session.engine.model, snapshot
-            )  # of which the first run was the first to tell
+            _must_know(session, snapshot)  # of which the first run was the first to tell
         found = fitting.found
         session.suggestions.keep(place, found)
         session.requests.spawn(_keep_more(session, place, fitting, settings))
@@ -67,9 +64,9 @@ async def suggest(
     return found[:wanted]
 
 
-def _must_know(model: Model, snapshot: DocumentSnapshot) -> None:
+def _must_know(session: Session, snapshot: DocumentSnapshot) -> None:
     """Raises Nothing in a language that the model has not learned."""
-    if (reason := model.silent(snapshot.language_id)) is not None:
+    if (reason := session.engine.model.silent(snapshot.language_id)) is not None:
         raise Nothing(reason)
 
 

@@ -148,10 +148,13 @@ async def test_positions_beyond_the_end(desk: Desk) -> None:
     assert len(await desk.around(uri, USER)) == 1
 
 
-@pytest.mark.parametrize("name", [".env", "server.pem", "credentials.py", "ignored.py", "off.py"])
+@pytest.mark.parametrize(
+    "name", [".env", "server.pem", "credentials.py", "ignored.py", "off.py", "scoped.py"]
+)
 async def test_what_stays_out(desk: Desk, name: str) -> None:
     desk.write(".gitignore", "ignored.py\n")
-    desk.settings.initialize({"globs_off": ["off.py"]})
+    off = {"scoped.py": {"enable": False}}
+    desk.settings.initialize({"globs_off": ["off.py"], "globs": off})
     desk.write(name, LIBRARY)
     text = USER.replace("library", name.removesuffix(".py"))
     uri = desk.open("user.py", text)
