@@ -10,19 +10,14 @@ import asyncio
 import contextlib
 import json
 import math
-import os
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 
-import engine
+from diffgemma_lsp.engine_process import EngineOptions, EngineProcess, Spawn, service_command
 from engine.errors import DeadlineExceeded, EngineUnavailable
 from engine.paths import (
     PROTOCOL,
@@ -30,7 +25,6 @@ from engine.paths import (
     EnginePaths,
     engine_paths,
     identity,
-    local_model,
     lock_is_held,
     make_private,
     package_version,
@@ -47,40 +41,6 @@ ANSWER_WAIT_S = 5.0
 
 GRACE_S = 10.0
 """So long after its deadline a request counts as lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """Which engine, and how long it stays.
-
-    model, device: None means the embedded model and the best device there is.
-    idle_unload_s, idle_exit_s: seconds without work until it frees the model, and until it ends;
-        infinity means never. They count for the service that this client starts.
-    runtime_dir: where its socket is; None means the system's place for that.
-    """
-
-    model: str | None = None
-    device: str | None = None
-    idle_unload_s: float = 900.0
-    idle_exit_s: float = 3600.0
-    runtime_dir: Path | None = None
-
-
-Spawn = Callable[[EngineOptions, EnginePaths], list[str]]
-
-
-def service_command(options: EngineOptions, paths: EnginePaths) -> list[str]:
-    """The command line that starts the service."""
-    # -P: no module is taken from the working directory. faulthandler: a crash in native code
-    # leaves its place in the log.
-    command = [sys.executable, "-P", "-X", "faulthandler", "-m", "engine.serve.service"]
-    command += ["--socket", str(paths.socket)]
-    command += ["--idle-unload", str(options.idle_unload_s)]
-    command += ["--idle-exit", str(options.idle_exit_s)]
-    model = local_model(options.model)
-    command += ["--model", model] if model is not None else []
-    command += ["--device", options.device] if options.device is not None else []
-    return command
 
 
 class EngineClient:
@@ -118,18 +78,10 @@ class EngineClient:
         Raises the EngineError that the engine reports; DeadlineExceeded if the budget is used up
         before the engine has the request; EngineUnavailable if it can't be started, or died.
         """
-        events = self._events(request, frames=True)
+        events = self._events(request)
         async with contextlib.aclosing(events):
             async for event in events:
                 yield event
-
-    async def fill(self, request: InfillRequest) -> Infill:
-        """The Infill alone. Raises as `stream` does."""
-        async with contextlib.aclosing(self._events(request, frames=False)) as events:
-            async for event in events:
-                if isinstance(event, Infill):
-                    return event
-        raise self._died("its answer had no end")
 
     async def status(self) -> dict[str, Any] | None:
         """What the service says of itself (GET /status); None if none is running. Never starts it.
@@ -188,7 +140,7 @@ class EngineClient:
 
     # ---- requests ----
 
-    async def _events(self, request: InfillRequest, frames: bool) -> AsyncGenerator[Frame | Infill]:
+    async def _events(self, request: InfillRequest) -> AsyncGenerator[Frame | Infill]:
         budget = math.inf if request.budget_s is None else request.budget_s
         deadline = time.monotonic() + budget
         last_try = False
@@ -202,7 +154,6 @@ class EngineClient:
                 async with self._http.stream(
                     "POST",
                     "/infill",
-                    params={"frames": int(frames)},
                     content=json.dumps(request_to_json(sent)),
                     timeout=httpx.Timeout(ANSWER_WAIT_S, read=left + GRACE_S if bounded else None),
                 ) as response:
@@ -264,7 +215,7 @@ class EngineClient:
     async def _start(self) -> None:
         make_private(self.paths.socket.parent)
         give_up = time.monotonic() + START_WAIT_S
-        child: _Child | None = None
+        child: EngineProcess | None = None
         while time.monotonic() < give_up:
             status = await self._status_or_silence()
             if status is not None:
@@ -277,7 +228,7 @@ class EngineClient:
                 raise EngineUnavailable(f"the engine can't be started: {child.last_words()}")
             elif (child is None or child.over) and not lock_is_held(self.paths.lock):
                 # None yet, or ours lost against one that has ended since.
-                child = _Child(self._spawn(self.options, self.paths), self.paths.log)
+                child = EngineProcess(self._spawn(self.options, self.paths), self.paths.log)
             await asyncio.sleep(0.02)
         raise self._silent()
 
@@ -302,50 +253,6 @@ class EngineClient:
         )
 
 
-class _Child:
-    """A service just started, in a session of its own so that it outlives us; its stderr a log."""
-
-    def __init__(self, command: list[str], log: Path) -> None:
-        self._log = log
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            self._past = os.fstat(output).st_size
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd="/",
-                env=environment(),
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise EngineUnavailable(f"the engine can't be started: {error}") from error
-        finally:
-            os.close(output)
-        # Reaps it, whenever that may be.
-        threading.Thread(target=self._process.wait, daemon=True).start()
-
-    @property
-    def over(self) -> bool:
-        return self._process.returncode is not None
-
-    @property
-    def failed(self) -> bool:
-        """It ended, and not because another one has the lock."""
-        return self._process.returncode not in (None, 0)
-
-    def last_words(self) -> str:
-        """The last line that it left in its log."""
-        try:
-            written = self._log.read_bytes()
-        except OSError:
-            written = b""
-        new = written[self._past :] if self._past <= len(written) else written
-        lines = [line for line in new.decode(errors="replace").splitlines() if line.strip()]
-        return lines[-1] if lines else f"it ended with code {self._process.returncode}"
-
-
 def _same_version(status: dict[str, Any]) -> bool:
     return status.get("protocol") == PROTOCOL and status.get("version") == package_version()
 
@@ -354,15 +261,6 @@ def _note_outcome(task: asyncio.Task[None]) -> None:
     # All who waited may have gone; asyncio would complain about an error that nobody looked at.
     if not task.cancelled():
         task.exception()
-
-
-def environment() -> dict[str, str]:
-    """Ours, with a path on which the service finds the same `engine` as we have."""
-    root = Path(engine.__file__ or ".").resolve().parent.parent
-    own = [] if root.name in ("site-packages", "dist-packages") else [str(root)]
-    # What is relative would mean another place in another working directory.
-    given = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(p)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(own + given)}
 
 
 def _too_late() -> DeadlineExceeded:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from diffgemma_lsp.engine_client import environment
+from diffgemma_lsp.engine_process import environment
 
 
 def run_program(module: str, words: Sequence[str]) -> int:

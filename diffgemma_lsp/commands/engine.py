@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from diffgemma_lsp.commands import UsageError
-from diffgemma_lsp.engine_client import EngineClient, EngineOptions
+from diffgemma_lsp.engine_client import EngineClient
+from diffgemma_lsp.engine_process import EngineOptions
 from engine.errors import EngineUnavailable
 from engine.paths import SHIPPED, WEIGHTS, EnginePaths, engine_paths, local_model, running_engines
 

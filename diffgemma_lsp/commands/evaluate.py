@@ -11,7 +11,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from diffgemma_lsp.engine_client import environment
+from diffgemma_lsp.engine_process import environment
 
 if TYPE_CHECKING:
     from diffgemma_lsp.commands import Subparsers

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from diffgemma_lsp.actions.blank import Blank
+from diffgemma_lsp.actions.fit import fitted
 from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.commands.source import (
     language_id,
@@ -22,11 +24,11 @@ from diffgemma_lsp.commands.source import (
 )
 from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow
 from diffgemma_lsp.commands.view import FillView, Screen
-from diffgemma_lsp.context import as_learned
-from diffgemma_lsp.documents import Document, Text, with_line_ends
-from diffgemma_lsp.plans import Blank, fitted
-from diffgemma_lsp.postprocess import Around, Polished, polish
-from diffgemma_lsp.snapshot import DocumentSnapshot
+from diffgemma_lsp.context.window import as_learned
+from diffgemma_lsp.polish.polish import Around, Polished, polish
+from diffgemma_lsp.text.documents import Document
+from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.text import Text, with_line_ends
 from engine.errors import complaint
 from engine.types import Fixed, Hole, Infill, InfillRequest, SamplingParams
 

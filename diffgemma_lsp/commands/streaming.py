@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from diffgemma_lsp.commands import UsageError
-from diffgemma_lsp.engine_client import EngineClient, EngineOptions
+from diffgemma_lsp.engine_client import EngineClient
+from diffgemma_lsp.engine_process import EngineOptions
 from engine.errors import EngineError, EngineUnavailable
 from engine.paths import SHIPPED, local_model
 from engine.types import Frame, Infill, InfillRequest

@@ -16,7 +16,7 @@ import platformdirs
 import engine
 from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.commands.child import run_program
-from diffgemma_lsp.files import Files
+from diffgemma_lsp.context.visibility import Files
 from engine.paths import SHIPPED, local_model
 
 if TYPE_CHECKING:

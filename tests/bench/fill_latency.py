@@ -33,7 +33,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from diffgemma_lsp.engine_client import EngineClient, EngineOptions
+from diffgemma_lsp.commands.streaming import follow
+from diffgemma_lsp.engine_client import EngineClient
+from diffgemma_lsp.engine_process import EngineOptions
 from engine.engine import InfillEngine
 from engine.errors import DeadlineExceeded
 from engine.evaluation.holes import Cut, held_out_folders, population, read_sources
@@ -80,14 +82,14 @@ async def service(model: str | None, cuts: Sequence[Cut]) -> tuple[dict[str, lis
                     ("service, again", request(cut, seed=1)),
                 ):
                     began = time.perf_counter()
-                    await client.fill(one)
+                    await follow(client, one)
                     if number >= WARM_UP:
                         times[name].append((time.perf_counter() - began) * 1000)
             # Backwards, so that the prefix is not that of the fill before.
             for cut in reversed(cuts):
                 began = time.perf_counter()
                 try:
-                    await client.fill(request(cut, budget_s=AUTOMATIC_S))
+                    await follow(client, request(cut, budget_s=AUTOMATIC_S))
                 except DeadlineExceeded:
                     late += 1
                 times["automatic"].append((time.perf_counter() - began) * 1000)

@@ -20,8 +20,9 @@ from editor import SERVER, URI, Editor  # isort: skip
 from applying import applied
 from lsp_client import AUTOMATIC, INVOKED, did_change, did_open, insertion, position, span
 
-from diffgemma_lsp.engine_client import EngineClient, EngineOptions
-from diffgemma_lsp.perform import SEEDS
+from diffgemma_lsp.actions.run import SEEDS
+from diffgemma_lsp.engine_client import EngineClient
+from diffgemma_lsp.engine_process import EngineOptions
 
 # A file with something for each action; its parts are named by what they are for.
 HEAD = "# 😀\nimport math\n\n\n"

@@ -29,7 +29,8 @@ from rich.style import Style
 
 from diffgemma_lsp.commands import demo, sudoku
 from diffgemma_lsp.commands.view import FillView
-from diffgemma_lsp.engine_client import EngineClient, EngineOptions
+from diffgemma_lsp.engine_client import EngineClient
+from diffgemma_lsp.engine_process import EngineOptions
 from engine.paths import RUNTIME_DIR_VARIABLE
 from engine.sudoku import MODEL, parse_grid
 from engine.sudoku import template as sudoku_template

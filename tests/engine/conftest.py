@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from base_servers import Server, SmallBase, hub_of, index_of, small_base
-from scheduling import FakeEngine
+from scheduling import PATIENCE_S, FakeEngine
 
 from engine import paths
 from engine.serve.scheduler import Scheduler
@@ -27,7 +27,7 @@ def started() -> Iterator[Callable[..., Scheduler]]:
 
     yield start
     for scheduler in made:
-        assert scheduler.close(wait_s=5)
+        assert scheduler.close(wait_s=PATIENCE_S)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,10 @@ FRAME = Frame(1, 1, ((Piece("x", 1.0),),), 0.0, 1.0)
 INFILL = Infill("x", ("x",), 1, 1, "settled", 1.0, {})
 
 
+PATIENCE_S = 60.0
+"""So long a thread may take for what takes it no time; only what is broken takes so long."""
+
+
 class OutOfMemoryError(RuntimeError):
     """Named as torch's is."""
 
@@ -72,7 +76,7 @@ class FakeEngine:
         try:
             for step in script:
                 self.in_step.set()
-                self.may_go.wait(10)
+                self.may_go.wait(PATIENCE_S)
                 self.turns.append(request.seed)
                 if cancelled():
                     raise Cancelled("noticed")
@@ -97,7 +101,7 @@ class Reader:
             self.over.set()
 
     def end(self) -> Event:
-        assert self.over.wait(10), "the job did not end"
+        assert self.over.wait(PATIENCE_S), "the job did not end"
         return self.events[-1]
 
 

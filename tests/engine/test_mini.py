@@ -102,7 +102,7 @@ def test_the_deadline_holds(mini: InfillEngine) -> None:
         began = time.monotonic()
         result = mini.fill(request)
         # A pass that was begun is ended; how long that takes is the machine's matter.
-        assert time.monotonic() - began < budget + 3 * mini.pass_seconds + 0.5
+        assert time.monotonic() - began < budget + 10 * mini.pass_seconds + 1
         assert STACK[0] + result.text + STACK[1]
 
 

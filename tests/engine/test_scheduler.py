@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scheduling import (
     ENDS,
     INFILL,
+    PATIENCE_S,
     STEPS,
     FakeEngine,
     OutOfMemoryError,
@@ -89,7 +90,7 @@ def test_every_job_ends_exactly_once(
             closed = True
             scheduler.close(wait_s=0)
     ends = [reader.end() for _, reader in jobs]
-    assert scheduler.close(wait_s=5)
+    assert scheduler.close(wait_s=PATIENCE_S)
 
     for seed, ((_, reader), end) in enumerate(zip(jobs, ends, strict=True)):
         assert sum(not isinstance(event, Frame) for event in reader.events) == 1
@@ -119,7 +120,7 @@ def test_a_short_request_does_not_wait_for_a_long_one(started: Callable[..., Sch
     scheduler = started(engine)
     engine.may_go.clear()
     readers = [submit(scheduler, seed)[1] for seed in range(3)]
-    engine.in_step.wait(5)
+    engine.in_step.wait(PATIENCE_S)
     engine.may_go.set()
     for reader in readers:
         assert reader.end() is INFILL
@@ -142,7 +143,7 @@ def test_a_deadline_that_passed_while_queued(started: Callable[..., Scheduler]) 
     engine.may_go.clear()
     scheduler = started(engine)
     _, first = submit(scheduler, 0)
-    engine.in_step.wait(5)
+    engine.in_step.wait(PATIENCE_S)
     late, told = submit(scheduler, 1, budget_s=0.01)
     scheduler.expire(late)
     assert isinstance(told.end(), DeadlineExceeded)
@@ -159,7 +160,7 @@ def test_a_running_job_is_not_expired_from_outside(started: Callable[..., Schedu
     engine.may_go.clear()
     scheduler = started(engine)
     job, reader = submit(scheduler, budget_s=60.0)
-    engine.in_step.wait(5)
+    engine.in_step.wait(PATIENCE_S)
     scheduler.expire(job)
     engine.may_go.set()
     assert reader.end() is INFILL
@@ -237,13 +238,13 @@ def test_close_ends_everything(started: Callable[..., Scheduler]) -> None:
     engine.may_go.clear()
     scheduler = started(engine)
     readers = [submit(scheduler, seed)[1] for seed in range(3)]
-    engine.in_step.wait(5)
+    engine.in_step.wait(PATIENCE_S)
     assert not scheduler.close(wait_s=0)
     assert {type(reader.end()) for reader in readers} == {EngineUnavailable}
     assert scheduler.snapshot().state == "stopping"
     with pytest.raises(EngineUnavailable):
         submit(scheduler)
     engine.may_go.set()
-    assert scheduler.close(wait_s=5)
-    scheduler.unload().result(1)
+    assert scheduler.close(wait_s=PATIENCE_S)
+    scheduler.unload().result(PATIENCE_S)
     assert all(len(reader.events) == 1 for reader in readers)

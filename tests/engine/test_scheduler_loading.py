@@ -9,14 +9,18 @@ import weakref
 from collections.abc import Callable
 
 import pytest
-from scheduling import INFILL, INFO, FakeEngine, OutOfMemoryError, submit
+from scheduling import INFILL, INFO, PATIENCE_S, FakeEngine, OutOfMemoryError, submit
 
 from engine.errors import Cancelled, ModelError, OutOfMemory
 from engine.serve.resident import Progress
 from engine.serve.scheduler import Scheduler
 
 
-def test_a_failed_load_is_told_and_tried_again(started: Callable[..., Scheduler]) -> None:
+def test_a_failed_load_is_told_and_tried_again(
+    started: Callable[..., Scheduler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr("engine.serve.resident.time.monotonic", lambda: now)
     attempts: list[bool] = []
 
     def load(progress: Progress) -> FakeEngine:
@@ -30,9 +34,9 @@ def test_a_failed_load_is_told_and_tried_again(started: Callable[..., Scheduler]
     assert {str(reader.end()) for reader in readers} == {"no model at /there"}
     assert len(attempts) == 1, "one attempt serves all who ask within retry_s"
     assert scheduler.snapshot().last_error == "no model at /there"
-    time.sleep(0.25)
+    now += 0.25
     assert isinstance(submit(scheduler)[1].end(), ModelError)
-    scheduler.load().result(5)  # does not wait for retry_s
+    scheduler.load().result(PATIENCE_S)  # does not wait for retry_s
     assert submit(scheduler)[1].end() is INFILL
     assert len(attempts) == 3
     assert scheduler.snapshot().last_error is None
@@ -64,20 +68,20 @@ def test_progress_of_loading_is_seen(started: Callable[..., Scheduler]) -> None:
     def load(progress: Progress) -> FakeEngine:
         progress("reading", 0.5)
         halfway.set()
-        may_go.wait(5)
+        may_go.wait(PATIENCE_S)
         return FakeEngine()
 
     scheduler = started(load=load)
     assert scheduler.snapshot().state == "unloaded"
     loaded = scheduler.load()
-    assert halfway.wait(5)
+    assert halfway.wait(PATIENCE_S)
     now = scheduler.snapshot()
     assert (now.state, now.loading, now.idle_s) == ("loading", ("reading", 0.5), 0.0)
     job, reader = submit(scheduler)
     scheduler.cancel(job)
     assert isinstance(reader.end(), Cancelled), "loading does not hold up a cancel"
     may_go.set()
-    loaded.result(5)
+    loaded.result(PATIENCE_S)
     now = scheduler.snapshot()
     assert (now.state, now.loading, now.info) == ("ready", None, INFO)
 
@@ -96,13 +100,13 @@ def test_unload_waits_for_what_runs_and_frees_the_engine(
 
     scheduler = started(load=load)
     _, first = submit(scheduler, 0)
-    in_step.wait(5)
+    in_step.wait(PATIENCE_S)
     unloaded = scheduler.unload()
     _, second = submit(scheduler, 1)
     assert scheduler.snapshot().state == "busy"
     assert not unloaded.done()
     gate.set()
-    unloaded.result(5)
+    unloaded.result(PATIENCE_S)
     assert first.end() is INFILL
     assert second.end() is INFILL
     gc.collect()

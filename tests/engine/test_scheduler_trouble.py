@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 import pytest
-from scheduling import FRAME, INFILL, FakeEngine, OutOfMemoryError, submit
+from scheduling import FRAME, INFILL, PATIENCE_S, FakeEngine, OutOfMemoryError, submit
 
 from engine.errors import EngineUnavailable, OutOfMemory
 from engine.serve.resident import Progress
@@ -95,7 +95,7 @@ def test_a_lost_device_ends_all_that_runs_and_nothing_begins(
     assert scheduler.snapshot().state == "stopping"
     with pytest.raises(EngineUnavailable, match="ask again"):
         submit(scheduler, 3)
-    assert scheduler.close(wait_s=5)
+    assert scheduler.close(wait_s=PATIENCE_S)
     assert sorted(engine.left) == [0, 1, 2]
     assert "secret" not in caplog.text + "".join(map(str, ends))
 

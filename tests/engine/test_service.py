@@ -93,7 +93,7 @@ def lines(response: httpx.Response) -> list[dict[str, Any]]:
     return [json.loads(line) for line in response.text.splitlines()]
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     give_up = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < give_up, "it did not come true in time"
@@ -228,15 +228,16 @@ def test_a_slow_reader_misses_frames_but_not_the_end(start: Callable[..., Servic
 
 
 def test_a_deadline_while_the_model_loads(start: Callable[..., Service]) -> None:
-    service = start(FAKE_LOAD_S="2").ready("loading")
+    service = start(FAKE_LOAD_S="60").ready("loading")
     asked = time.monotonic()
     answer = service.infill(budget_s=0.2)
     assert answer[-1]["error"]["code"] == "deadline_exceeded"
-    assert 0.2 <= time.monotonic() - asked < 1.2
+    assert time.monotonic() - asked >= 0.2
+    assert service.state() == "loading", "it did not wait for the model"
 
 
 def test_a_deadline_while_it_runs(start: Callable[..., Service]) -> None:
-    answer = start().ready().infill("passes=500 delay=0.01", budget_s=0.2)
+    answer = start().ready().infill("passes=900 delay=0.01", budget_s=1.0)
     assert answer[-1]["infill"]["stop_reason"] == "deadline"
 
 
@@ -261,8 +262,8 @@ def test_without_a_model_it_ends_once_nobody_asks(
     folder: Path, start: Callable[..., Service]
 ) -> None:
     (folder / "broken").touch()
-    service = start(FAKE_FAILED_EXIT_S="0.5").ready("unloaded")
-    until_asked_in_vain = time.monotonic() + 1.5
+    service = start(FAKE_FAILED_EXIT_S="1.5").ready("unloaded")
+    until_asked_in_vain = time.monotonic() + 3
     while time.monotonic() < until_asked_in_vain:  # who goes on asking is answered by the same one
         assert service.infill()[-1]["error"]["code"] == "model_error"
         time.sleep(0.05)
@@ -274,7 +275,7 @@ def test_without_a_model_it_ends_once_nobody_asks(
 
 
 def test_idle_unload_and_idle_exit(start: Callable[..., Service]) -> None:
-    service = start("--idle-unload", "0.3", "--idle-exit", "1.5").ready()
+    service = start("--idle-unload", "0.3", "--idle-exit", "4").ready()
     assert service.status()["idle_unload_s"] == 0.3
     service.ready("unloaded")
     assert "infill" in service.infill()[-1]

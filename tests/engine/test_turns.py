@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from scheduling import FRAME, INFILL, INFO, Reader, request
+from scheduling import FRAME, INFILL, INFO, PATIENCE_S, Reader, request
 
 from engine.errors import DeadlineExceeded
 from engine.serve.scheduler import Scheduler
@@ -94,7 +93,7 @@ class Timed:
         cancelled: Callable[[], bool],
         deadline: float | None = None,
     ) -> Iterator[Frame | Infill | None]:
-        self.go.wait(10)
+        self.go.wait(PATIENCE_S)
         end = self.clock.now + 90 * PASS_S if deadline is None else deadline
         passes = 0
         while passes == 0 or self.clock.now + PASS_S <= end:
@@ -127,8 +126,7 @@ def test_beside_eight_others_an_answer_is_at_most_one_pass_late(
     readers = [Reader() for _ in asked]
     for seed, (budget, reader) in enumerate(zip(asked, readers, strict=True)):
         scheduler.submit(request(seed, budget), reader, clock.now)
-    time.sleep(0.05)  # all are there before the first pass
-    engine.go.set()
+    engine.go.set()  # all are there before the first pass
     for reader in readers:
         assert reader.end() is INFILL
     late = {
@@ -155,7 +153,6 @@ def test_the_background_gets_on_beside_somebody_who_types(
     readers = [*(Reader() for _ in range(6)), last]
     for seed, reader in enumerate(readers, start=1):
         scheduler.submit(request(seed, 1.5), reader, clock.now)
-    time.sleep(0.05)
     engine.go.set()
     for reader in readers:
         assert reader.end() is INFILL

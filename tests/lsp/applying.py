@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lsprotocol import types
 
-from diffgemma_lsp.documents import Text
-from diffgemma_lsp.proto import apply_change
+from diffgemma_lsp.lsp.positions import apply_change
+from diffgemma_lsp.text.diff import Edit
+from diffgemma_lsp.text.text import Text
 
 
 def applied(text: str, uri: str, edit: dict[str, Any], version: int | None = 1) -> str:
@@ -29,3 +31,13 @@ def applied(text: str, uri: str, edit: dict[str, Any], version: int | None = 1) 
         partial = types.TextDocumentContentChangePartial(types.Range(start, end), change["newText"])
         changed, _ = apply_change(changed, partial, "utf-16")
     return str(changed)
+
+
+def edited(text: str, edits: Sequence[Edit]) -> str:
+    """The text after all of the edits, which are in order and don't overlap."""
+    pieces: list[str] = []
+    at = 0
+    for start, end, new in edits:
+        pieces += (text[at:start], new)
+        at = end
+    return "".join([*pieces, text[at:]])

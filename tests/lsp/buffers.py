@@ -14,8 +14,8 @@ from fake_engine import filling
 from lsp_client import position
 from naive import cursors, naive_offset, naive_position, plain
 
-from diffgemma_lsp.context import as_learned
-from diffgemma_lsp.postprocess import Around, polish
+from diffgemma_lsp.context.window import as_learned
+from diffgemma_lsp.polish.polish import Around, polish
 from engine.types import Fixed
 
 CLOSING = set(" \t\n\f\u2028)]}>\"'`:,;\v\x1c\x1d\x1e\x1f\x85\u2029\u3000\xa0")
@@ -120,7 +120,7 @@ class Asked:
 
 def _polished(before: str, after: str, automatic: bool) -> str:
     around = Around(plain(before), plain(after), "python")
-    if automatic and around.place.at_a_whole_line:
+    if automatic and around.site.at_a_whole_line:
         return ""
     return polish(_filling(around.before, around.after), around, automatic=automatic).text
 

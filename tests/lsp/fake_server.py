@@ -28,7 +28,7 @@ def report(params: Any) -> dict[str, Any]:
         "seeds": [request.seed for request in engine.requests],
         "strengths": [_strength(request.template) for request in engine.requests],
         "modules": sorted(sys.modules),
-        "texts": {uri: str(it.text) for uri, it in server.session.documents.all().items()},
+        "texts": {uri: str(it.text) for uri, it in server.session.documents._open.items()},
     }
 
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from lsp_client import LspClient
 
-from diffgemma_lsp.logs import silence_messages
+from diffgemma_lsp.lsp.log import silence_messages
+from diffgemma_lsp.lsp.stdio import Framing
 from diffgemma_lsp.server import build_server
-from diffgemma_lsp.session import Engine
-from diffgemma_lsp.settings import Settings
-from diffgemma_lsp.stdio import Framing
+from diffgemma_lsp.session.engine import Engine
+from diffgemma_lsp.settings.schema import Settings
 
 
 class InProcessClient(LspClient):

@@ -25,6 +25,9 @@ CANARY = "CANARY"
 
 INVOKED, AUTOMATIC = 1, 2
 
+PATIENCE_S = 30.0
+"""So long what takes no time may take on a busy machine; what hangs in tests hangs for longer."""
+
 
 class RpcError(Exception):
     """The answer was an error."""
@@ -91,7 +94,7 @@ class LspClient:
         if self.process.returncode is None:
             await self.request("shutdown")
             self.notify("exit")
-        code = await asyncio.wait_for(self.process.wait(), 10)
+        code = await asyncio.wait_for(self.process.wait(), PATIENCE_S)
         await self._reader
         stderr = await self._stderr
         unanswered = [id for id, answer in self._waiting.items() if not answer.done()]
@@ -136,7 +139,7 @@ class LspClient:
 
     async def request(self, method: str, params: Any = None) -> Any:
         """Sends a request and waits for its answer. Raises RpcError."""
-        return await asyncio.wait_for(self.ask(method, params), 20)
+        return await asyncio.wait_for(self.ask(method, params), PATIENCE_S)
 
     def cancel(self, answer: asyncio.Future[Any]) -> None:
         """Withdraws a request."""
@@ -205,6 +208,13 @@ class LspClient:
 async def answered_at_once(answer: asyncio.Future[Any]) -> Any:
     """The answer, which must come long before any deadline."""
     return await asyncio.wait_for(answer, 3)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Returns as soon as the condition holds."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 # ---- what a client says ----

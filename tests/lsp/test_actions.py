@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
 from acting import CODE, FRAMES, RESOLVES, URI, after, asking, execute, order, resolved, titles
 from fake_engine import FakeEngine, slow
 from in_process import InProcessClient
-from lsp_client import did_change, did_close, did_open, insertion, span
+from lsp_client import PATIENCE_S, did_change, did_close, did_open, insertion, span, until
 
-from diffgemma_lsp.documents import Document, Point, Text
-from diffgemma_lsp.plans import LONGEST_HINT, Blank, fitted
-from diffgemma_lsp.snapshot import DocumentSnapshot
+from diffgemma_lsp.actions.blank import Blank
+from diffgemma_lsp.actions.fit import fitted
+from diffgemma_lsp.actions.plan import LONGEST_HINT
+from diffgemma_lsp.syntax.check import Site
+from diffgemma_lsp.text.documents import Document
+from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.text import Point, Text
 from engine.types import Fixed, Hole
 
 PROGRESS = {"window": {"workDoneProgress": True}}
@@ -53,7 +58,7 @@ async def test_only_what_is_wanted_and_what_the_model_can(
     where = span(4, 0, 4, 13)
     wrong = {"range": where, "message": "too\nlong"}
     assert await titles(client, where, diagnostics=[wrong]) == ["Rewrite selection"]
-    await client.server.session.engine()  # what it can do is known from then on
+    await client.server.session.engine.client()  # what it can do is known from then on
     engine.can = ("fill", "instruct")
     assert await titles(client, where, diagnostics=[wrong]) == [
         "Fix: too long",
@@ -214,7 +219,7 @@ async def test_an_edit_moves_with_its_place(client: InProcessClient, engine: Fak
     client.send(did_open(URI, text))
     (action, *_) = await client.request(*asking(span(2, 0, 2, 3)))
     answer = client.ask("codeAction/resolve", action)
-    await asyncio.sleep(0.05)
+    await until(lambda: engine.runs == 1)
     client.send(did_change(URI, 2, insertion(1, 0, "# new\n"), insertion(4, 0, "# more\n")))
     now = text.replace("x = 0", "# new\nx = 0").replace("y = 0", "# more\ny = 0")
     assert after(now, (await answer)["edit"], 2) == now.replace("old", "one")
@@ -229,13 +234,13 @@ async def test_an_edit_moves_with_its_place(client: InProcessClient, engine: Fak
     ],
 )
 async def test_no_edit_where_its_place_is_gone(
-    client: InProcessClient, message: dict[str, Any], word: str
+    client: InProcessClient, engine: FakeEngine, message: dict[str, Any], word: str
 ) -> None:
     await client.initialize(capabilities=RESOLVES)
     client.send(did_open(URI, slow(0.2, text="new") + "old\n"))
     (action, *_) = await client.request(*asking(span(1, 0, 1, 3)))
     answer = client.ask("codeAction/resolve", action)
-    await asyncio.sleep(0.05)
+    await until(lambda: engine.runs == 1)
     client.send(message)
     assert "edit" not in await answer
     assert word in client.shown[-1]["message"]
@@ -287,8 +292,7 @@ async def test_progress_is_shown_and_ends_the_run(
     assert "edit" not in await answer
     assert said[-1]["value"]["kind"] == "end"
     assert "you cancelled it" in client.shown[-1]["message"]
-    await asyncio.sleep(0.05)
-    assert engine.cancelled == 1
+    await until(lambda: engine.cancelled == 1)
 
 
 @pytest.mark.parametrize(
@@ -389,8 +393,17 @@ async def test_a_stub_is_left_as_it_is(client: InProcessClient) -> None:
 
 
 async def test_many_places_hold_nothing_else_up(
-    client: InProcessClient, engine: FakeEngine
+    client: InProcessClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looking, go_on = threading.Event(), threading.Event()
+    worsened_by = Site.worsened_by
+
+    def slowly(site: Site, new: str, old: str | None) -> bool:
+        looking.set()
+        assert go_on.wait(PATIENCE_S), "everything waits while the places are looked at"
+        return worsened_by(site, new, old)
+
+    monkeypatch.setattr(Site, "worsened_by", slowly)
     await client.initialize(capabilities=RESOLVES)
     function = "def f{}(a):\n    x = ___\n" + "    y = [a, 1, 2]\n" * 10 + "    return x\n\n\n"
     text = "".join(map(function.format, range(150)))
@@ -399,13 +412,12 @@ async def test_many_places_hold_nothing_else_up(
     work = asyncio.create_task(
         resolved(client, span(0, 0, 150 * 15, 0), "Fill all holes in selection")
     )
-    answered = 0
-    while not work.done():
+    await until(looking.is_set)
+    for _ in range(20):
         await client.request("diffgemma/status")
-        answered += 1
-        await asyncio.sleep(0.001)
+    assert not work.done()
+    go_on.set()
     assert after(text, (await work)["edit"]) == text.replace("___", "a + 1")
-    assert answered > 20, "everything waits while the places are looked at"
 
 
 def test_what_is_not_looked_at_in_time_stays() -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from fake_engine import FakeEngine, slow
 from in_process import InProcessClient
-from lsp_client import INVOKED, LspClient, answered_at_once, completion, did_open
+from lsp_client import INVOKED, LspClient, answered_at_once, completion, did_open, until
 
 from diffgemma_lsp.features import configuration
-from diffgemma_lsp.settings import Settings
+from diffgemma_lsp.settings.schema import Settings
 
 URI = "file:///work/a.py"
 PULL, REGISTER = "workspace/configuration", "client/registerCapability"
@@ -53,7 +53,7 @@ async def push(client: InProcessClient, settings: Any) -> None:
 
 
 def holding(client: InProcessClient) -> Settings:
-    return client.server.session.settings
+    return client.server.session.settings.everywhere
 
 
 # ---- pushed ----
@@ -183,14 +183,13 @@ async def test_a_client_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> N
     client.replies[REGISTER] = lambda params: ...
     for _ in range(5):
         await push(client, None)
-    await asyncio.sleep(0.1)
-    assert engine.warmed_up
+    await until(lambda: engine.warmed_up)
     client.send(did_open(URI, "x = "))
     assert await client.request(*completion(URI, 0, 4)) != []
     waiting = client.server.rpc._request_futures  # pyright: ignore[reportPrivateUsage]
     assert len(waiting) == 1  # the last one
     await client.request("shutdown")
-    assert client.server.session._tasks == set()  # pyright: ignore[reportPrivateUsage]
+    assert client.server.session.requests._background == set()  # pyright: ignore[reportPrivateUsage]
     assert waiting == {}
     assert client.unexpected == []
 
@@ -254,7 +253,8 @@ async def test_each_folder_has_settings_of_its_own() -> None:
     scopes = [item.get("scopeUri") for item in client.asked[-1][1]["items"]]
     assert scopes == [None, "file:///other"]
     assert await client.request(*completion(URI, 0, 4)) != []
-    assert client.server.session.settings_for("file:///other/b.py", "python").max_lines == 1
+    settings = client.server.session.settings
+    assert settings.for_document("file:///other/b.py", "python").max_lines == 1
 
 
 # ---- what only the user's own configuration sets ----
@@ -317,8 +317,7 @@ async def test_the_warm_up_waits_for_the_answer() -> None:
     assert not engine.warmed_up
     client.replies[PULL] = lambda params: [None]
     await push(client, None)
-    await asyncio.sleep(0.1)
-    assert engine.warmed_up
+    await until(lambda: engine.warmed_up)
 
 
 async def test_nothing_is_started_again() -> None:

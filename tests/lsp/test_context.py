@@ -5,9 +5,15 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgemma_lsp.context import PREFIX_CHARS, SUFFIX_CHARS, fill_request, prefix_of, suffix_of
-from diffgemma_lsp.documents import Text
-from diffgemma_lsp.snapshot import DocumentSnapshot
+from diffgemma_lsp.context.window import (
+    PREFIX_CHARS,
+    SUFFIX_CHARS,
+    fill_request,
+    prefix_of,
+    suffix_of,
+)
+from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.text import Text
 from engine.types import Fixed, Hole
 
 

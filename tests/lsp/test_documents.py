@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from lsprotocol import types
 from naive import naive_lines, naive_offset, size
 
-from diffgemma_lsp import documents as store
-from diffgemma_lsp import proto
-from diffgemma_lsp.documents import Document, Documents, Point, Text, Trace
-from diffgemma_lsp.proto import Encoding
-from diffgemma_lsp.snapshot import DocumentSnapshot
+from diffgemma_lsp.lsp import positions
+from diffgemma_lsp.lsp.positions import Encoding
+from diffgemma_lsp.text import documents as store
+from diffgemma_lsp.text.documents import Document, Documents, Trace
+from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.text import Point, Text
 
 ENCODINGS: tuple[Encoding, ...] = ("utf-8", "utf-16", "utf-32")
 
@@ -60,7 +61,7 @@ def test_edits_as_the_naive_store_makes_them(
     ours, naive = Text.of(text), text
     for edit in edits:
         before = str(ours)
-        ours, done = proto.apply_change(ours, change_event(edit), encoding)
+        ours, done = positions.apply_change(ours, change_event(edit), encoding)
         assert before[done.start : done.end] == done.removed
         assert before[: done.start] + done.new + before[done.end :] == str(ours)
         start, end = sorted(
@@ -81,9 +82,9 @@ def test_positions_come_back(text: str, encoding: Encoding) -> None:
     for line in range(ours.line_count):
         for column in range(len(ours.content(line)) + 1):
             point = Point(line, column)
-            position = proto.to_position(ours, point, encoding)
+            position = positions.to_position(ours, point, encoding)
             assert position.character == size(ours.line(line)[:column], encoding)
-            assert proto.to_point(ours, position, encoding) == point
+            assert positions.to_point(ours, position, encoding) == point
 
 
 @settings(max_examples=500, deadline=None)
@@ -92,7 +93,7 @@ def test_any_position_is_a_place_in_the_text(
     text: str, line: int, character: int, encoding: Encoding
 ) -> None:
     ours = Text.of(text)
-    point = proto.to_point(ours, types.Position(line, character), encoding)
+    point = positions.to_point(ours, types.Position(line, character), encoding)
     assert ours.offset(point) == naive_offset(text, line, character, encoding)
 
 
@@ -116,7 +117,7 @@ def test_any_position_is_a_place_in_the_text(
 def test_a_position_inside_a_character_is_rounded_down(
     encoding: Encoding, character: int, column: int
 ) -> None:
-    assert proto.column_of("😀\u0301x", character, encoding) == column
+    assert positions.column_of("😀\u0301x", character, encoding) == column
 
 
 @settings(max_examples=300, deadline=None)
@@ -126,7 +127,7 @@ def test_typing_into_a_snapshot(
 ) -> None:
     ours = Text.of(text)
     ends = types.Range(types.Position(*at), types.Position(*to))
-    start, end = proto.to_points(ours, ends, encoding)
+    start, end = positions.to_points(ours, ends, encoding)
     before = DocumentSnapshot("u", 1, "python", ours, start, start)
     after = before.typed(start, end, new)
     a, b = ours.offset(start), ours.offset(end)
@@ -151,14 +152,14 @@ def test_an_edit_costs_what_it_changes() -> None:
         text = Text.of("some line of code\n" * lines)
         best = float("inf")
         for _ in range(20):
-            began = time.perf_counter()
+            began = time.thread_time()
             for n in range(200):
                 text = text.edit(Point(lines // 2, n), Point(lines // 2, n), "x")
-            best = min(best, time.perf_counter() - began)
+            best = min(best, time.thread_time() - began)
         return best
 
     # A store that joins all lines would take 100 times as long. This one takes 3 times as
-    # long where nothing else runs; the rest is for machines under load.
+    # long where nothing else runs; the rest is for caches that others use too.
     assert seconds(100_000) < 15 * seconds(1_000)
 
 

@@ -23,6 +23,7 @@ from in_process import InProcessClient
 from lsp_client import (
     FAKE_SERVER,
     INVOKED,
+    PATIENCE_S,
     ROOT,
     LspClient,
     completion,
@@ -32,9 +33,9 @@ from lsp_client import (
     position,
 )
 
-from diffgemma_lsp import stdio
-from diffgemma_lsp.perform import MOST_ACTIONS
-from diffgemma_lsp.stdio import Framing, Stdio
+from diffgemma_lsp.actions.run import MOST_ACTIONS
+from diffgemma_lsp.lsp import stdio
+from diffgemma_lsp.lsp.stdio import Framing, Stdio
 
 URI = "file:///work/a.py"
 OLD = {"start": position(1, 0), "end": position(1, 3)}
@@ -83,7 +84,7 @@ async def test_orders_are_taken_up_to_a_bound() -> None:
     told = Counter(result["message"] for result in results)
     assert engine.runs == MOST_ACTIONS
     assert max(told.values()) == 500 - MOST_ACTIONS
-    assert client.server.session.in_flight == 0
+    assert client.server.session.requests.in_flight == 0
     # And then it is as before.
     again = await client.request("workspace/executeCommand", REWRITE)
     assert again["message"] == "the editor did not apply the edit"
@@ -202,7 +203,7 @@ async def test_a_reader_that_is_gone_ends_the_server() -> None:
         output = Stdio(asyncio.get_running_loop(), over.set)
         from_server.close()
         output.write(b"x")
-        await asyncio.wait_for(over.wait(), 10)
+        await asyncio.wait_for(over.wait(), PATIENCE_S)
         output.flush(5)
 
 
@@ -358,22 +359,28 @@ def _runs(pid: int) -> bool:
         {"no": "answer"},
     ],
 )
-async def test_a_client_that_says_it_applies_edits(reply: Any) -> None:
+async def test_a_client_that_says_it_applies_edits(
+    reply: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffgemma_lsp.lsp.client.ANSWER_S", 2 * PATIENCE_S)
     client = InProcessClient()
     client.connect(lambda settings: FakeEngine())
     client.replies["workspace/applyEdit"] = lambda params: reply
     await client.initialize(warm_up=False, capabilities=APPLIES)
     client.send(did_open(URI, "# x\nold\n"))
     for _ in range(2):
-        result = await asyncio.wait_for(client.ask("workspace/executeCommand", REWRITE), 5)
+        result = await asyncio.wait_for(client.ask("workspace/executeCommand", REWRITE), PATIENCE_S)
         assert result["applied"] is False
         assert "edit" in result["message"]
     assert client.unexpected == []
-    assert client.server.session.in_flight == 0
+    assert client.server.session.requests.in_flight == 0
 
 
 @pytest.mark.parametrize("reply", [{"error": {"code": 1, "message": "x"}}, 7, {"a": []}])
-async def test_a_client_that_says_it_shows_progress(reply: Any) -> None:
+async def test_a_client_that_says_it_shows_progress(
+    reply: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffgemma_lsp.lsp.client.ANSWER_S", 2 * PATIENCE_S)
     client = InProcessClient()
     client.connect(lambda settings: FakeEngine())
     client.replies["workspace/applyEdit"] = lambda params: {"applied": True}
@@ -382,6 +389,6 @@ async def test_a_client_that_says_it_shows_progress(reply: Any) -> None:
     capabilities = {**APPLIES, "window": {"workDoneProgress": True}}
     await client.initialize(warm_up=False, capabilities=capabilities)
     client.send(did_open(URI, "# x\nold\n"))
-    result = await asyncio.wait_for(client.ask("workspace/executeCommand", REWRITE), 5)
+    result = await asyncio.wait_for(client.ask("workspace/executeCommand", REWRITE), PATIENCE_S)
     assert result["applied"] is True
     assert client.unexpected == []

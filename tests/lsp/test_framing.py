@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgemma_lsp.stdio import Framing
+from diffgemma_lsp.lsp.stdio import Framing
 
 
 def framed(body: bytes) -> bytes:

@@ -9,7 +9,7 @@ from fuzz import in_process, over_stdio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgemma_lsp.rpc import DEEPEST
+from diffgemma_lsp.lsp.mending import DEEPEST
 
 
 @settings(max_examples=12, deadline=None)

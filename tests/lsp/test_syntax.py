@@ -6,12 +6,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgemma_lsp import languages
-from diffgemma_lsp.documents import Point, Text
-from diffgemma_lsp.languages import Grammar, Language, in_ascii, language_of, parse
-from diffgemma_lsp.magics import without_magics
-from diffgemma_lsp.python_code import LONGEST, compiles, pieces
-from diffgemma_lsp.syntax import CHARS, LINES_AFTER, LINES_BEFORE, Place, breaks, excerpt
+from diffgemma_lsp.syntax import languages
+from diffgemma_lsp.syntax.check import CHARS, LINES_AFTER, LINES_BEFORE, Site, excerpt
+from diffgemma_lsp.syntax.languages import (
+    Grammar,
+    Language,
+    in_ascii,
+    language_of,
+    parse,
+    without_magics,
+)
+from diffgemma_lsp.syntax.python_check import LONGEST, compiles, pieces
+from diffgemma_lsp.text.text import Point, Text
+
+
+def breaks(before: str, middle: str, after: str, language_id: str) -> bool | None:
+    return Site(before, after, language_of(language_id)).broken_by(middle)
 
 
 def check(marked: str, middle: str) -> bool | None:
@@ -84,7 +94,7 @@ FUNCTION = "def f{}(a, b):\n    x = [\n        a,\n    ]\n    return x\n\n\n"
 def test_only_a_part_of_a_large_document_is_looked_at(at: int) -> None:
     functions = [FUNCTION.format(n) for n in range(10_000)]
     before, after = "".join(functions[:at]), "".join(functions[at:])
-    place = Place(before, after, language_of("python"))
+    place = Site(before, after, language_of("python"))
     assert place.before.count("\n") < LINES_BEFORE
     assert place.after.count("\n") <= LINES_AFTER
     assert before.endswith(place.before)
@@ -106,7 +116,7 @@ def test_nobody_knows_within_a_table_that_has_no_end_in_sight() -> None:
 
 
 def test_long_lines_are_looked_at_in_part() -> None:
-    place = Place("x = 1; " * 100_000, " + 1" * 100_000, language_of("python"))
+    place = Site("x = 1; " * 100_000, " + 1" * 100_000, language_of("python"))
     assert len(place.before) <= CHARS
     assert len(place.after) <= CHARS
 
@@ -176,7 +186,7 @@ def test_what_is_broken_above_is_no_excuse(above: str, filling: str) -> None:
     marked = above + SOUND
     assert check(marked, "a + 1") is False
     before, _, after = marked.partition("|")
-    place = Place(before, after, language_of("python"))
+    place = Site(before, after, language_of("python"))
     assert place.worsened_by(filling, None)
     assert place.worsened_by(filling, "a + 1"), "a rewrite"
     assert not place.worsened_by("a + 1", None)

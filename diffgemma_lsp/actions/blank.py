@@ -1,0 +1,85 @@
+"""A place to be filled, and what is made of a filling before it is put there."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from diffgemma_lsp.polish.polish import first_of_its_lines
+from diffgemma_lsp.text.text import Point
+
+Shape = Callable[[str], "str | None"]
+"""Makes what the model filled in what is put into the document, or None to leave it as it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blank:
+    """A place to be filled: what stands from `start` to `end` becomes before + filling + after.
+
+    draft, strength: what to start from, and how much of it may change, from 0 to 1.
+    max_tokens: the most tokens of the filling; None leaves it to the model.
+    """
+
+    start: Point
+    end: Point
+    before: str = ""
+    after: str = ""
+    draft: str | None = None
+    strength: float = 1.0
+    max_tokens: int | None = None
+    shape: Shape = str.rstrip
+
+    def texts(self, filling: str) -> Iterator[str]:
+        """What can be put in the place of what stands there, the best first; nothing leaves it."""
+        shaped = self.shape(filling)
+        if shaped is None:
+            return
+        yield self.before + shaped + self.after
+        if self.draft is None:  # of a rewrite, a part would lose what was selected
+            for part in first_of_its_lines(shaped):
+                yield self.before + part + self.after
+
+
+# ---- shapes ----
+
+
+def something(filling: str) -> str | None:
+    """All of it, if it is anything."""
+    return filling.rstrip() or None
+
+
+def part_of_a_line(filling: str) -> str | None:
+    """Its first line."""
+    return filling.partition("\n")[0].strip() or None
+
+
+def in_docstring(filling: str) -> str | None:
+    """The text of a docstring, which must not end it."""
+    said = filling.partition('"""')[0].strip().rstrip('\\"')
+    return said or None
+
+
+def as_hint(filling: str) -> str | None:
+    """A type, if it is one: an expression that could not do anything but name things."""
+    hint = filling.partition("\n")[0].strip().rstrip(":,= ")
+    try:
+        tree = ast.parse(hint, mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    plain = all(isinstance(node, _TYPE_NODES) for node in ast.walk(tree))
+    return hint if plain else None
+
+
+_TYPE_NODES = (
+    ast.Expression,
+    ast.Name,
+    ast.Attribute,
+    ast.Subscript,
+    ast.Tuple,
+    ast.List,
+    ast.Constant,
+    ast.BinOp,
+    ast.BitOr,
+    ast.Load,
+)

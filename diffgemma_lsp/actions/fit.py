@@ -1,0 +1,83 @@
+"""What of a model's answer goes into a document: nothing that brings an error of syntax."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from diffgemma_lsp.actions.blank import Blank
+from diffgemma_lsp.context.window import prefix_of, suffix_of
+from diffgemma_lsp.polish.polish import TRIES
+from diffgemma_lsp.syntax.check import Site
+from diffgemma_lsp.syntax.indentation import in_units, placed, unit_of
+from diffgemma_lsp.syntax.languages import language_of
+from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.text import Point, Text
+
+AROUND = 32_768
+"""Characters on either side of a blank that are looked at, to see if an edit fits."""
+
+
+class Fit(NamedTuple):
+    """What of a model's answer goes into a document.
+
+    texts: what is put in the place of each blank; None leaves what stands there. broken: how many
+    blanks are left because whatever was written there would break the syntax.
+    """
+
+    texts: tuple[str | None, ...]
+    broken: int
+
+
+def fitted(
+    blanks: Sequence[Blank],
+    answers: Sequence[str],
+    snapshot: DocumentSnapshot,
+    until: float = math.inf,
+) -> Fit:
+    """For each blank what fits of its answer: nothing that brings an error of syntax.
+
+    until: when to leave what is not looked at yet as it is, by time.monotonic().
+    """
+    text = snapshot.text
+    unit = unit_of(prefix_of(snapshot) + suffix_of(snapshot))
+    found: list[str | None] = []
+    broken = 0
+    for blank, answer in reversed(list(zip(blanks, answers, strict=True))):
+        if time.monotonic() > until:
+            found.insert(0, None)
+            continue
+        site = _site_of(blank, text, snapshot.language_id)
+        texts = islice(blank.texts(_indented(answer, blank, site, unit)), TRIES)
+        ways = [way.replace("\n", snapshot.newline) for way in texts]
+        # What is rewritten is held to what stood there; of what is missing nothing can be said.
+        old = None if blank.draft is None else text.between(blank.start, blank.end)
+        new = next((way for way in ways if not site.worsened_by(way, old)), None)
+        if new is not None:
+            text = text.edit(blank.start, blank.end, new)
+        elif ways:
+            broken += 1
+        found.insert(0, new)
+    return Fit(tuple(found), broken)
+
+
+def _site_of(blank: Blank, text: Text, language_id: str) -> Site:
+    """A blank and what is around it, as far as that is looked at."""
+    first = Point(text.point(max(0, text.offset(blank.start) - AROUND)).line, 0)
+    last = text.point(min(len(text), text.offset(blank.end) + AROUND))
+    before, after = text.between(first, blank.start), text.between(blank.end, last)
+    return Site(before, after, language_of(language_id))
+
+
+def _indented(answer: str, blank: Blank, site: Site, unit: str | None) -> str:
+    """An answer indented as the document is; one that is no rewrite begins where the blank does."""
+    if "\n" not in answer and blank.draft is not None:
+        return answer
+    state = site.state().over(blank.before, site.language)
+    text = in_units(answer, unit, state, site.language)
+    if blank.draft is not None:
+        return text
+    return placed(text, site.before + blank.before, state, site.language)

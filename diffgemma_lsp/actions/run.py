@@ -1,0 +1,300 @@
+"""Carries an order out: from the document as it was to edits of the document as it is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from lsprotocol import types
+
+from diffgemma_lsp.actions.fit import Fit, fitted
+from diffgemma_lsp.actions.order import Order
+from diffgemma_lsp.actions.plan import NoPlan, Plan, plan
+from diffgemma_lsp.lsp import positions
+from diffgemma_lsp.lsp.client import Client, WorkDone
+from diffgemma_lsp.session.engine import Answer
+from diffgemma_lsp.session.requests import Nothing, PendingRequest, must_be_sure
+from diffgemma_lsp.session.session import Session
+from diffgemma_lsp.text import diff
+from diffgemma_lsp.text.snapshot import snapshot_of
+from diffgemma_lsp.text.text import Point, Text
+from engine.types import Frame, InfillRequest, Piece
+
+Token = types.ProgressToken | None
+
+SEEDS = 3
+"""With so many seeds an order is tried, as long as nothing fits that the model writes."""
+
+OTHERS = 3
+"""So many of the other answers are tried first, the likeliest ones."""
+
+MOST_ACTIONS = 32
+"""Orders that are carried out at a time, of one client."""
+
+FRAME_S = 0.05
+"""Frames follow each other at this distance or more; the last one always comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the model made of an order.
+
+    fillings: what is put in the place of each blank; None leaves what stands there.
+    seed: with which it came about; another one gives another answer. strength: how much of what was
+    selected could change, from 0 to 1; None for what is no rewrite. finished: False if the time was
+    up first.
+    """
+
+    fillings: tuple[str | None, ...]
+    confidence: float
+    seed: int
+    strength: float | None
+    finished: bool
+
+
+class Work:
+    """One order in one session, from the moment it arrived."""
+
+    def __init__(self, session: Session, order: Order) -> None:
+        self.session, self.order = session, order
+        document = session.documents.get(order.uri)
+        if document is None:
+            raise Nothing("the document is not open")
+        if order.version not in (None, document.version):
+            raise Nothing("the document has changed since: choose the action again")
+        self._document, self._revision = document, document.revision
+        start, end = positions.to_points(document.text, order.range, session.encoding)
+        self.snapshot = snapshot_of(session.documents, document, start, end)
+        self.settings = session.settings.for_document(order.uri, document.language_id)
+        if (reason := session.settings.off(order.uri, document.language_id)) is not None:
+            raise Nothing(reason)
+        if session.requests.in_flight >= MOST_ACTIONS:
+            raise Nothing("too much is under way already: wait until some of it is done")
+        self.seed = self.settings.seed if order.seed is None else order.seed
+        self.pending: PendingRequest = session.requests.begin(
+            order.uri, "action", self.settings.action_budget_ms
+        )
+        self._changes: list[tuple[Point, Point, str]] = []
+
+    async def outcome(self, watch: Callable[[Frame], None]) -> Outcome:
+        """Runs the model, with another seed if nothing of its answer fits and the time allows it.
+
+        Raises Nothing if there is nothing to change, and EngineError.
+        """
+        try:
+            found = plan(self.order, self.snapshot, self.settings)
+        except NoPlan as reason:
+            raise Nothing(str(reason)) from reason
+        template = found.template(self.snapshot)
+        request = InfillRequest(
+            template,
+            instruction=found.instruction,
+            context=self.session.neighbours.around(self.snapshot),
+        )
+        shown = _Throttled(lambda frame: self._show(frame, found, watch))
+        seed, tries = self.seed, 1
+        while True:
+            enough = self.pending.left_s / 2  # for another try, if that takes as long
+            answer = await self.session.engine.run(self.pending, replace(request, seed=seed), shown)
+            shown.flush()
+            must_be_sure(answer.confidence, self.settings.min_confidence)
+            fit, confidence = await self._fit(found, answer)
+            if any(fit.texts) or tries == SEEDS or self.pending.left_s < enough:
+                break
+            seed, tries = (seed + 1) % 2**63, tries + 1
+        self._changes = [
+            (blank.start, blank.end, new)
+            for blank, new in zip(found.blanks, fit.texts, strict=True)
+            if new is not None
+        ]
+        self._tell_what_is_left(fit)
+        strengths = (blank.strength for blank in found.blanks if blank.draft is not None)
+        strength = next(strengths, None)
+        return Outcome(fit.texts, confidence, seed, strength, answer.finished)
+
+    async def _fit(self, found: Plan, answer: Answer) -> tuple[Fit, float]:
+        """What of an answer fits, and how sure the model is of it; where nothing of it does, what
+        of the others."""
+        first = await self._fitted(found, answer.holes)
+        if any(first.texts):
+            return first, answer.confidence
+        for other in answer.others[:OTHERS]:
+            if other.confidence >= (self.settings.min_confidence or 0) and self.pending.left_s > 0:
+                fit = await self._fitted(found, (other.text,))
+                if any(fit.texts):
+                    return fit, other.confidence
+        return first, answer.confidence
+
+    async def _fitted(self, found: Plan, texts: Sequence[str]) -> Fit:
+        """In a thread: of many blanks each takes some milliseconds, and all else goes on."""
+        until = self.pending.deadline
+        return await asyncio.to_thread(fitted, found.blanks, texts, self.snapshot, until)
+
+    def _tell_what_is_left(self, fit: Fit) -> None:
+        """Raises Nothing if everything stays as it was; tells the user if some of it does."""
+        if not self._changes:
+            # Short, so that Neovim has room for it in one line.
+            why = "it would break the syntax" if fit.broken else "it does not fit here"
+            raise Nothing(f"nothing changed: {why}")
+        if fit.broken:
+            self.session.client.show(
+                types.MessageType.Info,
+                f"{fit.broken} of {len(fit.texts)} places left: what came would break the syntax",
+            )
+
+    def edit(self) -> types.WorkspaceEdit:
+        """The outcome as an edit of the document as it is now: only what differs, one undo step.
+
+        Raises Nothing if it differs in nothing, or its place is not there any more.
+        """
+        session, then = self.session, self.snapshot
+        document = self._document
+        if session.documents.get(then.uri) is not document:
+            raise Nothing("the document was closed")
+        places = self._places()
+        if places is None:
+            raise Nothing("the document was changed at this place in the meantime")
+        found: list[types.TextEdit] = []
+        for (start, end), (_, _, new) in zip(places, self._changes, strict=True):
+            found += _text_edits(document.text, start, end, new, session.encoding)
+        if not found:
+            raise Nothing("the model would leave this as it is")
+        return workspace_edit(then.uri, document.version, found, session.client.can.versions)
+
+    @property
+    def place_changed(self) -> bool:
+        """Whether the document was changed where its edit belongs, as that edit does."""
+        return self._places() is None
+
+    def _places(self) -> list[tuple[int, int]] | None:
+        """Where by now is what is to be changed; None if any of it was changed or is gone."""
+        then = self.snapshot.text
+        found: list[tuple[int, int]] = []
+        for start, end, _ in self._changes:
+            place = self._document.moved(self._revision, then.offset(start), then.offset(end))
+            if place is None:
+                return None
+            found.append(place)
+        return found
+
+    def _show(self, frame: Frame, found: Plan, watch: Callable[[Frame], None]) -> None:
+        watch(frame)
+        holes = [
+            {
+                "range": positions.to_range(
+                    self.snapshot.text, blank.start, blank.end, self.session.encoding
+                ),
+                "before": blank.before,
+                "after": blank.after,
+                "pieces": [
+                    [piece.text, round(piece.certainty, 3)] for piece in _without_end(pieces)
+                ],
+            }
+            for blank, pieces in zip(found.blanks, frame.holes, strict=True)
+        ]
+        self.session.client.frame(
+            {
+                "token": self.order.token,
+                "textDocument": {"uri": self.snapshot.uri, "version": self.snapshot.version},
+                "step": frame.step,
+                "planned": frame.planned,
+                "entropy": frame.entropy,
+                "holes": holes,
+            }
+        )
+
+
+def _without_end(pieces: Sequence[Piece]) -> list[Piece]:
+    """The pieces without the white space at their end, which nothing keeps."""
+    kept = list(pieces)
+    while kept and not kept[-1].text.strip():
+        kept.pop()
+    return [*kept[:-1], *(replace(piece, text=piece.text.rstrip()) for piece in kept[-1:])]
+
+
+def workspace_edit(
+    uri: str, version: int, changes: list[types.TextEdit], versions: bool
+) -> types.WorkspaceEdit:
+    """Edits of one document, bound to its version where the client can tell."""
+    if not versions:
+        return types.WorkspaceEdit(changes={uri: changes})
+    document = types.OptionalVersionedTextDocumentIdentifier(uri, version)
+    return types.WorkspaceEdit(document_changes=[types.TextDocumentEdit(document, changes)])
+
+
+def _text_edits(
+    text: Text, start: int, end: int, new: str, encoding: positions.Encoding
+) -> list[types.TextEdit]:
+    """What makes `new` of the text from offset `start` to `end`."""
+    old = text.between(text.point(start), text.point(end))
+    return [
+        types.TextEdit(
+            positions.to_range(
+                text, text.point(start + edit.start), text.point(start + edit.end), encoding
+            ),
+            edit.text,
+        )
+        for edit in diff.minimal(old, new)
+    ]
+
+
+class _Throttled:
+    """Lets frames through at a distance of FRAME_S; `flush` brings the last one after all."""
+
+    def __init__(self, show: Callable[[Frame], None]) -> None:
+        self._show = show
+        self._last = 0.0
+        self._waiting: Frame | None = None
+
+    def __call__(self, frame: Frame) -> None:
+        self._waiting = frame
+        if time.monotonic() - self._last >= FRAME_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Shows the frame that waits, if there is one."""
+        if self._waiting is not None:
+            self._show(self._waiting)
+            self._last, self._waiting = time.monotonic(), None
+
+
+class ProgressShown:
+    """Shows the passes of a run where the client shows progress; a click there ends the run."""
+
+    def __init__(self, session: Session, pending: PendingRequest, title: str, token: Token) -> None:
+        self._over = False
+        self._done: WorkDone | None = None
+        # In the background: the run does not wait for the client's consent.
+        session.requests.spawn(self._begin(session.client, pending, title, token))
+
+    async def _begin(
+        self, client: Client, pending: PendingRequest, title: str, token: Token
+    ) -> None:
+        cancel = partial(pending.end, "you cancelled it")
+        done = await client.begin_progress(token, title, cancel)
+        if done is not None and self._over:
+            done.end()
+        else:
+            self._done = done
+
+    def __call__(self, frame: Frame) -> None:
+        if self._done is not None:
+            self._done.report(frame.step, frame.planned)
+
+    def end(self) -> None:
+        """The run is over."""
+        self._over = True
+        if self._done is not None:
+            self._done.end()
+
+
+async def carry_out(work: Work, token: Token = None) -> Outcome:
+    """The order's outcome, with progress shown meanwhile. Raises Nothing and EngineError."""
+    shown = ProgressShown(work.session, work.pending, work.order.kind.title, token)
+    try:
+        return await work.outcome(shown)
+    finally:
+        shown.end()

@@ -1,0 +1,1 @@
+"""What of this document and of others the engine gets to see."""

@@ -1,0 +1,85 @@
+"""Messages that are not as they should be: what is put right in them, and what can't be."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+from cattrs import Converter
+from lsprotocol import types
+
+_LARGEST = 2**31 - 1
+
+DEEPEST = 100
+"""No message is nested deeper than this; what is could not be read or answered to its end."""
+
+
+def mended(data: dict[str, Any], converter: Converter) -> dict[str, Any]:
+    """The message with what clients are known to get wrong put right.
+
+    Of capabilities that can't be read as a whole, the parts are kept that can.
+    """
+    right = _in_bounds(data)
+    params = right["params"]
+    if isinstance(params, dict) and "capabilities" in params:
+        known = cast("dict[str, Any]", params)
+        known["capabilities"] = _readable(known["capabilities"], converter)
+    return right
+
+
+def _readable(capabilities: object, converter: Converter) -> dict[str, Any]:
+    def fits(part: dict[str, Any]) -> bool:
+        try:
+            converter.structure(part, types.ClientCapabilities)
+        except Exception:  # whatever a hook of the converter comes upon
+            return False
+        return True
+
+    if not isinstance(capabilities, dict):
+        return {}
+    table = cast("dict[str, Any]", capabilities)
+    return {name: part for name, part in table.items() if fits({name: part})}
+
+
+def _in_bounds(data: Any) -> Any:
+    """Positions beyond what LSP allows ("to the end") are clamped, a range of null is left out."""
+    if isinstance(data, list):
+        return [_in_bounds(item) for item in cast("list[Any]", data)]
+    if not isinstance(data, dict):
+        return data
+    right = {key: _in_bounds(value) for key, value in cast("dict[str, Any]", data).items()}
+    if right.get("range", 0) is None:
+        del right["range"]
+    for key in ("line", "character"):
+        number = right.get(key)
+        if isinstance(number, int | float):
+            right[key] = int(min(max(number, 0), _LARGEST))
+    return right
+
+
+def depth(value: object) -> int:
+    """How deep JSON is nested, or a little more than DEEPEST if it is deeper."""
+    found, level = 0, [value]
+    while level and found <= DEEPEST:
+        found += 1
+        below: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                below += cast("dict[str, object]", item).values()
+            elif isinstance(item, list):
+                below += cast("list[object]", item)
+        level = below
+    return found
+
+
+def no_json(constant: str) -> None:
+    """Refuses Python's own NaN and Infinity. For `json.loads`, as `finite` is."""
+    raise ValueError(constant)
+
+
+def finite(number: str) -> float:
+    """A number that could be sent back. Raises ValueError."""
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError(number)
+    return value

@@ -1,0 +1,1 @@
+"""What of the engine's answer is shown, and why nothing is."""

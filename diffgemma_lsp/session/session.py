@@ -1,0 +1,45 @@
+"""One client's session: all its state, each part by itself."""
+
+from __future__ import annotations
+
+from diffgemma_lsp.context.neighbours import Neighbours
+from diffgemma_lsp.lsp.client import Client
+from diffgemma_lsp.lsp.positions import Encoding
+from diffgemma_lsp.session.engine import EngineSession, MakeEngine
+from diffgemma_lsp.session.requests import Outcomes, Requests
+from diffgemma_lsp.session.suggestion_cache import SuggestionCache
+from diffgemma_lsp.settings.effective import EffectiveSettings
+from diffgemma_lsp.text.documents import Documents
+
+CLOSE_S = 0.5
+"""For so long the end of a session may wait for others."""
+
+
+class Session:
+    """The state behind one client. Lives on one event loop."""
+
+    def __init__(self, make_engine: MakeEngine, client: Client) -> None:
+        self.client = client
+        self.encoding: Encoding = "utf-16"
+        self.documents = Documents()
+        self.settings = EffectiveSettings(self.documents.home)
+        self.requests = Requests()
+        self.neighbours = Neighbours(self.requests.spawn, self.settings)
+        self.engine = EngineSession(
+            make_engine, self.settings, self.requests, self.neighbours, client
+        )
+        self.outcomes = Outcomes(client, self.engine.report)
+        self.suggestions = SuggestionCache()
+
+    def end_unwanted(self) -> None:
+        """Ends the requests of documents for which suggestions are turned off."""
+        for uri in self.requests.documents:
+            document = self.documents.get(uri)
+            if document and (reason := self.settings.off(uri, document.language_id)):
+                self.requests.end(reason, uri)
+
+    async def close(self) -> None:
+        """Ends what is under way and lets go of the engine. Takes CLOSE_S at most."""
+        self.requests.stop()
+        self.engine.close()
+        await self.requests.wait(CLOSE_S)

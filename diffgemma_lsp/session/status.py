@@ -1,0 +1,146 @@
+"""How the server is doing, in a word and a line, and news of it for a client that wants them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from diffgemma_lsp.session.session import Session
+from diffgemma_lsp.session.warm_up import PATIENCE
+
+State = Literal["off", "loading", "error", "slow", "filling", "ready", "idle"]
+
+SLOW = 3
+"""So many deadlines missed in a row mean that the engine is too slow here."""
+
+DELAY_S = 0.1
+"""What changes is told after this time, if it is still so: a flicker is no news."""
+
+POLL_S = 0.5
+"""How often the engine is asked while there is something to wait for."""
+
+UNLOAD_S = 2.0
+"""So long after it is due an idle engine has freed the memory."""
+
+_LOADED = ("ready", "busy")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """message: a line for a person, with the way out if there is something wrong.
+
+    percent: how much of the loading is done, if that is known.
+    """
+
+    state: State
+    message: str
+    percent: int | None = None
+
+
+def status_of(session: Session, engine: dict[str, Any]) -> Status:
+    """How the server is doing. engine: what the engine says of itself, empty if it is not there."""
+    if session.settings.off_everywhere:
+        return Status("off", "suggestions are turned off (setting enable)")
+    if session.engine.starting:
+        return Status("loading", "starting the engine")
+    doing = engine.get("state")
+    if doing == "loading":
+        return _loading(engine.get("fraction"))
+    if session.engine.last_error is not None:
+        return Status("error", str(session.engine.last_error))
+    if doing == "unloaded" and engine.get("last_error"):
+        return Status("error", str(engine["last_error"]))
+    if session.engine.missed >= SLOW:
+        return Status(
+            "slow",
+            "the engine has nothing in time: give it more of it (settings automatic_budget_ms and "
+            "invoked_budget_ms), a faster device or a smaller model",
+        )
+    if session.requests.in_flight:
+        return Status("filling", "working")
+    if doing in _LOADED:
+        limits = session.engine.model.limits
+        return Status("ready", "ready" if limits is None else f"ready; {limits}")
+    return Status("idle", "the model is not loaded; the next request loads it")
+
+
+def _loading(fraction: float | None) -> Status:
+    if fraction is None:
+        return Status("loading", "loading the model")
+    percent = round(100 * fraction)
+    return Status("loading", f"loading the model: {percent}%", percent)
+
+
+class News:
+    """Tells the client how the server is doing, at each change and not more often.
+
+    What the engine does can only be asked. It is asked when something has changed, and again and
+    again only while it loads or works: a server with nothing to do asks once more, when an engine
+    that nobody uses has freed the memory.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._engine: dict[str, Any] = {}
+        self._unheard = 0
+        self._changed = False
+        self._told: Status | None = None
+        self._telling: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._later: asyncio.TimerHandle | None = None
+
+    def changed(self) -> None:
+        """Something is not as it was; the client may want to know."""
+        self._changed = True
+        self._tell()
+        if self._looking is None or self._looking.done():
+            self._looking = self._session.requests.spawn(self._look())
+
+    def _tell(self) -> None:
+        if self._telling is None or self._telling.done():
+            self._telling = self._session.requests.spawn(self._tell_soon())
+
+    async def _tell_soon(self) -> None:
+        await asyncio.sleep(DELAY_S)
+        now = status_of(self._session, self._engine)
+        if now != self._told:
+            self._told = now
+            self._session.client.status(as_json(now))
+
+    async def _look(self) -> None:
+        while self._changed or self._waiting:
+            self._changed = False
+            found = await self._session.engine.status()
+            self._unheard = 0 if found else self._unheard + 1
+            if found or self._unheard > PATIENCE:
+                self._engine = found or {}
+            self._tell()
+            await asyncio.sleep(POLL_S)
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+        unload_s = self._engine.get("idle_unload_s")
+        if self._engine.get("state") in _LOADED and unload_s is not None:
+            left = max(0.0, unload_s - self._engine["idle_s"])
+            loop = asyncio.get_running_loop()
+            self._later = loop.call_later(left + UNLOAD_S, self._unloaded)
+
+    def _unloaded(self) -> None:
+        self._session.requests.at_change()  # which is nothing any more once the session is closed
+
+    @property
+    def _waiting(self) -> bool:
+        session = self._session
+        return bool(
+            session.engine.starting
+            or session.requests.in_flight
+            or self._engine.get("state") == "loading"
+        )
+
+
+def as_json(status: Status) -> dict[str, Any]:
+    """The status as it is sent."""
+    return {"state": status.state, "message": status.message, "percent": status.percent}

@@ -1,0 +1,259 @@
+"""What to suggest at a cursor: what is known already, else what the engine makes of it.
+
+Used by every method that suggests. What nobody asked for must be worth its run, and stay silent
+where a suggestion would only be in the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
+
+from diffgemma_lsp.context import window
+from diffgemma_lsp.polish.polish import Around, polish
+from diffgemma_lsp.session.requests import Nothing, PendingRequest, must_be_sure
+from diffgemma_lsp.session.session import Session
+from diffgemma_lsp.session.suggestion_cache import AFTER, BEFORE, Place, Suggestion
+from diffgemma_lsp.settings.schema import Settings
+from diffgemma_lsp.syntax.check import CLOSING
+from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from engine.errors import EngineError
+from engine.types import InfillRequest, Other, SamplingParams
+
+WARMER = SamplingParams(t_max=0.9, t_min=0.6, rerank=False)
+"""How candidates are drawn that differ from the first answer, where it came alone."""
+
+
+async def suggest(
+    session: Session, pending: PendingRequest, snapshot: DocumentSnapshot, settings: Settings
+) -> tuple[Suggestion, ...]:
+    """Suggestions for the snapshot's cursor, at least one and the best one first; of what nobody
+    asked for only that one.
+
+    Raises Nothing where there is none, and EngineError.
+    """
+    if pending.over.done():  # before it began: what arrived together with it took its place
+        raise Nothing(pending.over.result())
+    if (reason := session.settings.off(snapshot.uri, snapshot.language_id)) is not None:
+        raise Nothing(reason)
+    invoked = pending.invoked
+    if not invoked and settings.min_confidence is None:
+        settings = replace(settings, min_confidence=session.engine.model.min_confidence)
+    if not invoked and not CLOSING.fullmatch(snapshot.line_after):
+        raise Nothing("there is code right of the cursor")
+    place = _place(snapshot, settings)
+    wanted = settings.candidates if invoked else 1
+    found = _known(session, snapshot, settings, invoked)
+    if len(found) < wanted:
+        if not invoked:
+            _must_know(session, snapshot)
+            if _around(snapshot).site.at_a_whole_line:
+                raise Nothing("the line is complete")
+            await _moment(session, snapshot)
+        fitting = await _run(session, pending, snapshot, settings, wanted)
+        if not invoked:
+            _must_know(session, snapshot)  # of which the first run was the first to tell
+        found = fitting.found
+        session.suggestions.keep(place, found)
+        session.requests.spawn(_keep_more(session, place, fitting, settings))
+    if settings.look_ahead and session.engine.model.silent(snapshot.language_id) is None:
+        session.requests.spawn(_look_ahead(session, pending, snapshot, found[0], settings))
+    return found[:wanted]
+
+
+def _must_know(session: Session, snapshot: DocumentSnapshot) -> None:
+    """Raises Nothing in a language that the model has not learned."""
+    if (reason := session.engine.model.silent(snapshot.language_id)) is not None:
+        raise Nothing(reason)
+
+
+async def _moment(session: Session, snapshot: DocumentSnapshot) -> None:
+    """Waits for the moment for a run that nobody asked for. Raises Nothing if this is none."""
+    document = session.documents.get(snapshot.uri)
+    if document is not None and document.version == snapshot.version:
+        reason = document.not_writing(snapshot.text.offset(snapshot.start))
+        if reason is not None:
+            raise Nothing(reason)
+    if wait := session.documents.pace.wait_s(time.monotonic()):
+        # A key that comes meanwhile ends the request, and the engine never hears of it.
+        await asyncio.sleep(wait)
+
+
+class _Fitting:
+    """What can be shown of several answers. They are looked at one by one and only as far as is
+    needed, since each takes a few milliseconds, and some many.
+
+    reasons: why those that were looked at in vain can't be shown.
+    """
+
+    def __init__(self, around: Around, settings: Settings, invoked: bool) -> None:
+        self._around, self._settings, self._invoked = around, settings, invoked
+        self._kept: dict[str, Suggestion] = {}
+        self._left: deque[Other] = deque()
+        self.reasons: list[Nothing] = []
+
+    @property
+    def found(self) -> tuple[Suggestion, ...]:
+        """Those that can be shown, so far."""
+        return tuple(self._kept.values())
+
+    def add(self, answers: Iterable[Other]) -> None:
+        """Adds answers to those that are left to look at."""
+        self._left.extend(answers)
+
+    def lacks(self, wanted: int) -> bool:
+        """Whether fewer than `wanted` are found, and some are left."""
+        return len(self._kept) < wanted and bool(self._left)
+
+    def look(self) -> None:
+        """Looks at the next answer."""
+        try:
+            one = _polished(self._around, self._left.popleft(), self._settings, self._invoked)
+            self._kept.setdefault(one.text, one)
+        except Nothing as reason:
+            self.reasons.append(reason)
+
+
+async def _keep_more(session: Session, place: Place, fitting: _Fitting, settings: Settings) -> None:
+    """Has what else was considered at hand, for who types or asks for something else."""
+    before = fitting.found
+    while fitting.lacks(settings.candidates):
+        await asyncio.sleep(0)  # whatever else there is to do comes first
+        fitting.look()
+    if fitting.found != before:
+        session.suggestions.keep(place, fitting.found)
+
+
+async def _run(
+    session: Session,
+    pending: PendingRequest,
+    snapshot: DocumentSnapshot,
+    settings: Settings,
+    wanted: int,
+) -> _Fitting:
+    """What the engine suggests: its answer and what else it considered, the best first.
+
+    Where that is less than what is `wanted`, it is asked again. Raises Nothing or EngineError if
+    there is nothing at all.
+    """
+    most = None if pending.invoked else settings.max_tokens
+    request = request_for(session, snapshot, settings, most)
+    answer = await session.engine.run(pending, request)
+    fitting = _Fitting(_around(snapshot), settings, pending.invoked)
+    fitting.add((Other(answer.holes[0], answer.confidence), *answer.others))
+    while fitting.lacks(wanted):
+        fitting.look()
+    missing = wanted - max(1, len(fitting.found))
+    if answer.others and settings.min_confidence:
+        missing = 0  # how sure the model is of what it was not asked to choose is no measure
+    runs = (session.engine.run(pending, _warmer(request, number + 1)) for number in range(missing))
+    more = [
+        Other(one.holes[0], one.confidence)
+        for one in await asyncio.gather(*runs, return_exceptions=True)
+        if not isinstance(one, BaseException)
+    ]
+    fitting.add(sorted(more, key=lambda one: one.confidence, reverse=True))
+    while fitting.lacks(wanted):
+        fitting.look()
+    if not fitting.found:
+        raise fitting.reasons[0]
+    return fitting
+
+
+def _warmer(request: InfillRequest, number: int) -> InfillRequest:
+    return replace(request, params=WARMER, seed=(request.seed + number) % 2**63)
+
+
+def _around(snapshot: DocumentSnapshot) -> Around:
+    return Around(
+        window.prefix_of(snapshot),
+        window.suffix_of(snapshot),
+        snapshot.language_id,
+        snapshot.newline,
+    )
+
+
+def _polished(around: Around, answer: Other, settings: Settings, invoked: bool) -> Suggestion:
+    """What is shown of an answer. Raises Nothing if it is not worth it."""
+    must_be_sure(answer.confidence, settings.min_confidence)
+    max_lines = None if invoked else settings.max_lines
+    text, reason = polish(answer.text, around, automatic=not invoked, max_lines=max_lines)
+    if reason is not None:
+        raise Nothing(reason)
+    return Suggestion(text, answer.confidence)
+
+
+def _known(
+    session: Session, snapshot: DocumentSnapshot, settings: Settings, invoked: bool
+) -> tuple[Suggestion, ...]:
+    """What is kept for the snapshot's cursor, as far as the settings let it be shown."""
+    # Where nothing comes by itself, what was asked for goes on while it is typed, and only then.
+    silent = not invoked and session.engine.model.silent(snapshot.language_id) is not None
+    found = session.suggestions.find(_place(snapshot, settings), least=1 if silent else 0)
+    least = settings.min_confidence or 0.0
+    sure = [one for one in found if one.confidence >= least]
+    if not invoked:  # some of it may have been asked for, without a limit to its lines
+        texts = (_first_lines(one.text, settings.max_lines) for one in sure)
+        sure = [replace(one, text=text) for one, text in zip(sure, texts, strict=True)]
+    return tuple(one for one in sure if one.text.strip())
+
+
+def _first_lines(text: str, most: int | None) -> str:
+    """At most so many lines, whatever they end with, and nothing behind the last one."""
+    return text if most is None else "".join(text.splitlines(keepends=True)[:most]).rstrip("\r\n")
+
+
+def _place(snapshot: DocumentSnapshot, settings: Settings) -> Place:
+    text, cursor = snapshot.text, snapshot.start
+    # Counted in characters: a window of lines would move with each line end that is typed.
+    at = text.offset(cursor)
+    return Place(
+        snapshot.uri,
+        text.between(text.point(max(0, at - BEFORE)), cursor),
+        text.between(cursor, text.point(min(len(text), at + AFTER))),
+        (snapshot.language_id, settings.seed, settings.max_tokens, settings.max_lines),
+    )
+
+
+async def _look_ahead(
+    session: Session,
+    answered: PendingRequest,
+    snapshot: DocumentSnapshot,
+    shown: Suggestion,
+    settings: Settings,
+) -> None:
+    """Has the engine think of what comes next, as if `shown` were accepted, while nothing else
+    waits: who accepts it has the next suggestion at once."""
+    accepted = snapshot.typed(snapshot.start, snapshot.start, shown.text)
+    if _around(accepted).site.at_a_whole_line:
+        return
+    place = _place(accepted, settings)
+    if not session.requests.idle_but_for(answered) or session.suggestions.has(place):
+        return
+    pending = begin_ahead(session, snapshot, settings)
+    try:
+        run = _run(session, pending, accepted, settings, wanted=1)
+        found = (await session.requests.answer(pending, run)).found
+    except (Nothing, EngineError):
+        if pending.over.done():
+            return  # whoever comes to that place asks again
+        found = ()  # and so does who comes there by then, but nobody thinks of it again
+    session.suggestions.keep(place, found)
+
+
+def begin_ahead(session: Session, snapshot: DocumentSnapshot, settings: Settings) -> PendingRequest:
+    """A request that nobody waits for."""
+    now, uri = time.monotonic(), snapshot.uri
+    return session.requests.begin(uri, "ahead", settings.invoked_budget_ms, since=now)
+
+
+def request_for(
+    session: Session, snapshot: DocumentSnapshot, settings: Settings, most: int | None
+) -> InfillRequest:
+    """What the engine is asked for at the cursor: `most` tokens, or as many as the model likes."""
+    neighbours = session.neighbours
+    others = neighbours.around(snapshot) if neighbours.useful else ()
+    return window.fill_request(snapshot, most, settings.seed, others)

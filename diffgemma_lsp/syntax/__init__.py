@@ -1,0 +1,1 @@
+"""What is known of languages: brackets, indentation, whether a filling breaks the syntax."""

@@ -1,0 +1,182 @@
+"""What is known of languages: how they write strings and comments, and who has a grammar.
+
+A new language is an entry in `_LANGUAGES`; a grammar is a package that offers `language()` as those
+of tree-sitter do. Of a language that is not in the table nothing is known, and whoever asks about
+it does nothing. Grammars are loaded when they are first needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tree_sitter import Language as Loaded
+    from tree_sitter import Tree
+    from typing_extensions import CapsuleType
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """A tree-sitter grammar, and what a text of the language may look like while it is written.
+
+    package: the module to import.
+    blocks: the nodes that hold at least one statement, all in one column. So does the whole text,
+        unless there are none.
+    stand_ins: what can take the place of something that is yet to be written.
+    endings: how a line that is being written may go on, and what it looks like until then.
+    endings_below: the same for what began in a line above it.
+    whole_line: what a line looks like to which nothing needs to be added; empty if nobody can say.
+    """
+
+    package: str
+    blocks: tuple[str, ...] = ()
+    stand_ins: tuple[str, ...] = ("",)
+    endings: tuple[tuple[str, str], ...] = ()
+    endings_below: tuple[tuple[str, str], ...] = ()
+    whole_line: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """How a language is written.
+
+    strings: what begins and ends a string. comments: what begins and what ends one.
+    lasting: those of the strings that go on over line ends.
+    known: brackets come in pairs, and what is above is all that hides them.
+    compiled: Python itself can say whether it is sound.
+    """
+
+    strings: tuple[str, ...] = ('"', "'", "`")
+    lasting: tuple[str, ...] = ()
+    comments: tuple[tuple[str, str], ...] = ()
+    known: bool = False
+    compiled: bool = False
+    grammar: Grammar | None = None
+
+
+_CLAUSE = r"\s*(async|class|def|elif|else|except|finally|for|if|match|case|try|while|with)\b"
+_PYTHON = Language(
+    strings=('"""', "'''", '"', "'"),
+    lasting=('"""', "'''"),
+    comments=(("#", "\n"),),
+    known=True,
+    compiled=True,
+    grammar=Grammar(
+        "tree_sitter_python",
+        blocks=("block",),
+        stand_ins=("", "_", "_()", "_ in _", "_ import _", "_: _"),
+        endings=(
+            (_CLAUSE, ":"),
+            (_CLAUSE, ": _"),
+            (r".*:\s*\Z", " _"),
+            (r"\s*@", "\ndef _(): _"),
+            (r"\s*try\b", ": _\nfinally: _"),
+            (r"\s*try\b", " _\nfinally: _"),
+        ),
+        endings_below=((r"\s*try\b", "\nfinally: _"),),
+        whole_line=rf"(?!{_CLAUSE}).*(?:[)\]}}\"']|\b(?:pass|break|continue))\Z",
+    ),
+)
+_SLASHES = (("//", "\n"), ("/*", "*/"))
+# Where a lone ' is no string: it stands in front of a lifetime, or around a character.
+_C = Language(('"',), (), _SLASHES, known=True)
+_SCRIPT = Language(('"', "'", "`"), ("`",), _SLASHES, known=True)
+_JSON = Language(('"',), (), _SLASHES, known=True)
+_UNKNOWN = Language()
+
+_LANGUAGES: dict[str, Language] = {
+    "python": _PYTHON,
+    **dict.fromkeys(("c", "cpp", "csharp", "java", "kotlin", "rust", "swift"), _C),
+    **dict.fromkeys(
+        ("dart", "go", "javascript", "javascriptreact", "typescript", "typescriptreact"), _SCRIPT
+    ),
+    **dict.fromkeys(("json", "jsonc"), _JSON),
+}
+
+
+def language_of(language_id: str) -> Language:
+    """What is known of the language that LSP calls `language_id`."""
+    return _LANGUAGES.get(language_id, _UNKNOWN)
+
+
+def parse(text: str, language: Language) -> Tree | None:
+    """The syntax tree of `text`, or None without a grammar.
+
+    A byte of the tree is a character of the text: what is not ASCII is parsed by a stand-in.
+    """
+    if language.grammar is None or (loaded := load(language.grammar)) is None:
+        return None
+    from tree_sitter import Parser
+
+    if language.compiled:
+        text = without_magics(text)
+    # A parser of its own for each call: it costs nothing, and there may be several threads.
+    return Parser(loaded).parse(in_ascii(text).encode())
+
+
+@cache
+def load(grammar: Grammar) -> Loaded | None:
+    """The grammar, ready for use, or None if it is not installed."""
+    try:
+        import tree_sitter
+
+        pointer: CapsuleType = importlib.import_module(grammar.package).language()
+        return tree_sitter.Language(pointer)
+    except (ImportError, OSError, ValueError) as error:
+        logger.warning("no syntax checks: %s can't be used (%s)", grammar.package, error)
+        return None
+
+
+# ---- what is not Python's in a Python document ----
+
+# What begins like that within brackets or a string is taken for one too, which does no harm there:
+# in a string only its first two characters are others, and few write `%name` without a blank.
+_FOREIGN = re.compile(
+    r"^(?P<own>[ \t]*(?:[A-Za-z_][\w.]*[ \t]*=[ \t]*)?)(?:%%?|!!?)(?=[\w./~$])."
+    r"|^(?P<blanks>[ \t]*)\?\??(?=[\w.])."
+    r"|^(?P<name>[ \t]*[\w.]+)\?\??(?=[ \t]*$)"
+    r"|^(?:<{7}|={7}|>{7}|\|{7})(?=[ \r]|$)",
+    re.MULTILINE,
+)
+
+
+def without_magics(text: str) -> str:
+    """`text` with what is not Python made comments; lines end in "\\n"."""
+    if not any(sign in text for sign in ("%", "!", "?", "<<<<<<<", "=======", ">>>>>>>")):
+        return text
+    return _FOREIGN.sub(_comment, text)
+
+
+def _comment(found: re.Match[str]) -> str:
+    size = len(found[0])
+    if (name := found["name"]) is not None:
+        return name.ljust(size)
+    code = found["own"] or found["blanks"] or ""
+    if found["own"] is None and found["blanks"] is None:
+        return "#".ljust(size, "=")
+    return code + "0#".ljust(size - len(code), "%")
+
+
+# ---- what is not ASCII ----
+
+_NOT_ASCII = re.compile(r"[^\x01-\x7f]+|\r(?!\n)")
+
+
+def in_ascii(text: str) -> str:
+    """A text of the same length and structure in ASCII, whose lines end at no lone "\\r"."""
+    return _NOT_ASCII.sub(lambda found: "".join(map(_stand_in, found[0])), text)
+
+
+def _stand_in(char: str) -> str:
+    if char == "\r":
+        return "\n"
+    if f"_{char}".isidentifier():
+        return "x"
+    return "\f" if char == "\ufeff" else "?"  # a byte order mark is nothing, as is a form feed

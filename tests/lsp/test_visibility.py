@@ -1,0 +1,225 @@
+"""Which files may be shown, and that no others are read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffgemma_lsp.context.visibility import LARGEST, Files, is_secret
+
+SECRET = [
+    ".env",
+    ".env.local",
+    ".ENV",
+    "prod.env",
+    "server.pem",
+    "tls.key",
+    "id_rsa",
+    "id_rsa.pub",
+    "ID_ED25519",
+    "store.p12",
+    "credentials",
+    "credentials.json",
+    "Credentials.yaml",
+    ".netrc",
+    ".npmrc",
+    ".pypirc",
+    "secrets.toml",
+    "secret.py",
+    "my-credentials.json",
+    "terraform.tfstate",
+    "prod.tfvars",
+    ".git-credentials",
+    "token.json",
+    "keys.kdbx",
+]
+HARMLESS = [
+    "a.py",
+    "environment.py",
+    "keyboard.py",
+    "token.py",
+    "pem.py",
+    "README.md",
+    "key.py",
+    "netrc.py",
+    "rsa.py",
+]
+
+
+def test_a_walk_finds_what_is_the_users_own_and_may_be_read(tmp_path: Path) -> None:
+    for name in (
+        "b.py",
+        "a/c.py",
+        "a/notes.txt",
+        "a/secret.py",
+        "built/d.py",
+        "kept/e.py",
+        "kept/left.py",
+        ".hidden/f.py",
+        "env/pyvenv.cfg",
+        "env/lib/g.py",
+        "node_modules/h.py",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x = 1\n")
+    (tmp_path / ".gitignore").write_text("built/\nleft.py\n")
+    (tmp_path / "a" / "link.py").symlink_to(Path(__file__))
+    found = Files([tmp_path]).walk((".py",))
+    root = tmp_path.resolve()
+    assert [p.relative_to(root).as_posix() for p in found] == ["b.py", "a/c.py", "kept/e.py"]
+
+
+@pytest.mark.parametrize("name", SECRET)
+def test_secrets(name: str) -> None:
+    assert is_secret(Path("/work") / name)
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_no_secrets(name: str) -> None:
+    assert not is_secret(Path("/work/credentials") / name)
+
+
+@pytest.mark.parametrize("folder", [".ssh", ".aws", ".git", ".GnuPG"])
+def test_folders_of_secrets(folder: str) -> None:
+    assert is_secret(Path("/work") / folder / "config.py")
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    (tmp_path / "work").mkdir()
+    return tmp_path / "work"
+
+
+def write(path: Path, text: str = "x = 1\n") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_what_is_read(work: Path) -> None:
+    path = write(work / "a" / "b.py", "x = 1\r\n")
+    files = Files([work])
+    found = files.read(path)
+    assert found is not None
+    assert found[0] == "x = 1\r\n"
+    assert files.shown_name(path) == "a/b.py"
+
+
+def test_what_is_not_read(work: Path) -> None:
+    outside = write(work.parent / "outside.py")
+    binary, large = work / "binary.py", work / "large.py"
+    binary.write_bytes(b"x = 1\n\0")
+    large.write_bytes(b"x = 1\n" * (LARGEST // 6 + 1))
+    (work / "latin.py").write_bytes(b"x = '\xe4'\n")
+    os.mkfifo(work / "pipe.py")
+    (work / "link.py").symlink_to(outside)
+    (work / "folder.py").mkdir()
+    (work / "linked").symlink_to(work.parent, target_is_directory=True)
+    (work / "loop.py").symlink_to(work / "loop.py")
+    secret = write(work / "server.pem")
+    (work / "harmless.py").symlink_to(secret)
+    files = Files([work])
+    for path in (
+        outside,
+        work / ".." / "outside.py",
+        work / "linked" / "outside.py",
+        work / "missing.py",
+        secret,
+        *work.glob("*.py"),
+    ):
+        assert files.read(path) is None, path
+
+
+def test_without_a_folder_nothing_is_read(work: Path) -> None:
+    path = write(work / "a.py")
+    assert Files([]).read(path) is None
+    assert Files([work / "missing"]).read(path) is None
+    assert Files([]).may_show(path)
+
+
+def test_a_link_within_the_workspace_is_followed(work: Path) -> None:
+    write(work / "real.py")
+    (work / "link.py").symlink_to(work / "real.py")
+    assert Files([work]).read(work / "link.py") is not None
+
+
+def test_rules_of_the_repository_above_count(work: Path) -> None:
+    (work / ".git").mkdir()
+    write(work / ".gitignore", "build/\n")
+    path = write(work / "part" / "build" / "a.py")
+    assert not Files([work / "part"]).may_read(path)
+    assert Files([work / "part"]).may_read(write(work / "part" / "a.py"))
+
+
+def test_rules_that_change_count_at_once(work: Path) -> None:
+    path = write(work / "a.py")
+    files = Files([work])
+    assert files.may_read(path)
+    write(work / ".gitignore", "a.py\n")
+    assert not files.may_read(path)
+    assert not files.may_show(path)
+    (work / ".gitignore").unlink()
+    assert files.may_read(path)
+
+
+def test_a_rule_that_makes_no_sense_hides_no_other(work: Path) -> None:
+    write(work / ".gitignore", "!\n[z-a\n/\na.py\n")
+    assert not Files([work]).may_read(write(work / "a.py"))
+
+
+names = st.sampled_from(["a", "b", "build", "a.py", "b.py", "x.log"])
+paths = st.lists(names, min_size=1, max_size=4).map("/".join)
+patterns = st.builds(
+    "{}{}{}{}".format,
+    st.sampled_from(["", "!"]),
+    st.sampled_from(["", "/", "**/"]),
+    st.lists(names | st.sampled_from(["*", "*.py", "?", "b*"]), min_size=1, max_size=2).map(
+        "/".join
+    ),
+    st.sampled_from(["", "/", "/*", "/**"]),
+)
+rules = st.dictionaries(
+    st.sampled_from([".gitignore", "a/.gitignore", "build/.gitignore", ".git/info/exclude"]),
+    st.lists(patterns, max_size=4).map("\n".join),
+    max_size=3,
+)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git says what is right")
+@settings(max_examples=40, deadline=None)
+@given(rules, st.sets(paths, min_size=1, max_size=6))
+def test_git_would_say_the_same(
+    tmp_path_factory: pytest.TempPathFactory, rules: dict[str, str], paths: set[str]
+) -> None:
+    work = tmp_path_factory.mktemp("repository")
+    env = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "HOME": str(work)}
+    subprocess.run(["git", "init", "-q"], cwd=work, env=env, check=True)
+    made = [path for path in sorted(paths) if _make(work / path)]
+    for name, text in rules.items():
+        if _make((work / name).parent / "here"):
+            write(work / name, text + "\n")
+    said = subprocess.run(
+        ["git", "check-ignore", "--no-index", "--stdin"],
+        cwd=work,
+        env=env,
+        input="\n".join(made),
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.splitlines()
+    files = Files([work])
+    assert {path for path in made if not files.may_read(work / path)} == set(said)
+
+
+def _make(path: Path) -> bool:
+    try:
+        write(path)
+    except OSError:  # a file is where a folder should be, or the other way round
+        return False
+    return path.is_file()
