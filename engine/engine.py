@@ -10,7 +10,6 @@ unit of work. It is not thread-safe; the service gives it a thread of its own.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from engine.attention.batch import Batch
 from engine.attention.prefix_cache import PrefixStore
 from engine.backbones.base import Backbone
+from engine.backbones.linear import cores, trim_memory
 from engine.canvas_run import CanvasRun
 from engine.errors import EngineError, ModelError
 from engine.left_run import LeftRun
@@ -44,13 +44,12 @@ _log = logging.getLogger(__name__)
 CACHE_BYTES = 512 * 2**20
 """What all prefix caches may take on a CPU; on a GPU it is a tenth of its memory."""
 
-SMALL = 1024
+TINY = 512
 """Up to this hidden size one CPU thread does the work: an operation takes microseconds, and on a
 busy machine threads that wait for each other at every one of them are ten times slower."""
 
-
-TINY = 512
-"""Up to this one, of a prefix, too."""
+FEW, MOST = 2, 4
+"""Threads of larger models: for passes of few rows, and of many."""
 
 
 def never() -> bool:
@@ -77,7 +76,8 @@ class InfillEngine:
         self.multiple = profile.prefill if model.dtype == torch.float32 else 1
         self.mask_id = tokenizer.id_of(profile.mask) if profile.mask else None
         self.marks = tokenizer.marks(profile.marks)
-        known = len(tokenizer) - (profile.mask in profile.extra)
+        # A mask is never said, and needs no row of the head.
+        known = len(tokenizer) - (self.mask_id == len(tokenizer) - 1)
         if known > model.config.vocab_size:
             raise ModelError(
                 f"the tokenizer of {profile.name} has {known} tokens, its model "
@@ -127,11 +127,12 @@ class InfillEngine:
         precision = dtype or pick_dtype(where)
         loaded = family_of(folder).load_model(folder, where, precision, progress)
         engine = cls(loaded, checked.tokenizer, checked.profile, checked.chat)
-        if where.type == "cpu" and loaded.config.hidden_size <= SMALL:
+        if where.type == "cpu" and loaded.config.hidden_size <= TINY:
             torch.set_num_threads(1)
-            if loaded.config.hidden_size > TINY:
-                engine.batch.threads = (1, min(4, os.cpu_count() or 1))
+        elif where.type == "cpu":
+            engine.batch.threads = (min(FEW, cores()), min(MOST, cores()))
         engine.warm_up()
+        trim_memory()
         return engine
 
     def warm_up(self) -> None:
@@ -184,6 +185,7 @@ class InfillEngine:
     def shed(self) -> None:
         """Gives up all memory that no request needs right now."""
         self.store.shed()
+        trim_memory()
 
     def planned(self, most: int, seconds_left: float | None) -> int:
         """How many passes, of at most `most`, fit into the time that is left."""

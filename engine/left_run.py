@@ -1,5 +1,5 @@
 """A request to a model that decides from the left: hole after hole, each with the text behind it in
-view; several answers are searched for, and decoder and encoder choose together.
+view; several answers are searched for, and the encoder has a say in which is best.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from dataclasses import replace
 from math import exp
 
 from engine.attention.token_tree import Hole, TokenTree, Written
-from engine.choice.beam import Beam, Rivals, goes_on
-from engine.choice.rank import AFTER, Judge, Likelihood, rank
+from engine.choice.ahead import Ahead
+from engine.choice.beam import Beam
+from engine.choice.rank import Judge, Likelihood, rank
 from engine.diffusion.lookahead import look_ahead
 from engine.profile import Weights
 from engine.run import Run
@@ -24,6 +25,16 @@ SLOTS = (16, 24, 32, 48, 64, 96, 128)
 
 SEARCHED = 48
 """Up to so many tokens answers are searched for by a beam; only the likeliest goes on behind."""
+
+MARGIN = 2.0
+"""Nats by which an answer may be less likely than the likeliest: both sides are in view already, so
+that what is less likely is hardly ever the one that goes best with the text behind the hole."""
+
+JUDGED = 3
+"""So many answers, the likeliest, are judged by the text behind the hole."""
+
+AFTER = 16
+"""By so many tokens of it."""
 
 
 class LeftRun(Run):
@@ -50,13 +61,13 @@ class LeftRun(Run):
         if gap.hole.draft is None and not gap.hole.fixed_length:
             if self.engine.profile.weights.judged:
                 self.time_to_choose()
-            beam, rivals = yield from self._search(gap, tree, min(gap.cap, SEARCHED))
+            beam = yield from self._search(gap, tree, min(gap.cap, SEARCHED))
             best, cut = beam.best, beam.cut
             if cut is None or (beam.found and cut.likelihood <= best.likelihood):
-                yield from self._chosen(gap, tree, beam.likeliest or [best], rivals)
+                yield from self._chosen(gap, beam.likeliest or [best])
                 return "settled" if beam.found or beam.done else "deadline"
             if gap.cap <= SEARCHED or self.late():
-                yield from self._chosen(gap, tree, [cut], None)
+                yield from self._chosen(gap, [cut])
                 gap.capped = True
                 return "settled"
             begun = cut
@@ -109,62 +120,45 @@ class LeftRun(Run):
                 return *guess, look.settled is not None
         raise AssertionError("looking ahead ends with its last pass")
 
-    def _search(
-        self, gap: Gap, tree: TokenTree, most: int
-    ) -> Generator[Frame | None, None, tuple[Beam, Rivals | None]]:
-        """Answers of at most `most` tokens by beam search: the decoder's, with both sides in view,
-        and in the same passes the encoder's, from the prefix alone."""
-        engine, end = self.engine, self.sheet.slack
-        writable = Writable(engine.tokenizer, gap.typed, engine.writable)
-        beam = Beam(tree, writable, lambda token: token == end, most, blank=True)
-        rivals = self._encoders(gap, most) if engine.profile.weights.judged else None
-        searches = [(tree, beam), *([(rivals.tree, rivals.beam)] if rivals else [])]
-        while not all(one.done for _, one in searches) and not self.late():
+    def _search(self, gap: Gap, tree: TokenTree, most: int) -> Generator[Frame | None, None, Beam]:
+        """Answers of at most `most` tokens by beam search, with both sides in view."""
+        end = self.sheet.slack
+        writable = Writable(self.engine.tokenizer, gap.typed, self.engine.writable)
+        beam = Beam(tree, writable, lambda token: token == end, most, margin=MARGIN, blank=True)
+        context = self.cache.ids[: self.length]
+        ahead = Ahead(tree, writable, [*context, *self.sheet.behind(gap, AFTER)], end)
+        while not beam.done and not self.late():
             self.look_up()
-            spans = [[] if one.done else own.spans() for own, one in searches]
-            rows = yield from self.run_pass([span for own in spans for span in own], "denoise")
-            for (own, one), asked in zip(searches, spans, strict=True):
-                own.took(rows[: len(asked)])
-                rows = rows[len(asked) :]
-                one.step()
+            below, masks = ahead.add(beam.live[0], context)
+            tree.took((yield from self.run_pass(tree.spans(below, masks), "denoise")))
+            ahead.learn()
+            beam.step()
+            while not beam.done and tree.knows([one.place for one in beam.live]):
+                beam.step()
             self.steps += 1
             best = beam.best
             sure = [exp(best.likelihood / max(1, len(best.ids)))] * len(best.ids)
             yield self.frame(self.steps, most, {id(gap): (list(best.ids), sure)}, 0.0)
-        return beam, rivals
+        return beam
 
-    def _encoders(self, gap: Gap, most: int) -> Rivals:
-        """The encoder's own search. Where nothing stands behind the hole, an answer ends where its
-        line does."""
-        engine, after = self.engine, self.sheet.behind(gap, AFTER)
-        behind = engine.tokenizer.bytes_of(after) or b"\n"
-        tree = TokenTree(self.cache, self.length)
-        writable = Writable(engine.tokenizer, gap.typed, engine.text_only)
-        beam = Beam(tree, writable, goes_on(engine.tokenizer, behind), most)
-        return Rivals(tree, beam, after or engine.tokenizer.encode("\n"))
-
-    def _chosen(
-        self, gap: Gap, tree: TokenTree, found: Sequence[Written], rivals: Rivals | None
-    ) -> Generator[None, None, None]:
-        """Settles a hole on the best answer, of all that decoder and encoder have found if there is
-        time to hear both of each."""
-        weights, end = self.engine.profile.weights, self.sheet.slack
-        likelihoods = [Likelihood(0.0, 0.0, one.likelihood) for one in found]
+    def _chosen(self, gap: Gap, found: Sequence[Written]) -> Generator[None, None, None]:
+        """Settles a hole on the best answer. Of the likeliest ones the encoder says how well the
+        text behind the hole goes with them, if there is time to hear it."""
+        found = sorted(found, key=lambda one: one.likelihood, reverse=True)[:JUDGED]
         answers = [list(one.ids) for one in found]
-        if rivals is None or end is None or self.over():
-            weights = Weights(written=1.0, before=0.0, after=0.0)
-        else:
-            others = [one.ids for one in rivals.beam.likeliest]
-            answers = [list(ids) for ids in dict.fromkeys([*(one.ids for one in found), *others])]
-            judges = Judge(tree, answers, [end]), Judge(rivals.tree, answers, rivals.after)
-            spans = tree.spans(), rivals.tree.spans()
-            rows = yield from self.run_pass([*spans[0], *spans[1]], "denoise")
-            tree.took(rows[: len(spans[0])])
-            rivals.tree.took(rows[len(spans[0]) :])
-            written, read = (judge.likelihoods() for judge in judges)
+        weights = self.engine.profile.weights
+        likelihoods = [Likelihood(0.0, 0.0, one.likelihood) for one in found]
+        after = self.sheet.behind(gap, AFTER)
+        if weights.judged and after and len(answers) > 1 and not self.over():
+            tree = TokenTree(self.cache, self.length)
+            judge = Judge(tree, answers, after)
+            tree.took((yield from self.run_pass(tree.spans(), "denoise")))
             likelihoods = [
-                replace(two, written=one.ended) for one, two in zip(written, read, strict=True)
+                replace(read, written=one.likelihood)
+                for read, one in zip(judge.likelihoods(), found, strict=True)
             ]
+        else:
+            weights = Weights(written=1.0, before=0.0, after=0.0)
         ranked = rank(answers, likelihoods, weights)
         if len(self.sheet.gaps) == 1:
             self.ranked = ranked

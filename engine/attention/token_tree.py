@@ -87,6 +87,15 @@ class TokenTree:
         return len(self._ids) + 1 > len(self._rows)
 
     @property
+    def unread(self) -> int:
+        """How many of the added tokens are still to be read."""
+        return len(self._ids) - max(0, len(self._rows) - 1)
+
+    def knows(self, places: Sequence[int]) -> bool:
+        """Whether all of these were read."""
+        return all(place + 1 < len(self._rows) for place in places)
+
+    @property
     def masked(self) -> Tensor:
         """Hidden rows [m, d] of the masks that the last pass ended in."""
         assert self._masked is not None

@@ -14,6 +14,7 @@ Shapes: B batch, T rows, H query heads, K key/value heads, D head_dim, d hidden 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from engine.backbones.base import Attend
 from engine.backbones.dense_config import DenseConfig, DenseLayer
-from engine.backbones.linear import Format, Linear, LowRank
+from engine.backbones.linear import Format, Linear, LowRank, cores
 
 PROJECTIONS = {
     "self_attn.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -87,16 +88,21 @@ class Dense:
         self.kv: tuple[DenseLayer, ...] = config.layers
         embeddings = state["model.embed_tokens.weight"]
         self.dtype, self.device = embeddings.dtype, embeddings.device
-        head = embeddings if config.tied else state["lm_head.weight"]
-        if adapter is not None:
+        # The head is packed; the embeddings stay on the disk but for the rows that are asked for.
+        head = state["model.embed_tokens.weight" if config.tied else "lm_head.weight"]
+        if adapter is not None and len(adapter.embeddings):
             embeddings = torch.cat((embeddings, adapter.embeddings.to(embeddings)))
+        if heads and adapter is not None:
             head = torch.cat((head, adapter.head.to(head)))
         self._embeddings = embeddings
         # int8 products take and give float32: so is all between them, and nothing is cast.
         self._compute = torch.float32 if format == "int8" else self.dtype
         self._head = Linear(head, format=format)
         self._norm = state["model.norm.weight"].to(self._compute)
-        self._layers = [self._layer(state, i, adapter) for i in range(len(config.layers))]
+        # Packing weights takes seconds, and lets go of the interpreter.
+        with ThreadPoolExecutor(cores()) as pool:
+            made = [pool.submit(self._layer, state, i, adapter) for i in range(len(config.layers))]
+            self._layers = [layer.result() for layer in made]
         self._count = sum(t.numel() for t in state.values())
         half = config.head_dim // 2
         steps = torch.arange(half, dtype=torch.float32, device=self.device)

@@ -20,7 +20,7 @@ from engine.backbones.dense import PROJECTIONS, Adapter, Block, Dense
 from engine.backbones.dense_config import DenseConfig, parse_dense
 from engine.errors import ModelError, TrainingError
 from engine.text.tokenizer import TextTokenizer
-from engine.weights.dense import ADAPTER, load_weights, read_adapter
+from engine.weights.dense import ADAPTER, StoredWeights, read_adapter
 from engine.weights.families import FAMILIES, config_folder, model_type, read_json
 from engine.weights.profile import Profile, load_profile
 
@@ -130,7 +130,7 @@ def load_adapter_model(
     """
     base = config_folder(folder)
     config = parse_dense(read_json(base / "config.json"), str(base / "config.json"))
-    state = load_weights(base, device, dtype)
+    state = StoredWeights(base, device, dtype)
     path = folder / ADAPTER
     try:
         if path.is_file() and not fresh:

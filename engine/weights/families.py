@@ -80,14 +80,11 @@ def config_folder(folder: Path) -> Path:
     """Where a model's config.json and tokenizer are: in its folder, or, if that holds what was
     trained on top of a model that is fetched (base.json), with that one.
 
-    Raises ModelError if that is not here.
+    Raises ModelError if that is not here, or base.json can't be read.
     """
     if not (folder / "base.json").is_file():
         return folder
-    try:
-        base = base_of(folder)
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"{folder / 'base.json'} is broken: {error}") from error
+    base = base_of(folder)
     if base is None:
         name = folder.name if folder.parent == WEIGHTS else BEST
         raise ModelError(f"the base of {folder.name} is not here: diffgemma-lsp pull {name}")

@@ -215,7 +215,8 @@ class _Gguf:
         return values.to(torch.bfloat16).contiguous()
 
     def tokenizer(self) -> Tokenizer:
-        """Byte pairs on bytes; control tokens are special."""
+        """Byte pairs on bytes. Control tokens are special, and so are unused ones, which pad the
+        vocabulary."""
         kind, words = self.get("tokenizer.ggml.model"), self.get("tokenizer.ggml.pre")
         if kind != "gpt2" or words not in _WORDS:
             raise self._no(f"its tokenizer ({kind}, {words}) is not one of {', '.join(_WORDS)}")
@@ -231,7 +232,11 @@ class _Gguf:
         made.decoder = decoders.ByteLevel()
         if words == "qwen2":
             made.normalizer = normalizers.NFC()
-        added: dict[int, bool] = {TokenType.CONTROL: True, TokenType.USER_DEFINED: False}
+        added: dict[int, bool] = {
+            TokenType.CONTROL: True,
+            TokenType.UNUSED: True,
+            TokenType.USER_DEFINED: False,
+        }
         made.add_tokens(
             [
                 AddedToken(token, special=added[kind], normalized=False)

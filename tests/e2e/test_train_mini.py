@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import torch
 from adapter_runs import VOCAB, tiny_model, write_base, write_texts
 from safetensors.torch import load_file, save_file
 
-from engine.paths import MODELS_VARIABLE, SOURCE
+from engine.paths import MODELS_VARIABLE, SOURCE, read_base
 from engine.training.checkpoint import load_state
 from engine.training.journal import read_records
 from engine.weights.dense import adapter_state
@@ -32,11 +33,9 @@ def model(tmp_path: Path) -> Path:
     base, folder = write_base(tmp_path / "models" / "tiny"), tmp_path / "own"
     folder.mkdir()
     files = {path.name: path.stat().st_size for path in base.iterdir()}
-    (base / SOURCE).write_text(json.dumps({"sha256": "00", "files": files}))
-    texts = ("title", "author", "licence", "package", "version", "wheel", "file")
-    about = {**dict.fromkeys(texts, "x"), "sha256": "00", "folder": "tiny"}
-    about |= dict.fromkeys(("wheel_bytes", "file_bytes", "folder_bytes"), 1)
-    (folder / "base.json").write_text(json.dumps(about))
+    about = replace(read_base("mini"), folder=base.name)
+    (base / SOURCE).write_text(json.dumps({"sha256": about.sha256, "files": files}))
+    (folder / "base.json").write_text(json.dumps(asdict(about)))
     (folder / "infill.json").write_bytes((base / "infill.json").read_bytes())
     new = tiny_model(base)
     values = {name: tensor.detach() for name, tensor in new.trained.items()}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engine.attention.prefix_cache import PrefixCache
 from engine.attention.token_tree import TokenTree
-from engine.choice.beam import Beam, Written, goes_on
+from engine.choice.beam import Beam, Written, goes_on, largest
 from engine.text.typed import Writable
 from tests.engine.tiny import cases, tiny_engine
 
@@ -46,6 +46,23 @@ def written(
 def ends(after: str, token: int) -> bool:
     own = TOKENIZER.bytes_of([token])
     return own.startswith(b"\n") if after[0] == "\n" else after.encode().startswith(own)
+
+
+@cases(200)
+@given(
+    values=st.lists(st.integers(-9, 9), min_size=1, max_size=7),
+    rows=st.integers(1, 3),
+    size=st.integers(1, 3000),
+    count=st.integers(1, 4),
+)
+def test_the_largest_are_those_of_topk(values: list[int], rows: int, size: int, count: int) -> None:
+    generator = torch.Generator().manual_seed(len(values) * size)
+    drawn = torch.randint(len(values), (rows, size), generator=generator)
+    table = torch.tensor(values, dtype=torch.float32)[drawn]
+    found, ids = largest(table, count)
+    assert torch.equal(found, table.topk(min(count, size)).values)
+    assert torch.equal(table.gather(1, ids), found)
+    assert all(len(set(row)) == len(row) for row in ids.tolist())
 
 
 @torch.inference_mode()

@@ -32,11 +32,13 @@ def plainly(q: Tensor, keys: Tensor, values: Tensor, sees: Tensor) -> Tensor:
 def by_a_dense_mask(
     model: Dense, prefix: list[int], hole: Hole, path: list[int], masks: int
 ) -> Tensor:
-    """Hidden rows [1 + path + masks, d] of the prefix' last token, a path, and masks behind it.
+    """Hidden rows [1 + path + masks, d] of what the first slot is read from, a path, and masks.
 
-    What the decoder reads, in this order: what is behind the hole, the last token, path, masks.
+    What the decoder reads, in this order: what is behind the hole and the prefix' last token (or
+    what is behind the hole between its marks), path, masks.
     """
-    n, s, p = len(prefix) - 1, len(hole.after), len(path)
+    marked = hole.marks is not None
+    n, s, p = len(prefix) - (not marked), len(hole.after) + marked, len(path)
     known: list[tuple[Tensor, Tensor]] = []
 
     def causal(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -44,17 +46,21 @@ def by_a_dense_mask(
         return plainly(q, k, v, torch.ones(n, n, dtype=torch.bool).tril())
 
     if n:
-        model.encode(torch.tensor([prefix[:-1]]), torch.arange(n), causal)
-    ids = torch.tensor([[*hole.after, prefix[-1], *path, *[hole.mask] * masks]])
+        model.encode(torch.tensor([prefix[:n]]), torch.arange(n), causal)
+    front = [*hole.after, prefix[-1]]
+    if hole.marks is not None:
+        front = [hole.marks[0], *hole.after, hole.marks[1]]
+    ids = torch.tensor([[*front, *path, *[hole.mask] * masks]])
     total = ids.shape[1]
     sees = torch.zeros(total, n + total, dtype=torch.bool)
     sees[:, :n] = True  # the prefix but for its last token
     sees[:, n:] = torch.ones(total, total, dtype=torch.bool).tril()  # all in front of it
-    sees[:, n + s] = True  # the last token
+    sees[:, n + s] |= not marked  # the prefix' last token is seen by what is behind the hole, too
     sees[s + 1 + p :, n + s + 1 + p :] = True  # masks see each other
     end = len(prefix)
     behind = range(end + hole.slots, end + hole.slots + s)
-    positions = torch.tensor([*behind, *range(n, end + p + masks)])
+    places = [*behind, *range(n, end + p + masks)]
+    positions = torch.tensor([*range(end, end + s + 1 + p + masks)] if marked else places)
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if n:
@@ -78,6 +84,7 @@ def same(one: Tensor, other: Tensor) -> None:
     slots=st.integers(1, 40),
     calls=st.lists(st.tuples(st.lists(node, max_size=5), st.integers(0, 4)), max_size=4),
     room=st.sampled_from([1, 64]),
+    marks=st.sampled_from([None, (1, 2)]),
 )
 def test_every_row_is_that_of_a_dense_mask(
     which: int,
@@ -87,11 +94,12 @@ def test_every_row_is_that_of_a_dense_mask(
     slots: int,
     calls: list[tuple[list[tuple[int, int]], int]],
     room: int,
+    marks: tuple[int, int] | None,
 ) -> None:
     model = MODELS[which]
     cache = PrefixCache(model)
     cache.extend([*prefix, *more])  # the tree grows behind a beginning of it
-    hole = Hole(slots, after, MASK)
+    hole = Hole(slots, after, MASK, marks)
     tree = TokenTree(cache, len(prefix), room=room, hole=hole)
     paths: dict[int, list[int]] = {ROOT: []}
     for added, masks in calls:

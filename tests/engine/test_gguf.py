@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGMLQuantizationType as Quant
-from tiny_gguf import MERGES, SPECIAL, TEMPLATE, logits, random_model, tokens, write
+from tiny_gguf import MERGES, PADDING, SPECIAL, TEMPLATE, logits, random_model, tokens, write
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Tokenizer
 
@@ -45,6 +45,20 @@ def test_the_logits_are_those_of_the_original(
     assert logits(model).std() > 0.1  # so that the line above says something
 
 
+def test_a_head_that_is_the_embedding_but_for_rounding_is_tied(tmp_path: Path) -> None:
+    model = random_model("qwen2", tied=False)
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    head.data.copy_(embedding.data)
+    write(tmp_path / "a.gguf", model, Quant.Q5_0, "qwen2", head=Quant.Q8_0)
+    assert not torch.equal(head, embedding)
+    convert(tmp_path / "a.gguf", tmp_path / "made")
+    made = AutoModelForCausalLM.from_pretrained(tmp_path / "made", dtype=torch.float32)
+    assert made.config.tie_word_embeddings
+    # The head's rounding is the finer one.
+    embedding.data.copy_(head.data)
+    np.testing.assert_allclose(logits(made), logits(model), rtol=0, atol=1e-5)
+
+
 def test_the_config_says_what_the_weights_do_not(tmp_path: Path) -> None:
     write(tmp_path / "a.gguf", random_model("llama", tied=True))
     convert(tmp_path / "a.gguf", tmp_path / "made")
@@ -77,8 +91,9 @@ def test_the_tokenizer_reads_and_writes_text(tmp_path: Path) -> None:
     assert raw.encode("def x12").tokens == ["def", "Ġx", "1", "2"], "digits stay alone"
     assert raw.encode("<|im_end|>").ids == [2]
     own = TextTokenizer.load(tmp_path / "made")
-    assert own.special == set(range(len(SPECIAL)))
-    text = "def été(x):\n\treturn '<|im_end|>' * 12  # 🙂\n"
+    # What pads the vocabulary never stands for text, either.
+    assert own.special == {tokens().index(token) for token in (*SPECIAL, *PADDING)}
+    text = "def été(x):\n\treturn '<|im_end|>[PAD1]' * 12  # 🙂\n"
     assert own.text_of(own.encode(text)) == text
     assert not own.special & set(own.encode(text))
     assert Chat.load(tmp_path / "made", own) is not None

@@ -27,9 +27,10 @@ def test_it_writes_what_it_has_learned(mini_base: Path) -> None:
 def test_its_tokenizer_is_the_engines(mini_base: Path) -> None:
     own = TextTokenizer.load(mini_base)
     config = json.loads((mini_base / "config.json").read_text())
-    assert len(own) == config["vocab_size"] == 49_152
-    assert len(own.special) == 17
-    text = "def f(x: int) -> int:\n\treturn x * 120  # été 🙂 <|im_end|>\r\n"
+    assert len(own) == config["vocab_size"] == 151_936
+    # 20 control tokens, and 271 that pad the vocabulary.
+    assert len(own.special) == 291
+    text = "def f(x: int) -> int:\n\treturn x * 120  # été 🙂 <|im_end|> [PAD151665]\r\n"
     assert own.text_of(own.encode(text)) == text
     assert not own.special & set(own.encode(text))
     assert own.encode("120") == [own.id_of(digit) for digit in "120"]

@@ -36,7 +36,7 @@ from engine.training.loop import Team
 from engine.training.packed import Hole, Window, pack
 from engine.training.train import kind_of_run
 from engine.types import InfillRequest, fill_in_the_middle
-from engine.weights.dense import load_weights, read_adapter
+from engine.weights.dense import StoredWeights, read_adapter
 from engine.weights.profile import EMBEDDED
 
 TOKENIZER = TextTokenizer.load(EMBEDDED, ("<|end|>", "<|mask|>"))
@@ -94,7 +94,7 @@ def test_a_steps_logits_are_those_of_serving(
         ours = packed.logits(model, batch)
         served = Dense(
             parse_dense(json.loads((base / "config.json").read_text())),
-            load_weights(base, CPU, torch.float32),
+            StoredWeights(base, CPU, torch.float32),
             model.adapter({name: t.detach() for name, t in model.trained.items()}),
         )
         drawn = np.random.default_rng(seed)

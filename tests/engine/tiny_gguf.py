@@ -20,6 +20,7 @@ from transformers import (
 )
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+PADDING = ("[PAD1]", "[PAD2]")
 MERGES = ("1 2", "Ġ x", "d e", "de f")
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
 
@@ -43,9 +44,15 @@ CONFIGS = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
 
 
 def tokens() -> list[str]:
-    """Special tokens, all bytes, and what the merges make."""
+    """Special tokens, all bytes, what the merges make, and padding up to a round number."""
     merged = [merge.replace(" ", "") for merge in MERGES]
-    return [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), *merged]
+    return [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), *merged, *PADDING]
+
+
+def _token_types() -> list[int]:
+    kinds = dict.fromkeys(SPECIAL, gguf.TokenType.CONTROL)
+    kinds |= dict.fromkeys(PADDING, gguf.TokenType.UNUSED)
+    return [kinds.get(token, gguf.TokenType.NORMAL) for token in tokens()]
 
 
 def random_model(architecture: str, *, tied: bool) -> PreTrainedModel:
@@ -77,9 +84,11 @@ def write(
     model: PreTrainedModel,
     quant: Quant = Quant.F32,
     words: str = "smollm",
+    head: Quant | None = None,
     **more: Any,
 ) -> None:
-    """Writes the model, and has it round its matrices as the file does. more: further keys."""
+    """Writes the model, and has it round its matrices as the file does. head: how that one is
+    rounded, if otherwise than the others. more: further keys."""
     config = model.config
     writer = gguf.GGUFWriter(path, config.model_type)
     writer.add_block_count(config.num_hidden_layers)
@@ -94,7 +103,7 @@ def write(
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(words)
     writer.add_token_list(tokens())
-    writer.add_token_types([3] * len(SPECIAL) + [1] * (len(tokens()) - len(SPECIAL)))
+    writer.add_token_types(_token_types())
     writer.add_token_merges(list(MERGES))
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
@@ -105,6 +114,8 @@ def write(
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
         kind = quant if tensor.ndim == 2 else Quant.F32
+        if head is not None and name == "lm_head.weight":
+            kind = head
         heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
         turned = heads.get(name.split(".")[-2]) if config.model_type == "llama" else None
         rows = gguf.quantize(_turned(tensor, turned).numpy(), kind)
