@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Literal, NamedTuple
 
-from engine.types import Frame, Other
+from engine.types import Frame, Infill, Other
 
 
 class Answer(NamedTuple):
@@ -14,12 +14,15 @@ class Answer(NamedTuple):
 
     finished: False if the deadline came first, and this is the best that there was by then.
     others: what else could stand in the one hole, the surest first.
+    whole: False if the last hole may stop in the middle of something: the deadline came, or it was
+    as long as it may be.
     """
 
     holes: tuple[str, ...]
     confidence: float
     finished: bool = True
     others: tuple[Other, ...] = ()
+    whole: bool = True
 
 
 Kind = Literal["automatic", "invoked", "action", "ahead"]
@@ -69,6 +72,13 @@ def gives_way(older: Kind, newer: Kind) -> bool:
     return older == "automatic" or older == newer == "invoked"
 
 
+def from_result(result: Infill) -> Answer:
+    """What the engine came to."""
+    reason = result.stop_reason
+    whole = reason not in ("deadline", "max_tokens")
+    return Answer(result.holes, result.confidence, reason != "deadline", result.others, whole)
+
+
 def from_frame(frame: Frame) -> Answer:
     """The best that there was by the deadline."""
-    return Answer(frame.texts, frame.confidence, finished=False)
+    return Answer(frame.texts, frame.confidence, finished=False, whole=False)

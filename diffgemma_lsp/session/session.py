@@ -23,7 +23,7 @@ from diffgemma_lsp.lsp.positions import Encoding
 from diffgemma_lsp.session import loading
 from diffgemma_lsp.session.model import Model
 from diffgemma_lsp.session.reasons import Reasons
-from diffgemma_lsp.session.requests import Answer, Flight, Kind, Nothing, from_frame, gives_way
+from diffgemma_lsp.session.requests import Answer, Flight, Kind, Nothing, from_frame, from_result, gives_way
 from diffgemma_lsp.session.suggestion_cache import Suggestions
 from diffgemma_lsp.session.typing_pace import Pace
 from diffgemma_lsp.settings.effective import Scopes
@@ -241,8 +241,7 @@ class Session:
                     if not self.model.name:  # it is loaded by now
                         await self.engine_status()
                     if isinstance(event, Infill):
-                        finished = event.stop_reason != "deadline"
-                        return Answer(event.holes, event.confidence, finished, event.others)
+                        return from_result(event)
                     frames[:] = [event]
                     if watch is not None:
                         watch(event)

@@ -98,7 +98,7 @@ class _Fitting:
     def __init__(self, around: Around, settings: Settings, invoked: bool) -> None:
         self._around, self._settings, self._invoked = around, settings, invoked
         self._kept: dict[str, Kept] = {}
-        self._left: deque[Other] = deque()
+        self._left: deque[tuple[Other, bool]] = deque()
         self.reasons: list[Nothing] = []
 
     @property
@@ -106,9 +106,9 @@ class _Fitting:
         """Those that can be shown, so far."""
         return tuple(self._kept.values())
 
-    def add(self, answers: Iterable[Other]) -> None:
-        """Adds answers to those that are left to look at."""
-        self._left.extend(answers)
+    def add(self, answers: Iterable[Other], whole: bool = True) -> None:
+        """Adds answers to those that are left to look at. whole: as in `Answer`."""
+        self._left.extend((one, whole) for one in answers)
 
     def lacks(self, wanted: int) -> bool:
         """Whether fewer than `wanted` are found, and some are left."""
@@ -117,10 +117,22 @@ class _Fitting:
     def look(self) -> None:
         """Looks at the next answer."""
         try:
-            one = _polished(self._around, self._left.popleft(), self._settings, self._invoked)
+            one = self._polished(*self._left.popleft())
             self._kept.setdefault(one.text, one)
         except Nothing as reason:
             self.reasons.append(reason)
+
+    def _polished(self, answer: Other, whole: bool) -> Kept:
+        """What is shown of an answer. Raises Nothing if it is not worth it."""
+        settings, invoked = self._settings, self._invoked
+        gate(answer.confidence, settings.least)
+        max_lines = None if invoked else settings.max_lines
+        text, reason = polish(
+            answer.text, self._around, automatic=not invoked, max_lines=max_lines, whole=whole
+        )
+        if reason is not None:
+            raise Nothing(reason)
+        return Kept(text, answer.confidence)
 
 
 async def _keep_more(session: Session, place: Place, fitting: _Fitting, settings: Settings) -> None:
@@ -149,7 +161,8 @@ async def _run(
     request = window.fill_request(snapshot, most, settings.seed, session.snippets(snapshot))
     answer = await session.run(flight, request)
     fitting = _Fitting(_around(snapshot), settings, flight.invoked)
-    fitting.add((Other(answer.holes[0], answer.confidence), *answer.others))
+    fitting.add([Other(answer.holes[0], answer.confidence)], answer.whole)
+    fitting.add(answer.others)
     while fitting.lacks(wanted):
         fitting.look()
     missing = wanted - max(1, len(fitting.found))
@@ -157,11 +170,12 @@ async def _run(
         missing = 0  # how sure the model is of what it was not asked to choose is no measure
     runs = (session.run(flight, _warmer(request, number + 1)) for number in range(missing))
     more = [
-        Other(one.holes[0], one.confidence)
+        one
         for one in await asyncio.gather(*runs, return_exceptions=True)
         if not isinstance(one, BaseException)
     ]
-    fitting.add(sorted(more, key=lambda one: one.confidence, reverse=True))
+    for one in sorted(more, key=lambda one: one.confidence, reverse=True):
+        fitting.add([Other(one.holes[0], one.confidence)], one.whole)
     while fitting.lacks(wanted):
         fitting.look()
     if not fitting.found:
@@ -180,16 +194,6 @@ def _around(snapshot: DocumentSnapshot) -> Around:
         snapshot.language_id,
         snapshot.newline,
     )
-
-
-def _polished(around: Around, answer: Other, settings: Settings, invoked: bool) -> Kept:
-    """What is shown of an answer. Raises Nothing if it is not worth it."""
-    gate(answer.confidence, settings.least)
-    max_lines = None if invoked else settings.max_lines
-    text, reason = polish(answer.text, around, automatic=not invoked, max_lines=max_lines)
-    if reason is not None:
-        raise Nothing(reason)
-    return Kept(text, answer.confidence)
 
 
 def _known(
