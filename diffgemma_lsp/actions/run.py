@@ -24,7 +24,8 @@ from engine.types import Frame, InfillRequest, Piece
 Token = types.ProgressToken | None
 
 SEEDS = 3
-"""With so many seeds an order is tried, as long as nothing fits that the model writes."""
+"""With so many seeds an order is tried, as long as nothing fits that the model writes, and it does
+not write the same again."""
 
 OTHERS = 3
 """So many of the other answers are tried first, the likeliest ones."""
@@ -92,7 +93,7 @@ class Work:
             context=self.session.snippets(self.snapshot),
         )
         shown = _Throttled(lambda frame: self._show(frame, found, watch))
-        seed, tries = self.seed, 1
+        seed, tries, told = self.seed, 1, ()
         while True:
             enough = self.flight.left_s / 2  # for another try, if that takes as long
             answer = await self.session.run(self.flight, replace(request, seed=seed), shown)
@@ -101,7 +102,9 @@ class Work:
             fit, confidence = await self._fit(found, answer)
             if any(fit.texts) or tries == SEEDS or self.flight.left_s < enough:
                 break
-            seed, tries = (seed + 1) % 2**63, tries + 1
+            if answer.holes == told:  # a model that draws nothing answers every seed alike
+                break
+            seed, tries, told = (seed + 1) % 2**63, tries + 1, answer.holes
         self._changes = [
             (blank.start, blank.end, new)
             for blank, new in zip(found.blanks, fit.texts, strict=True)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 import time
 from collections import Counter
@@ -119,6 +120,8 @@ async def measure(options: argparse.Namespace, folders: Sequence[Path]) -> list[
             task = bar.add_task("places", total=len(chosen), note="")
             for place in chosen:
                 found.append(await act(client, uri_of(place.source, folders), place))
+                if options.show:
+                    print(json.dumps(found[-1].to_json()), flush=True)
                 bar.update(task, advance=1, note=place.kind)
     return found
 
@@ -144,6 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--model", metavar="NAME", help="a model's name or folder (default: the embedded one)")
     add("--source", type=Path, action="append", metavar="DIR", help="Python files")
     add("--out", type=Path, metavar="FILE", help="for everything, as JSON")
+    add("--show", action="store_true", help="each answer, as it comes")
     options = parser.parse_args(argv)
     found = asyncio.run(measure(options, options.source or held_out_folders()))
     table = Table(title="Actions; shares of all places, compiles: of those with an edit")

@@ -30,7 +30,8 @@ async def session(
     """A client of a server in this process, with an engine service of its own that has its model
     loaded; `options` are the initializationOptions."""
     with tempfile.TemporaryDirectory(prefix="bench") as home:
-        engine = EngineClient(EngineOptions(model=model, runtime_dir=Path(home) / "run"))
+        own = EngineOptions(model=model, runtime_dir=Path(home) / "run")
+        engine, again = EngineClient(own), EngineClient(own)
         try:
             await follow(engine, InfillRequest(fill_in_the_middle("x = ", "\n", 8)))
             client = InProcessClient()
@@ -38,10 +39,10 @@ async def session(
             uris = [folder.resolve().as_uri() for folder in folders]
             await client.initialize(folders=uris, **options)
             yield client
-            await client.request("shutdown")
+            await client.request("shutdown")  # which closes its engine's client
         finally:
-            await engine.stop()
-            await engine.aclose()
+            await again.stop()
+            await again.aclose()
 
 
 def uri_of(source: Source, folders: Sequence[Path]) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 import time
 from collections import Counter
@@ -117,6 +118,8 @@ async def measure(options: argparse.Namespace, folders: Sequence[Path]) -> list[
             task = bar.add_task("places", total=count, note="")
             for cut in cuts:
                 found.append(await type_at(client, uri_of(cut.source, folders), cut))
+                if options.show:
+                    print(json.dumps(found[-1].to_json()), flush=True)
                 bar.advance(task)
     return found[WARM_UP:]
 
@@ -140,6 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--model", metavar="NAME", help="a model's name or folder (default: the embedded one)")
     add("--source", type=Path, action="append", metavar="DIR", help="Python files")
     add("--out", type=Path, metavar="FILE", help="for everything, as JSON")
+    add("--show", action="store_true", help="each answer, as it comes")
     options = parser.parse_args(argv)
     found = asyncio.run(measure(options, options.source or held_out_folders()))
     table = Table(title="While typing; shown: of all places, the rest: of what is shown")

@@ -181,10 +181,10 @@ async def test_no_edit_breaks_the_syntax(client: InProcessClient, engine: FakeEn
     assert "edit" not in action
     (shown,) = client.shown
     assert "would break the syntax" in shown["message"]
-    assert [request.seed for request in engine.requests] == [0, 1, 2]
+    assert [request.seed for request in engine.requests] == [0, 1], "the same again"
 
 
-@pytest.mark.parametrize(("least", "tried", "put"), [(0.0, 1, "b"), (0.25, 1, "a"), (0.5, 3, None)])
+@pytest.mark.parametrize(("least", "tried", "put"), [(0.0, 1, "b"), (0.25, 1, "a"), (0.5, 2, None)])
 async def test_what_else_was_considered_stands_in_if_the_model_is_sure_enough(
     client: InProcessClient, engine: FakeEngine, least: float, tried: int, put: str | None
 ) -> None:
