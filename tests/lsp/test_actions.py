@@ -138,6 +138,10 @@ async def test_forms_below_the_head(
         (["int", "set[str] | None"], "(count: int) -> set[str] | None:"),
         (["print(", "list"], "(count) -> list:"),
         (["int\n", "f()"], "(count: int):"),
+        # What stands behind it is not a part of it.
+        (["int = 3, name: str", "dict[str, list[int]]:"], "(count: int) -> dict[str, list[int]]:"),
+        (["int, name", 'Literal["a=b", "c:d"]: ...'], '(count: int) -> Literal["a=b", "c:d"]:'),
+        (["= 3", "tuple[int, ...] | None"], "(count) -> tuple[int, ...] | None:"),
     ],
 )
 async def test_type_hints(
