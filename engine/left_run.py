@@ -15,7 +15,7 @@ from engine.choice.beam import Beam
 from engine.choice.rank import Judge, Likelihood, rank
 from engine.diffusion.lookahead import look_ahead
 from engine.profile import Weights
-from engine.run import Run
+from engine.run import CHOOSING, Run
 from engine.text.layout import Gap
 from engine.text.typed import Writable
 from engine.types import Frame, StopReason
@@ -26,7 +26,7 @@ SLOTS = (16, 24, 32, 48, 64, 96, 128)
 SEARCHED = 48
 """Up to so many tokens answers are searched for by a beam; only the likeliest goes on behind."""
 
-MARGIN = 2.0
+MARGIN = 1.5
 """Nats by which an answer may be less likely than the likeliest: both sides are in view already, so
 that what is less likely is hardly ever the one that goes best with the text behind the hole."""
 
@@ -59,8 +59,6 @@ class LeftRun(Run):
         draft or a fixed length is decided at once."""
         tree = self._tree(gap)
         if gap.hole.draft is None and not gap.hole.fixed_length:
-            if self.engine.profile.weights.judged:
-                self.time_to_choose()
             beam = yield from self._search(gap, tree, min(gap.cap, SEARCHED))
             best, cut = beam.best, beam.cut
             if cut is None or (beam.found and cut.likelihood <= best.likelihood):
@@ -77,6 +75,9 @@ class LeftRun(Run):
         gap.settle(ids, sure)
         gap.draft = None
         return "settled" if ended else "deadline"
+
+    def _end_cost(self, gap: Gap) -> float:
+        return self.engine.profile.end_cost if gap.hole.several else 0.0
 
     def _tree(self, gap: Gap) -> TokenTree:
         assert self.engine.mask_id is not None
@@ -96,7 +97,15 @@ class LeftRun(Run):
         writable = Writable(engine.tokenizer, gap.typed, allowed)
         draft = None if gap.draft is None else self.sheet.text_ids(gap.draft)
         passes = look_ahead(
-            tree, engine.batch, writable, end, gap.cap, draft, gap.strength, begun=begun
+            tree,
+            engine.batch,
+            writable,
+            end,
+            gap.cap,
+            draft,
+            gap.strength,
+            begun=begun,
+            end_cost=self._end_cost(gap),
         )
         began = time.monotonic()
         for look in passes:
@@ -124,13 +133,24 @@ class LeftRun(Run):
         """Answers of at most `most` tokens by beam search, with both sides in view."""
         end = self.sheet.slack
         writable = Writable(self.engine.tokenizer, gap.typed, self.engine.writable)
-        beam = Beam(tree, writable, lambda token: token == end, most, margin=MARGIN, blank=True)
+        cost = self._end_cost(gap)
+        beam = Beam(
+            tree,
+            writable,
+            lambda token: token == end,
+            most,
+            margin=MARGIN,
+            blank=True,
+            end_cost=cost,
+        )
         context = self.cache.ids[: self.length]
         ahead = Ahead(tree, writable, [*context, *self.sheet.behind(gap, AFTER)], end)
         while not beam.done and not self.late():
             self.look_up()
             below, masks = ahead.add(beam.live[0], context)
-            tree.took((yield from self.run_pass(tree.spans(below, masks), "denoise")))
+            # The first pass reads the text behind the hole, too.
+            phase = "denoise" if self.steps else "judge"
+            tree.took((yield from self.run_pass(tree.spans(below, masks), phase)))
             ahead.learn()
             beam.step()
             while not beam.done and tree.knows([one.place for one in beam.live]):
@@ -147,15 +167,17 @@ class LeftRun(Run):
         found = sorted(found, key=lambda one: one.likelihood, reverse=True)[:JUDGED]
         answers = [list(one.ids) for one in found]
         weights = self.engine.profile.weights
-        likelihoods = [Likelihood(0.0, 0.0, one.likelihood) for one in found]
+        cost = self._end_cost(gap)  # which is for the search, not for how sure it is
+        likelihoods = [Likelihood(0.0, 0.0, one.likelihood + cost) for one in found]
         after = self.sheet.behind(gap, AFTER)
-        if weights.judged and after and len(answers) > 1 and not self.over():
+        time = self.deadline is None or self.left() > CHOOSING * self.engine.pass_seconds
+        if weights.judged and after and len(answers) > 1 and time:
             tree = TokenTree(self.cache, self.length)
             judge = Judge(tree, answers, after)
-            tree.took((yield from self.run_pass(tree.spans(), "denoise")))
+            tree.took((yield from self.run_pass(tree.spans(), "judge")))
             likelihoods = [
-                replace(read, written=one.likelihood)
-                for read, one in zip(judge.likelihoods(), found, strict=True)
+                replace(read, written=one.written)
+                for read, one in zip(judge.likelihoods(), likelihoods, strict=True)
             ]
         else:
             weights = Weights(written=1.0, before=0.0, after=0.0)

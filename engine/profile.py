@@ -109,6 +109,7 @@ class Profile:
     marks: the special tokens in front of the text behind a hole and behind it, for a model that was
         trained to fill in the middle so (engine.attention.lead); its `start` is the prefix'.
     weights: what the log-probabilities of an answer count when one is chosen (engine.choice.rank).
+    end_cost: nats by which the end of a hole is less likely where several lines are expected.
     calibration: what makes the engine's confidence (see engine.types.Infill) the one that it
         reports, for answers of the kind that `sampling` makes: chosen among several, or not. None
         leaves it as it is.
@@ -137,6 +138,7 @@ class Profile:
     blanks: bool = False
     marks: tuple[str, str] | None = None
     weights: Weights = Weights()
+    end_cost: float = 0.0
     sampling: Sampling = Sampling()
     calibration: Calibration | None = None
     min_confidence: float = 0.0

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import exp, log
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 CHOOSING = 3
 """Choosing among answers takes the time of so many passes, or less: of two mostly."""
+
+
+Phase = Literal["prefill", "denoise", "judge"]
 
 
 @dataclass(slots=True)
@@ -131,8 +134,9 @@ class Run(ABC):
                 self.cache.writing = False
             self.length += len(piece)
 
-    def run_pass(self, spans: Sequence[Span], phase: str) -> Generator[None, None, list[Tensor]]:
-        """Posts spans, lets others join, and gives their hidden rows."""
+    def run_pass(self, spans: Sequence[Span], phase: Phase) -> Generator[None, None, list[Tensor]]:
+        """Posts spans, lets others join, and gives their hidden rows. How long a pass that denoises
+        takes is learned for planning; one that reads has as many rows as there is text."""
         began = time.monotonic()
         ticket = self.engine.batch.post(spans)
         try:
@@ -146,6 +150,7 @@ class Run(ABC):
             self.timings.prefill += seconds
         else:
             self.timings.denoise += seconds
+        if phase == "denoise":
             self.engine.timed(seconds)
         return rows
 

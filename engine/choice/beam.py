@@ -29,7 +29,8 @@ class Beam:
 
     A continuation is `writable`, ends where `ends` says so of a token, and may be blank only if
     `blank` says so; what has no end after `most` tokens is left out, and what is less likely by
-    more than `margin` nats than one that has ended is not gone on with. found: those that have.
+    more than `margin` nats than one that has ended is not gone on with. An end costs `end_cost`
+    nats more than the model says. found: those that have ended.
     cut: the likeliest one that was as long as it may be, and had not ended.
     """
 
@@ -42,8 +43,9 @@ class Beam:
         width: int = WIDTH,
         margin: float = MARGIN,
         blank: bool = False,
+        end_cost: float = 0.0,
     ) -> None:
-        self._blank = blank
+        self._blank, self._end_cost = blank, end_cost
         self._tree, self._writable, self._ends, self._most = tree, writable, ends, most
         self._width, self._margin = width, margin
         self._live = [Written()]
@@ -97,7 +99,7 @@ class Beam:
             ends = [begun and self._ends(token) for token in tokens]
             if True in ends and not blank:
                 end = values[ends.index(True)]
-                ended.append(replace(one, likelihood=one.likelihood + end))
+                ended.append(replace(one, likelihood=one.likelihood + end - self._end_cost))
             if length == self._most and (self.cut is None or one.likelihood > self.cut.likelihood):
                 self.cut = one
             if length < self._most:

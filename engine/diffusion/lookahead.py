@@ -60,13 +60,14 @@ def look_ahead(
     masks: int = MASKS,
     sure: float = SURE,
     begun: Written | None = None,
+    end_cost: float = 0.0,
 ) -> Generator[Look | None]:
     """Fills a hole of at most `slots` tokens in a decoder's tree; `end` is the token that ends it
     before (None: nothing does). Yields None when a pass has been asked for, and a `Look` after it.
 
     begun: an answer's beginning, in the tree, to go on with. draft, strength: what to begin with
     instead, and how readily it is given up, from 0 (never) to 1 (as soon as something else is
-    likelier).
+    likelier). end_cost: nats by which the end is less likely than the model says.
     """
     ids = list(begun.ids) if begun else []
     mean = exp(begun.likelihood / len(ids)) if begun and ids else 0.0
@@ -93,6 +94,8 @@ def look_ahead(
         place = path[len(frontier) - 1] if frontier else place
         places = [place, *path[len(frontier) :]]
         logits = tree.model.logits(torch.cat((tree.rows(places), tree.masked)))
+        if end is not None and end_cost:
+            logits[:, end] -= end_cost
         probs = logits[: len(places)]
         stood, token, sureness = _verify(
             probs, writable, ids, ahead, stays if drafted else 1.0, drafted, end

@@ -11,9 +11,9 @@ the other, with this repository, and there:
 
     python -m engine.training.mini_gpu train PARCEL --out OUT --minutes 8
 
-OUT then holds adapter.safetensors (put it into engine/weights/mini), log.jsonl, loss.svg and
-sums.json. It takes torch, tokenizers, safetensors, numpy and rich there; a wheel of what is missing
-(such as gguf) is brought by --with FILE.whl, and read as it is.
+OUT then holds adapter.safetensors (put it into engine/weights/mini; if it is large, as pieces for
+`cat`), log.jsonl, loss.svg and sums.json. It takes torch, tokenizers, safetensors, numpy and rich
+there; a wheel of what is missing (such as gguf) is brought by --with FILE.whl, and read as it is.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from engine.paths import WEIGHTS
 
 RECIPE = Path(__file__).with_name("mini.toml")
 MIB = 1 << 20
-LARGEST_ADAPTER = 16 * MIB
+LARGEST = 12 * MIB
 COMPANIONS = ("infill.json", "adapter.safetensors")
 FAILED, INTERRUPTED = 2, 130
 
@@ -188,14 +188,21 @@ def _train(options: argparse.Namespace) -> int:
         return code
     out.mkdir(parents=True, exist_ok=True)
     brought = [run / "model" / "adapter.safetensors", run / "log.jsonl", run / "loss.svg"]
+    sums = {path.name: sha256(path) for path in brought}
     for path in brought:
-        if path.stat().st_size > LARGEST_ADAPTER:
-            raise TrainingError(f"{path} has more than 16 MiB")
-        shutil.copyfile(path, out / path.name)
-    sums = {path.name: sha256(out / path.name) for path in brought}
+        _take(path, out)
     (out / "sums.json").write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
     print(f"{time.monotonic() - began:.0f} s in all; what to take with you is in {out}", flush=True)
     return code
+
+
+def _take(path: Path, out: Path) -> None:
+    """Copies a file, if it is too large for one in pieces of LARGEST bytes: NAME.0, NAME.1 ..."""
+    data = path.read_bytes()
+    pieces = range(0, len(data), LARGEST)
+    for number, start in enumerate(pieces):
+        name = path.name if len(pieces) == 1 else f"{path.name}.{number}"
+        (out / name).write_bytes(data[start : start + LARGEST])
 
 
 if __name__ == "__main__":

@@ -105,3 +105,14 @@ def test_another_base_is_refused(
     words = ["--base", str(tmp_path / "other.gguf"), "--data", str(tmp_path), "--model", str(model)]
     assert mini_gpu.main(["prepare", *words, "--out", str(tmp_path / "parcel")]) == 2
     assert "its sha256 is another one" in capsys.readouterr().err
+
+
+def test_what_is_too_large_for_one_file_comes_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mini_gpu, "LARGEST", 10)
+    (tmp_path / "in").write_bytes(bytes(range(25)))
+    mini_gpu._take(tmp_path / "in", tmp_path)
+    pieces = [(tmp_path / f"in.{number}").read_bytes() for number in range(3)]
+    assert b"".join(pieces) == bytes(range(25))
+    assert not (tmp_path / "in.3").exists()

@@ -1,0 +1,30 @@
+"""What a place in a text asks for."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.types import Hole, fill_in_the_middle, in_an_empty_body
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "empty"),
+    [
+        ("def f(x):\n    ", "\n\n\ndef g():\n", True),
+        ("def f(x):", "\n", True),
+        ("def f(x):\n    ", "", True),
+        ("function f(a) {\n  ", "\n}\n", True),
+        ("    if x:\n        ", "\n    else:\n        pass\n", True),
+        ("def f(x):\n    ", "\n    return x\n", False),
+        ("def f(x):\n    y = 1\n    ", "\n\n\ndef g():\n", False),
+        ("def f(x):\n    ", "return x\n", False),
+        ("x = {'a': ", "}\n", False),
+        ("", "", False),
+    ],
+)
+def test_where_a_body_is_empty(before: str, after: str, empty: bool) -> None:
+    assert in_an_empty_body(before, after) is empty
+
+
+def test_a_hole_says_that_lines_are_expected() -> None:
+    assert fill_in_the_middle("a", "b", 9, several=True)[1] == Hole(max_tokens=9, several=True)
