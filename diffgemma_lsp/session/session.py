@@ -23,7 +23,15 @@ from diffgemma_lsp.lsp.positions import Encoding
 from diffgemma_lsp.session import loading
 from diffgemma_lsp.session.model import Model
 from diffgemma_lsp.session.reasons import Reasons
-from diffgemma_lsp.session.requests import Answer, Flight, Kind, Nothing, from_frame, from_result, gives_way
+from diffgemma_lsp.session.requests import (
+    Answer,
+    Flight,
+    Kind,
+    Nothing,
+    from_frame,
+    from_result,
+    gives_way,
+)
 from diffgemma_lsp.session.suggestion_cache import Suggestions
 from diffgemma_lsp.session.typing_pace import Pace
 from diffgemma_lsp.settings.effective import Scopes

@@ -9,8 +9,8 @@
     body       a function whose two to eight lines are `...`
 
 Of the places with an edit: whether the file still compiles, how often exactly that stands there
-which stood there before, and how often something like it (edit similarity of 0.8 or more, all places
-of an edit joined). Prints a table; with --out everything as JSON, the answers included.
+which stood there before, and how often something like it (edit similarity of 0.8 or more, all
+places of an edit joined). Prints a table; with --out everything as JSON, the answers included.
 """
 
 from __future__ import annotations
@@ -33,7 +33,14 @@ from rich.table import Table
 
 from engine.evaluation.holes import held_out_folders, read_sources
 from engine.evaluation.metrics import Estimate, compiles, edit_similarity, proportion
-from engine.evaluation.setup import describe_machine, names, number, progress_bar, screen, write_json
+from engine.evaluation.setup import (
+    describe_machine,
+    names,
+    number,
+    progress_bar,
+    screen,
+    write_json,
+)
 
 # isort: split
 from applying import applied  # in tests/lsp, which `live` has put on the path
@@ -151,7 +158,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     found = asyncio.run(measure(options, options.source or held_out_folders()))
     table = Table(title="Actions; shares of all places, compiles: of those with an edit")
-    for column in ("action", "n", "edit", "compiles", "exact", f"alike ≥ {ALIKE}", "p50 s", "p95 s"):
+    for column in (
+        "action",
+        "n",
+        "edit",
+        "compiles",
+        "exact",
+        f"alike ≥ {ALIKE}",
+        "p50 s",
+        "p95 s",
+    ):
         table.add_column(column)
     result: dict[str, Any] = {"machine": describe_machine(), "model": options.model}
     for kind in options.kinds:

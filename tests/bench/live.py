@@ -1,4 +1,4 @@
-"""What benches of a whole session share: places of code, and a client whose engine is a real one."""
+"""What benches of a whole session share: a client whose engine is a real one, and its places."""
 
 from __future__ import annotations
 

@@ -3,10 +3,10 @@
     python tests/bench/while_typing.py --source PACKAGE --count 100
 
 At two of three places the rest of the line is gone, and the last character in front of it is typed;
-at the third the whole line is gone, and it is begun with the enter key. The server has its
-defaults. Of what is shown: whether it is what stood there, or begins it and ends with a whole word.
-Behind every place without anything to show stands why. Prints a table; with --out everything as
-JSON, the answers included.
+at the third the whole line is gone, and it is begun with the enter key. What stands in front of the
+cursor has been read by then, as after a moment's rest. The server has its defaults. Of what is
+shown: whether it is what stood there, or begins it and ends with a whole word; and why nothing is
+shown elsewhere. Prints a table; with --out everything as JSON, the answers included.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ async def type_at(client: InProcessClient, uri: str, cut: Cut) -> Shown:
     at, then = position_of(before, len(before)), position_of(cut.prefix, len(cut.prefix))
     here = {"textDocument": {"uri": uri}, "range": {"start": at, "end": at}}
     # As editors do when the cursor moves.
-    await client.ask("textDocument/codeAction", {**here, "context": {"diagnostics": []}})
-    await asyncio.sleep(0)
+    moved = {"diagnostics": [], "triggerKind": 2}
+    await client.ask("textDocument/codeAction", {**here, "context": moved})
     await until(lambda: client.server.session.idle)
     client.send(did_change(uri, 2, {"range": here["range"], "text": key}))
     began = time.perf_counter()
@@ -113,7 +113,8 @@ async def measure(options: argparse.Namespace, folders: Sequence[Path]) -> list[
     lines = [cut for cut in lines if cut.prefix[-1:] == " "]
     cuts = [lines.pop() if n % 3 == 2 else rests.pop() for n in range(count)]
     found: list[Shown] = []
-    async with session(options.model, folders) as client:
+    budget = {} if options.budget is None else {"automatic_budget_ms": options.budget}
+    async with session(options.model, folders, **budget) as client:
         with progress_bar(screen()) as bar:
             task = bar.add_task("places", total=count, note="")
             for cut in cuts:
@@ -143,6 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--model", metavar="NAME", help="a model's name or folder (default: the embedded one)")
     add("--source", type=Path, action="append", metavar="DIR", help="Python files")
     add("--out", type=Path, metavar="FILE", help="for everything, as JSON")
+    add("--budget", type=number, metavar="MS", help="instead of the server's default")
     add("--show", action="store_true", help="each answer, as it comes")
     options = parser.parse_args(argv)
     found = asyncio.run(measure(options, options.source or held_out_folders()))
