@@ -18,6 +18,7 @@ import logging
 import math
 import os
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -30,18 +31,19 @@ from diffgemma_lsp.features import (
     code_action,
     completion,
     execute_command,
+    inline_completion,
     notebook_sync,
     status,
     text_sync,
 )
 from diffgemma_lsp.features.configuration import Configuration
-from diffgemma_lsp.features.inline_completion import Items, inline_completion
 from diffgemma_lsp.lsp import log
 from diffgemma_lsp.lsp.client import Abilities, Client
 from diffgemma_lsp.lsp.positions import to_path
 from diffgemma_lsp.lsp.rpc import Protocol
 from diffgemma_lsp.lsp.stdio import Stdio
-from diffgemma_lsp.session.session import Engine, MakeEngine, Session
+from diffgemma_lsp.session.engine import Engine, MakeEngine
+from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.session.status import News
 from diffgemma_lsp.settings.schema import Settings
 from engine.paths import package_version
@@ -99,7 +101,7 @@ class Server(LanguageServer):
         self.rpc = cast(Protocol, self.protocol)
         self.client = Client(self.rpc)
         self.session = Session(make_engine, self.client)
-        self.session.at_change = News(self.session).changed
+        self.session.requests.arrived = self.rpc.arrived
         warn = partial(self.client.show, types.MessageType.Warning)
         self.configuration = Configuration(self.session, self.rpc.ask, warn)
         self.stopped = asyncio.Event()
@@ -110,6 +112,8 @@ class Server(LanguageServer):
         """Takes over what `initialize` settles."""
         self._loop = asyncio.get_running_loop()
         self.client.can = Abilities.of(params.capabilities)
+        if self.client.can.status:
+            self.session.requests.at_change = News(self.session).changed
         if not completion.wanted(params.capabilities):
             # Before pygls makes the list of what is offered from its features.
             cast("dict[str, Any]", self.rpc.fm.features).pop(types.TEXT_DOCUMENT_COMPLETION)
@@ -118,6 +122,20 @@ class Server(LanguageServer):
         self.configuration.initialize(params)
         self.session.neighbours.folders = self._folders
         self.client_process = params.process_id or self.client_process
+
+    def initialized(self, params: types.InitializedParams) -> None:
+        """Begins what needs a client that is ready."""
+        logger.info("diffgemma-lsp %s, positions in %s", self.version, self.session.encoding)
+        self.configuration.initialized()
+        self.session.requests.at_change()
+
+    def cancel_progress(self, params: types.WorkDoneProgressCancelParams) -> None:
+        """The user ended a piece of work where its progress is shown."""
+        self.client.cancel_progress(params.token)
+
+    def exit(self, params: None) -> None:
+        """The client is done."""
+        self.stopped.set()
 
     async def watch_client(self) -> None:
         """Ends the server with its client's process, whoever else may hold the pipe open."""
@@ -169,105 +187,48 @@ def build_server(make_engine: MakeEngine = engine_client) -> Server:
 
     server.rpc.at_unreadable = unreadable
 
-    @server.feature(types.INITIALIZE)
-    def _(params: types.InitializeParams) -> None:
-        server.connected(params)
+    def on(method: str, handler: Callable[..., Any], options: Any = None) -> None:
+        # A partial, since pygls writes its notes on what it is given.
+        server.feature(method, options)(partial(handler))
 
-    @server.feature(types.INITIALIZED)
-    def _(params: types.InitializedParams) -> None:
-        logger.info("diffgemma-lsp %s, positions in %s", server.version, session.encoding)
-        configuration.initialized()
-        session.at_change()
+    def of_session(method: str, handler: Callable[..., Any], options: Any = None) -> None:
+        on(method, partial(handler, session), options)
 
     @server.feature(types.SHUTDOWN)
     async def _(params: None) -> None:
         await session.close()
 
-    @server.feature(types.EXIT)
-    def _(params: None) -> None:
-        server.stopped.set()
+    on(types.INITIALIZE, server.connected)
+    on(types.INITIALIZED, server.initialized)
+    on(types.EXIT, server.exit)
+    on(types.WORKSPACE_DID_CHANGE_CONFIGURATION, configuration.changed)
+    on(types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS, configuration.folders_changed)
+    on(types.WINDOW_WORK_DONE_PROGRESS_CANCEL, server.cancel_progress)
 
-    @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
-    def _(params: types.DidOpenTextDocumentParams) -> None:
-        text_sync.did_open(session, params)
-
-    @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
-    def _(params: types.DidChangeTextDocumentParams) -> None:
-        text_sync.did_change(session, params)
-
-    @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
-    def _(params: types.DidSaveTextDocumentParams) -> None:
-        text_sync.did_save(session, params)
-
-    @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
-    def _(params: types.DidCloseTextDocumentParams) -> None:
-        text_sync.did_close(session, params)
-
-    @server.feature(types.NOTEBOOK_DOCUMENT_DID_OPEN)
-    def _(params: types.DidOpenNotebookDocumentParams) -> None:
-        notebook_sync.did_open(session, params)
-
-    @server.feature(types.NOTEBOOK_DOCUMENT_DID_CHANGE)
-    def _(params: types.DidChangeNotebookDocumentParams) -> None:
-        notebook_sync.did_change(session, params)
-
-    @server.feature(types.NOTEBOOK_DOCUMENT_DID_SAVE)
-    def _(params: types.DidSaveNotebookDocumentParams) -> None:
-        notebook_sync.did_save(session, params)
-
-    @server.feature(types.NOTEBOOK_DOCUMENT_DID_CLOSE)
-    def _(params: types.DidCloseNotebookDocumentParams) -> None:
-        notebook_sync.did_close(session, params)
-
-    @server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)
-    def _(params: types.DidChangeConfigurationParams) -> None:
-        configuration.changed(params)
-
-    @server.feature(types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS)
-    def _(params: types.DidChangeWorkspaceFoldersParams) -> None:
-        configuration.folders_changed(params)
+    of_session(types.TEXT_DOCUMENT_DID_OPEN, text_sync.did_open)
+    of_session(types.TEXT_DOCUMENT_DID_CHANGE, text_sync.did_change)
+    of_session(types.TEXT_DOCUMENT_DID_SAVE, text_sync.did_save)
+    of_session(types.TEXT_DOCUMENT_DID_CLOSE, text_sync.did_close)
+    of_session(types.NOTEBOOK_DOCUMENT_DID_OPEN, notebook_sync.did_open)
+    of_session(types.NOTEBOOK_DOCUMENT_DID_CHANGE, notebook_sync.did_change)
+    of_session(types.NOTEBOOK_DOCUMENT_DID_SAVE, notebook_sync.did_save)
+    of_session(types.NOTEBOOK_DOCUMENT_DID_CLOSE, notebook_sync.did_close)
 
     # With options, since pygls advertises the method only then. Not asked for by some clients
     # that use it, so it is offered to all.
-    @server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())
-    def _(params: types.InlineCompletionParams) -> asyncio.Task[Items]:
-        return inline_completion(session, params, server.rpc.arrived)
-
-    @server.feature(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions())
-    def _(params: types.CompletionParams) -> asyncio.Task[types.CompletionList]:
-        return completion.completion(session, params, server.rpc.arrived)
-
-    @server.feature(types.COMPLETION_ITEM_RESOLVE)
-    def _(item: types.CompletionItem) -> types.CompletionItem:
-        return completion.resolve(item)
-
-    @server.feature(
-        types.TEXT_DOCUMENT_CODE_ACTION,
-        types.CodeActionOptions(code_action_kinds=code_action.KINDS, resolve_provider=True),
-    )
-    def _(params: types.CodeActionParams) -> asyncio.Task[code_action.Actions]:
-        return code_action.code_action(session, params)
-
-    @server.feature(types.CODE_ACTION_RESOLVE)
-    def _(action: types.CodeAction) -> asyncio.Task[types.CodeAction]:
-        return code_action.resolve(session, action, server.rpc.arrived)
-
-    @server.feature(types.WORKSPACE_EXECUTE_COMMAND)
-    def _(params: types.ExecuteCommandParams) -> asyncio.Task[Any]:
-        return execute_command.execute(session, params, server.rpc.arrived)
-
+    inline = types.InlineCompletionOptions()
+    of_session(types.TEXT_DOCUMENT_INLINE_COMPLETION, inline_completion.inline_completion, inline)
+    entries = types.CompletionOptions()
+    of_session(types.TEXT_DOCUMENT_COMPLETION, completion.completion, entries)
+    on(types.COMPLETION_ITEM_RESOLVE, completion.resolve)
+    actions = types.CodeActionOptions(code_action_kinds=code_action.KINDS, resolve_provider=True)
+    of_session(types.TEXT_DOCUMENT_CODE_ACTION, code_action.code_action, actions)
+    of_session(types.CODE_ACTION_RESOLVE, code_action.resolve)
+    of_session(types.WORKSPACE_EXECUTE_COMMAND, execute_command.execute)
     for name in execute_command.NAMES:
         # For the list that `initialize` answers with; the commands come to the feature above.
         server.command(name)(execute_command.listed)
-
-    @server.feature(types.WINDOW_WORK_DONE_PROGRESS_CANCEL)
-    def _(params: types.WorkDoneProgressCancelParams) -> None:
-        server.client.cancel_progress(params.token)
-
-    @server.feature(status.METHOD)
-    def _(params: Any) -> asyncio.Task[dict[str, Any]]:
-        return status.status(session, params)
-
+    of_session(status.METHOD, status.status)
     return server
 
 

@@ -20,6 +20,7 @@ class Blank:
 
     draft, strength: what to start from, and how much of it may change, from 0 to 1.
     max_tokens: the most tokens of the filling; None leaves it to the model.
+    several: lines are expected (see engine.types.Hole).
     """
 
     start: Point
@@ -29,6 +30,7 @@ class Blank:
     draft: str | None = None
     strength: float = 1.0
     max_tokens: int | None = None
+    several: bool = False
     shape: Shape = str.rstrip
 
     def texts(self, filling: str) -> Iterator[str]:

@@ -31,7 +31,7 @@ class BadOrder(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ActionKind:
     """One kind of order. needs: what the model has to be able to do."""
 
     name: str
@@ -43,14 +43,14 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("fill", "Fill here", _KIND + "fill"),
-        Kind("rewrite", "Rewrite selection", _KIND + "selection"),
-        Kind("instruct", "Rewrite as the comment above says", _KIND + "instruct", "instruct"),
-        Kind("holes", "Fill all holes in selection", _KIND + "holes"),
-        Kind("fix", "Fix", "quickfix.diffgemma", "instruct"),
-        Kind("docstring", "Add docstring", _KIND + "docstring"),
-        Kind("hints", "Add type hints", _KIND + "hints"),
-        Kind("body", "Complete body", _KIND + "body"),
+        ActionKind("fill", "Fill here", _KIND + "fill"),
+        ActionKind("rewrite", "Rewrite selection", _KIND + "selection"),
+        ActionKind("instruct", "Rewrite as the comment above says", _KIND + "instruct", "instruct"),
+        ActionKind("holes", "Fill all holes in selection", _KIND + "holes"),
+        ActionKind("fix", "Fix", "quickfix.diffgemma", "instruct"),
+        ActionKind("docstring", "Add docstring", _KIND + "docstring"),
+        ActionKind("hints", "Add type hints", _KIND + "hints"),
+        ActionKind("body", "Complete body", _KIND + "body"),
     )
 }
 
@@ -66,7 +66,7 @@ class Order:
     token: names this order in the notifications that show it settle.
     """
 
-    kind: Kind
+    kind: ActionKind
     uri: str
     version: int | None
     range: types.Range

@@ -1,6 +1,6 @@
 """What each action means for the text: which places are filled, and what the model is told.
 
-Pure functions of a snapshot. A new action is a `Kind` in `order.py` and its maker here.
+Pure functions of a snapshot. A new action is an `ActionKind` in `order.py` and its maker here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from diffgemma_lsp.syntax.missing import offers
 from diffgemma_lsp.syntax.placeholders import Gap, holes_in
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from diffgemma_lsp.text.text import Point, Text
-from engine.types import Fixed, Hole, Segment, Template
+from engine.types import Fixed, Hole, Segment, Template, in_an_empty_body
 
 LONGEST_HINT = 16
 """Tokens of a type hint. For nano, 95 of 100 hints in typed packages have no more."""
@@ -51,7 +51,8 @@ class Plan:
         for blank, following in zip_longest(blanks, blanks[1:]):
             draft = None if blank.draft is None else plain(blank.draft)
             segments.append(Fixed(before + blank.before))
-            segments.append(Hole(draft, blank.strength, blank.max_tokens))
+            hole = Hole(draft, blank.strength, blank.max_tokens, several=blank.several)
+            segments.append(hole)
             if following is not None:
                 before = blank.after + plain(snapshot.text.between(blank.end, following.start))
         behind = suffix_of(replace(snapshot, end=blanks[-1].end))
@@ -90,7 +91,9 @@ def _fill(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
     def shape(filling: str) -> str | None:
         return polish(filling, around).text or None
 
-    return Plan((Blank(snapshot.start, snapshot.start, shape=shape),), order.instruction)
+    several = in_an_empty_body(around.before, around.after)
+    blank = Blank(snapshot.start, snapshot.start, several=several, shape=shape)
+    return Plan((blank,), order.instruction)
 
 
 def _rewrite(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
@@ -154,7 +157,9 @@ def _offered(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Pl
         missing = _LACKS[order.kind.name]
         raise NoPlan(f"{missing}; put the cursor into one that begins with a whole line")
     most = LONGEST_HINT if order.kind.name == "hints" else None
-    return Plan(tuple(_blank(gap, shape, most) for gap in gaps), order.instruction)
+    several = order.kind.name == "body"
+    blanks = (replace(_blank(gap, shape, most), several=several) for gap in gaps)
+    return Plan(tuple(blanks), order.instruction)
 
 
 def _blank(gap: Gap, shape: Shape, most: int | None = None) -> Blank:

@@ -15,9 +15,11 @@ from diffgemma_lsp.actions.order import Order
 from diffgemma_lsp.actions.plan import NoPlan, Plan, plan
 from diffgemma_lsp.lsp import positions
 from diffgemma_lsp.lsp.client import Client, WorkDone
-from diffgemma_lsp.session.requests import Answer, Flight, Nothing, gate
+from diffgemma_lsp.session.engine import Answer
+from diffgemma_lsp.session.requests import Nothing, PendingRequest, must_be_sure
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.text import diff
+from diffgemma_lsp.text.snapshot import snapshot_of
 from diffgemma_lsp.text.text import Point, Text
 from engine.types import Frame, InfillRequest, Piece
 
@@ -57,7 +59,7 @@ class Outcome:
 class Work:
     """One order in one session, from the moment it arrived."""
 
-    def __init__(self, session: Session, order: Order, arrived: float) -> None:
+    def __init__(self, session: Session, order: Order) -> None:
         self.session, self.order = session, order
         document = session.documents.get(order.uri)
         if document is None:
@@ -66,15 +68,16 @@ class Work:
             raise Nothing("the document has changed since: choose the action again")
         self._document, self._revision = document, document.revision
         start, end = positions.to_points(document.text, order.range, session.encoding)
-        self.snapshot = session.snapshot(document, start, end)
-        self.settings = session.settings_for(order.uri, document.language_id)
-        if (reason := session.off(order.uri, document.language_id)) is not None:
+        self.snapshot = snapshot_of(session.documents, document, start, end)
+        self.settings = session.settings.for_document(order.uri, document.language_id)
+        if (reason := session.settings.off(order.uri, document.language_id)) is not None:
             raise Nothing(reason)
-        if session.in_flight >= MOST_ACTIONS:
+        if session.requests.in_flight >= MOST_ACTIONS:
             raise Nothing("too much is under way already: wait until some of it is done")
         self.seed = self.settings.seed if order.seed is None else order.seed
-        deadline = arrived + self.settings.action_budget_ms / 1000
-        self.flight: Flight = session.begin(order.uri, "action", deadline)
+        self.pending: PendingRequest = session.requests.begin(
+            order.uri, "action", self.settings.action_budget_ms
+        )
         self._changes: list[tuple[Point, Point, str]] = []
 
     async def outcome(self, watch: Callable[[Frame], None]) -> Outcome:
@@ -90,17 +93,17 @@ class Work:
         request = InfillRequest(
             template,
             instruction=found.instruction,
-            context=self.session.snippets(self.snapshot),
+            context=self.session.neighbours.around(self.snapshot),
         )
         shown = _Throttled(lambda frame: self._show(frame, found, watch))
         seed, tries, told = self.seed, 1, ()
         while True:
-            enough = self.flight.left_s / 2  # for another try, if that takes as long
-            answer = await self.session.run(self.flight, replace(request, seed=seed), shown)
+            enough = self.pending.left_s / 2  # for another try, if that takes as long
+            answer = await self.session.engine.run(self.pending, replace(request, seed=seed), shown)
             shown.flush()
-            gate(answer.confidence, self.settings.least)
+            must_be_sure(answer.confidence, self.settings.min_confidence)
             fit, confidence = await self._fit(found, answer)
-            if any(fit.texts) or tries == SEEDS or self.flight.left_s < enough:
+            if any(fit.texts) or tries == SEEDS or self.pending.left_s < enough:
                 break
             if answer.holes == told:  # a model that draws nothing answers every seed alike
                 break
@@ -122,7 +125,7 @@ class Work:
         if any(first.texts):
             return first, answer.confidence
         for other in answer.others[:OTHERS]:
-            if other.confidence >= self.settings.least and self.flight.left_s > 0:
+            if other.confidence >= (self.settings.min_confidence or 0) and self.pending.left_s > 0:
                 fit = await self._fitted(found, (other.text,))
                 if any(fit.texts):
                     return fit, other.confidence
@@ -130,7 +133,7 @@ class Work:
 
     async def _fitted(self, found: Plan, texts: Sequence[str]) -> Fit:
         """In a thread: of many blanks each takes some milliseconds, and all else goes on."""
-        until = self.flight.deadline
+        until = self.pending.deadline
         return await asyncio.to_thread(fitted, found.blanks, texts, self.snapshot, until)
 
     def _tell_what_is_left(self, fit: Fit) -> None:
@@ -264,14 +267,16 @@ class _Throttled:
 class ProgressShown:
     """Shows the passes of a run where the client shows progress; a click there ends the run."""
 
-    def __init__(self, session: Session, flight: Flight, title: str, token: Token) -> None:
+    def __init__(self, session: Session, pending: PendingRequest, title: str, token: Token) -> None:
         self._over = False
         self._done: WorkDone | None = None
         # In the background: the run does not wait for the client's consent.
-        session.spawn(self._begin(session.client, flight, title, token))
+        session.requests.spawn(self._begin(session.client, pending, title, token))
 
-    async def _begin(self, client: Client, flight: Flight, title: str, token: Token) -> None:
-        cancel = partial(flight.end, "you cancelled it")
+    async def _begin(
+        self, client: Client, pending: PendingRequest, title: str, token: Token
+    ) -> None:
+        cancel = partial(pending.end, "you cancelled it")
         done = await client.begin_progress(token, title, cancel)
         if done is not None and self._over:
             done.end()
@@ -291,7 +296,7 @@ class ProgressShown:
 
 async def carry_out(work: Work, token: Token = None) -> Outcome:
     """The order's outcome, with progress shown meanwhile. Raises Nothing and EngineError."""
-    shown = ProgressShown(work.session, work.flight, work.order.kind.title, token)
+    shown = ProgressShown(work.session, work.pending, work.order.kind.title, token)
     try:
         return await work.outcome(shown)
     finally:

@@ -1,4 +1,4 @@
-"""A bounded ring of pieces of files, and which of them resemble the place where someone writes.
+"""A bounded pool of pieces of files, and which of them resemble the place where someone writes.
 
 Knows nothing of editors or disks. Pieces come by source; the sources that were put in first leave
 first. How alike two texts are is measured by the identifiers in them, which takes microseconds: a
@@ -19,7 +19,7 @@ LINES = 64
 CHARS = 4_096
 """The most characters of a chunk; longer lines than code has are data."""
 
-POOL = 128
+MOST_CHUNKS = 128
 """Chunks that are kept: about two megabytes with everything, at most."""
 
 PER_SOURCE = 8
@@ -80,7 +80,7 @@ def _end(lines: Sequence[str], start: int) -> int:
     return stop
 
 
-class Ring:
+class ChunkPool:
     """The chunks that are kept. generation: goes up with every change."""
 
     def __init__(self) -> None:
@@ -99,7 +99,8 @@ class Ring:
     def put(self, source: str, chunks: Iterable[Chunk]) -> None:
         """Takes in the first PER_SOURCE chunks in place of all that there was of their source.
 
-        Chunks of other sources that are nearly the same leave, and so do the oldest beyond POOL.
+        Chunks of other sources that are nearly the same leave, and so do the oldest ones beyond
+        MOST_CHUNKS.
         """
         self.drop(source)
         self.generation += 1
@@ -113,7 +114,7 @@ class Ring:
                 self._set(other, stay)
         if new:
             self._set(source, new)
-        while len(self) > POOL:
+        while len(self) > MOST_CHUNKS:
             self.drop(next(iter(self._sources)))
 
     def drop(self, source: str) -> None:

@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffgemma_lsp.context.chunks import Chunk, Ring, chunked, words_of
+from diffgemma_lsp.context.chunks import Chunk, ChunkPool, chunked, words_of
 from diffgemma_lsp.context.python_imports import HEAD_CHARS, Import, imports_of
-from diffgemma_lsp.context.ranking import Choices
+from diffgemma_lsp.context.ranking import Rankings
 from diffgemma_lsp.context.reader import Identity, Read, Reader
 from diffgemma_lsp.context.visibility import Stamp
 from diffgemma_lsp.context.watch import Spawn, Watch
 from diffgemma_lsp.context.window import plain, prefix_of
 from diffgemma_lsp.lsp.log import describe
 from diffgemma_lsp.lsp.positions import to_path
-from diffgemma_lsp.settings.schema import Settings
+from diffgemma_lsp.settings.effective import EffectiveSettings
 from diffgemma_lsp.text.documents import Document
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from diffgemma_lsp.text.text import Point, Text
@@ -32,7 +32,7 @@ from engine.types import Snippet
 
 logger = logging.getLogger(__name__)
 
-# Lines around the last edit of a document that go into the ring.
+# Lines around the last edit of a document that go into the pool.
 REACH = 256
 # Documents whose text is taken in for one request; the others wait for the next.
 AT_ONCE = 4
@@ -40,7 +40,7 @@ AT_ONCE = 4
 
 @dataclass(slots=True)
 class _Open:
-    """An open document. line: where it was last edited. fresh: the ring has not got its text."""
+    """An open document. line: where it was last edited. fresh: the pool has not got its text."""
 
     language_id: str
     text: Text
@@ -56,15 +56,15 @@ class Neighbours:
     are when it is called. useful: what the engine says of its model; None until it does.
     """
 
-    def __init__(self, spawn: Spawn) -> None:
-        self.settings = Settings()
+    def __init__(self, spawn: Spawn, settings: EffectiveSettings) -> None:
+        self._settings = settings
         self.useful: bool | None = None
         self.folders: Callable[[], Sequence[Path]] = list
         self._spawn = spawn
         self._open: OrderedDict[str, _Open] = OrderedDict()  # the last to be worked on comes last
-        self._ring = Ring()
+        self._pool = ChunkPool()
         self._from_disk: dict[Path, Stamp] = {}
-        self._choices = Choices(self._ring)
+        self._rankings = Rankings(self._pool)
         self._reader: tuple[tuple[Path, ...], Reader] | None = None
         self._followed: tuple[str, tuple[Import, ...]] | None = None
         self._epoch = 0  # what was begun in another one is of no use any more
@@ -103,11 +103,11 @@ class Neighbours:
     def closed(self, uri: str) -> None:
         """A document was closed: what its file says counts from here on."""
         document = self._open.pop(uri, None)
-        self._choices.drop(uri)
+        self._rankings.drop(uri)
         if document is not None and document.identity is not None:
             source = document.identity.source
-            if source in self._ring.sources:
-                self._ring.drop(source)
+            if source in self._pool.sources:
+                self._pool.drop(source)
                 if to_path(uri) is not None:
                     self._do(self._refresh({Path(source): None}))
 
@@ -115,17 +115,17 @@ class Neighbours:
 
     def around(self, snapshot: DocumentSnapshot) -> tuple[Snippet, ...]:
         """What of other files belongs to the cursor, the most useful first. Never waits."""
-        if not (self.settings.neighbours and self.useful):
+        if not (self._settings.everywhere.neighbours and self.useful):
             return ()
         self._look_up(snapshot)
         document = self._open.get(snapshot.uri)
         if document is None or document.identity is None:
             return ()  # as long as it is not known which text is its own
         self._take_in(snapshot.uri)
-        return self._choices.of(snapshot, document.identity.source)
+        return self._rankings.of(snapshot, document.identity.source)
 
     def _take_in(self, current: str) -> None:
-        """Puts what has changed in the other documents into the ring."""
+        """Puts what has changed in the other documents into the pool."""
         due = [
             (uri, document, document.identity)
             for uri, document in reversed(self._open.items())
@@ -133,10 +133,10 @@ class Neighbours:
         ]
         for uri, document, identity in reversed(due[:AT_ONCE]):
             document.fresh = False
-            if identity.shown and self.settings.off(uri, document.language_id) is None:
-                self._ring.put(identity.source, _chunks_of(document, identity))
+            if identity.shown and self._settings.off(uri, document.language_id) is None:
+                self._pool.put(identity.source, _chunks_of(document, identity))
             else:
-                self._ring.drop(identity.source)
+                self._pool.drop(identity.source)
 
     # ---- what is read ----
 
@@ -199,12 +199,12 @@ class Neighbours:
             self._from_disk.pop(path, None)
             if source in mine:
                 continue
-            if read is None or self.settings.off(path.as_uri(), "python") is not None:
-                self._ring.drop(source)
+            if read is None or self._settings.off(path.as_uri(), "python") is not None:
+                self._pool.drop(source)
             else:
-                self._ring.put(source, read.chunks)
+                self._pool.put(source, read.chunks)
                 self._from_disk[path] = read.stamp
-        kept = self._ring.sources
+        kept = self._pool.sources
         self._from_disk = {p: stamp for p, stamp in self._from_disk.items() if str(p) in kept}
         if self._reader is not None:
             open_files = [Path(source) for source in mine if Path(source).is_absolute()]
@@ -219,9 +219,9 @@ class Neighbours:
 
     def _start_over(self) -> None:
         """Forgets everything but which documents are open."""
-        self._ring.clear()
+        self._pool.clear()
         self._from_disk.clear()
-        self._choices.clear()
+        self._rankings.clear()
         self._followed = None
         self._epoch += 1
         for document in self._open.values():

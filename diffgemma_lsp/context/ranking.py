@@ -1,4 +1,4 @@
-"""Which chunks of the ring go with a request. A choice holds still while the cursor does, more or
+"""Which chunks of the pool go with a request. A ranking holds still while the cursor does, more or
 less: what stands in front of the text should change seldom, or the engine reads it anew each time.
 """
 
@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from diffgemma_lsp.context.chunks import Chunk, Ring, words_of
+from diffgemma_lsp.context.chunks import Chunk, ChunkPool, words_of
 from diffgemma_lsp.context.window import prefix_of, suffix_of
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from diffgemma_lsp.text.text import Point
@@ -21,41 +21,41 @@ CHARS = 32_768
 LEAST_SHARE = 0.05
 # Lines before and behind the cursor that say what it is about.
 BEFORE, BEHIND = 48, 16
-# A choice stays while the cursor stays within so many lines.
+# A ranking stays while the cursor stays within so many lines.
 STAYS = 16
-# Documents whose last choice is kept.
+# Documents whose last ranking is kept.
 KEPT = 8
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
-    """What goes with a line, the best first, as long as the ring is in this generation."""
+class _Ranking:
+    """What goes with a line, the best first, as long as the pool is in this generation."""
 
     generation: int
     line: int
     scores: dict[Chunk, float]
 
 
-class Choices:
-    """The last choice for each of the documents that were last worked on."""
+class Rankings:
+    """The last ranking for each of the documents that were last worked on."""
 
-    def __init__(self, ring: Ring) -> None:
-        self._ring = ring
-        self._last: OrderedDict[str, _Choice] = OrderedDict()
+    def __init__(self, pool: ChunkPool) -> None:
+        self._pool = pool
+        self._last: OrderedDict[str, _Ranking] = OrderedDict()
 
     def of(self, snapshot: DocumentSnapshot, source: str) -> tuple[Snippet, ...]:
         """The chunks that go with the cursor, the best first.
 
         source: the document's own, of which nothing is taken. Nor is what the model sees anyway.
         """
-        choice = self._last.get(snapshot.uri)
-        if choice is None or self._has_aged(choice, snapshot):
-            choice = self._choose(snapshot, source, choice.scores if choice else {})
-        self._last[snapshot.uri] = choice
+        ranking = self._last.get(snapshot.uri)
+        if ranking is None or self._has_aged(ranking, snapshot):
+            ranking = self._rank(snapshot, source, ranking.scores if ranking else {})
+        self._last[snapshot.uri] = ranking
         self._last.move_to_end(snapshot.uri)
         while len(self._last) > KEPT:
             self._last.popitem(last=False)
-        return _fitting(choice.scores, visible=_lines(prefix_of(snapshot), suffix_of(snapshot)))
+        return _fitting(ranking.scores, visible=_lines(prefix_of(snapshot), suffix_of(snapshot)))
 
     def drop(self, uri: str) -> None:
         """Forgets a document."""
@@ -65,16 +65,16 @@ class Choices:
         """Forgets all documents."""
         self._last.clear()
 
-    def _has_aged(self, choice: _Choice, snapshot: DocumentSnapshot) -> bool:
-        moved = abs(choice.line - snapshot.start.line)
-        return choice.generation != self._ring.generation or moved >= STAYS
+    def _has_aged(self, ranking: _Ranking, snapshot: DocumentSnapshot) -> bool:
+        moved = abs(ranking.line - snapshot.start.line)
+        return ranking.generation != self._pool.generation or moved >= STAYS
 
-    def _choose(
+    def _rank(
         self, snapshot: DocumentSnapshot, source: str, before: dict[Chunk, float]
-    ) -> _Choice:
+    ) -> _Ranking:
         words = words_of(_surroundings(snapshot))
         # More than are sent, since some may turn out to be in sight.
-        ranked = self._ring.ranked(words, without=source)[: 2 * MOST]
+        ranked = self._pool.ranked(words, without=source)[: 2 * MOST]
         scores = [
             (_settled(score, before.get(chunk)), chunk)
             for score, chunk in ranked
@@ -82,7 +82,7 @@ class Choices:
         ]
         scores.sort(key=lambda pair: -pair[0])
         best = {chunk: score for score, chunk in scores}
-        return _Choice(self._ring.generation, snapshot.start.line, best)
+        return _Ranking(self._pool.generation, snapshot.start.line, best)
 
 
 def _settled(score: float, before: float | None) -> float:

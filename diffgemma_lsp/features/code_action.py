@@ -20,8 +20,8 @@ from diffgemma_lsp.actions.run import Work, carry_out
 from diffgemma_lsp.lsp import positions
 from diffgemma_lsp.session.requests import Nothing
 from diffgemma_lsp.session.session import Session
-from diffgemma_lsp.suggest.suggest import read_ahead
-from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.suggest.read_ahead import read_ahead
+from diffgemma_lsp.text.snapshot import DocumentSnapshot, snapshot_of
 
 Actions = list[types.CodeAction]
 
@@ -33,10 +33,10 @@ def code_action(session: Session, params: types.CodeActionParams) -> asyncio.Tas
     snapshot = None
     if (document := session.documents.get(params.text_document.uri)) is not None:
         points = positions.to_points(document.text, params.range, session.encoding)
-        snapshot = session.snapshot(document, *points)
+        snapshot = snapshot_of(session.documents, document, *points)
         if _has_moved(params, snapshot):
-            session.spawn(read_ahead(session, snapshot))
-    return session.spawn(_answer(session, params, snapshot))
+            session.requests.spawn(read_ahead(session, snapshot))
+    return session.requests.spawn(_answer(session, params, snapshot))
 
 
 async def _answer(
@@ -50,7 +50,7 @@ async def _answer(
         reason = str(nothing)
     # Of this document alone: who is asked at every move of the cursor must not hide why there was
     # no suggestion.
-    session.reasons.note(uri, types.TEXT_DOCUMENT_CODE_ACTION, reason)
+    session.outcomes.note(uri, types.TEXT_DOCUMENT_CODE_ACTION, reason)
     return actions
 
 
@@ -60,7 +60,7 @@ async def _actions(
     """What there is to do, at least one thing. Raises Nothing."""
     if snapshot is None:
         raise Nothing("the document is not open")
-    if (reason := session.off(snapshot.uri, snapshot.language_id)) is not None:
+    if (reason := session.settings.off(snapshot.uri, snapshot.language_id)) is not None:
         raise Nothing(reason)
     fitting = list(_orders(session, params, snapshot))
     if not fitting:
@@ -69,7 +69,7 @@ async def _actions(
     wanted = [(order, about) for order, about in fitting if _is_wanted(order.kind.lsp, only)]
     if not wanted:
         raise Nothing(f"there is nothing here of the kind that was asked for: {only}")
-    can = await session.abilities()
+    can = await session.engine.abilities()
     possible = [(order, about) for order, about in wanted if order.needs in can]
     if not possible:
         raise Nothing("this model does not follow instructions")
@@ -88,7 +88,7 @@ def _orders(
         yield order, diagnostic
     if _has_moved(params, snapshot):
         return
-    settings = session.settings_for(snapshot.uri, snapshot.language_id)
+    settings = session.settings.for_document(snapshot.uri, snapshot.language_id)
     for name in plan.possible(snapshot, settings):
         yield replace(here, kind=ORDERS[name]), None
 
@@ -126,9 +126,7 @@ def _short(message: str) -> str:
     return line if len(line) <= 80 else f"{line[:79]}…"
 
 
-def resolve(
-    session: Session, action: types.CodeAction, arrived: float
-) -> asyncio.Task[types.CodeAction]:
+def resolve(session: Session, action: types.CodeAction) -> asyncio.Task[types.CodeAction]:
     """Runs the model and completes the action with its edit.
 
     Where there is none, the user is told why, and the action comes back as it was: an error in its
@@ -136,13 +134,13 @@ def resolve(
     an action without data, which has nothing to complete.
     """
     if action.data is None:
-        return session.spawn(_unchanged(action))
+        return session.requests.spawn(_unchanged(action))
     try:
-        work = Work(session, order_from_json(action.data), arrived)
+        work = Work(session, order_from_json(action.data))
     except (BadOrder, Nothing) as reason:
-        session.tell(document_of(action.data), types.CODE_ACTION_RESOLVE, str(reason))
-        return session.spawn(_unchanged(action))
-    return session.answer(work.flight, _resolved(work, action))
+        session.outcomes.tell(document_of(action.data), types.CODE_ACTION_RESOLVE, str(reason))
+        return session.requests.spawn(_unchanged(action))
+    return session.requests.answer(work.pending, _resolved(work, action))
 
 
 async def _unchanged(action: types.CodeAction) -> types.CodeAction:
@@ -150,7 +148,9 @@ async def _unchanged(action: types.CodeAction) -> types.CodeAction:
 
 
 async def _resolved(work: Work, action: types.CodeAction) -> types.CodeAction:
-    with work.session.account(work.order.uri, types.CODE_ACTION_RESOLVE, asked=True, tell=True):
+    with work.session.outcomes.account(
+        work.order.uri, types.CODE_ACTION_RESOLVE, asked=True, tell=True
+    ):
         await carry_out(work)
         action.edit = work.edit()
     return action

@@ -12,11 +12,11 @@ import asyncio
 from lsprotocol import types
 
 from diffgemma_lsp.lsp import positions
-from diffgemma_lsp.session.requests import Flight, Nothing
+from diffgemma_lsp.session.requests import Nothing, PendingRequest
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.settings.schema import Settings
 from diffgemma_lsp.suggest.suggest import suggest
-from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.snapshot import DocumentSnapshot, snapshot_of
 from diffgemma_lsp.text.text import Point
 
 METHOD = types.TEXT_DOCUMENT_COMPLETION
@@ -34,36 +34,35 @@ def wanted(capabilities: types.ClientCapabilities) -> bool:
 
 
 def completion(
-    session: Session, params: types.CompletionParams, arrived: float
+    session: Session, params: types.CompletionParams
 ) -> asyncio.Task[types.CompletionList]:
     """Takes the snapshot at once, while the document is the one that the client means."""
     uri = params.text_document.uri
     document = session.documents.get(uri)
-    settings = session.settings_for(uri, document.language_id if document else "")
+    settings = session.settings.for_document(uri, document.language_id if document else "")
     context = params.context
     invoked = context is not None and context.trigger_kind == types.CompletionTriggerKind.Invoked
     snapshot = None
     if document is not None:
         cursor = positions.to_point(document.text, params.position, session.encoding)
-        snapshot = session.snapshot(document, cursor)
+        snapshot = snapshot_of(session.documents, document, cursor)
     # Most editors say "invoked" for every letter, so it is no more than automatic.
-    budget_ms = settings.automatic_budget_ms
-    flight = session.begin(uri, "automatic", arrived + budget_ms / 1000)
-    return session.answer(flight, _answer(session, flight, snapshot, settings, invoked))
+    pending = session.requests.begin(uri, "automatic", settings.automatic_budget_ms)
+    return session.requests.answer(pending, _answer(session, pending, snapshot, settings, invoked))
 
 
 async def _answer(
     session: Session,
-    flight: Flight,
+    pending: PendingRequest,
     snapshot: DocumentSnapshot | None,
     settings: Settings,
     invoked: bool,
 ) -> types.CompletionList:
     items: list[types.CompletionItem] = []
-    with session.account(flight.uri, METHOD, invoked):
+    with session.outcomes.account(pending.uri, METHOD, invoked):
         if snapshot is None:
             raise Nothing("the document is not open")
-        found = await suggest(session, flight, snapshot, settings)
+        found = await suggest(session, pending, snapshot, settings)
         items = [_item(session, snapshot, one.text) for one in found]
     return types.CompletionList(is_incomplete=True, items=items)
 

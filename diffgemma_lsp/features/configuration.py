@@ -18,6 +18,7 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 
 from diffgemma_lsp.session.session import Session
+from diffgemma_lsp.session.warm_up import warm_up
 from diffgemma_lsp.settings.sources import SECTION
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Configuration:
 
     def initialize(self, params: types.InitializeParams) -> None:
         """Takes the initializationOptions, and what the client can do."""
-        self._session.scopes.initialize(params.initialization_options)
+        self._session.settings.initialize(params.initialization_options)
         self._folders = [folder.uri for folder in params.workspace_folders or ()]
         if (workspace := params.capabilities.workspace) is not None:
             self._pulls = bool(workspace.configuration)
@@ -62,14 +63,14 @@ class Configuration:
         """Asks the client, and has the engine warmed up when it is known whether to."""
         self._tell()
         if self._registers:
-            self._session.spawn(self._register())
+            self._session.requests.spawn(self._register())
         self._pull()
-        self._session.spawn(self._begin())
+        self._session.requests.spawn(self._begin())
 
     def changed(self, params: types.DidChangeConfigurationParams) -> None:
         """Takes what was pushed, and asks the client. null is all that those push who answer."""
         if params.settings is not None or not self._pulls:
-            self._session.scopes.push(params.settings)
+            self._session.settings.push(params.settings)
             self._apply()
         self._pull()
 
@@ -106,7 +107,7 @@ class Configuration:
             return
         if self._pulling is not None:
             self._pulling.cancel()  # its answer, if one comes at all, would be out of date
-        self._pulling = self._session.spawn(self._ask_settings())
+        self._pulling = self._session.requests.spawn(self._ask_settings())
 
     async def _ask_settings(self) -> None:
         folders = self._folders
@@ -127,7 +128,7 @@ class Configuration:
         if len(parts) != 1 + len(folders):
             logger.warning("the client did not say its settings: its answer makes no sense")
             return
-        self._session.scopes.pull(parts[0], dict(zip(folders, parts[1:], strict=True)))
+        self._session.settings.pull(parts[0], dict(zip(folders, parts[1:], strict=True)))
         self._apply()
 
     # ---- what follows from it ----
@@ -135,12 +136,12 @@ class Configuration:
     def _apply(self) -> None:
         self._tell()
         self._session.end_unwanted()
-        self._session.at_change()
+        self._session.requests.at_change()
         self._warm_up()
 
     def _tell(self) -> None:
         """Tells the user what is wrong, once as long as it is."""
-        complaints = self._session.scopes.complaints
+        complaints = self._session.settings.complaints
         new = [complaint for complaint in complaints if complaint not in self._told]
         self._told = set(complaints)
         for complaint in new:
@@ -159,7 +160,9 @@ class Configuration:
 
     def _warm_up(self) -> None:
         """Starts the engine ahead of the first request: once, and not where nobody wants it."""
-        wanted = self._session.settings.warm_up and not self._session.scopes.off_everywhere
+        wanted = (
+            self._session.settings.everywhere.warm_up and not self._session.settings.off_everywhere
+        )
         if self._may_warm_up and wanted and not self._warmed_up:
             self._warmed_up = True
-            self._session.spawn(self._session.warm_up())
+            self._session.requests.spawn(warm_up(self._session))

@@ -35,42 +35,40 @@ def listed(*arguments: Any) -> None:
     """Stands for a command in the server's list of commands."""
 
 
-def execute(
-    session: Session, params: types.ExecuteCommandParams, arrived: float
-) -> asyncio.Task[Result]:
+def execute(session: Session, params: types.ExecuteCommandParams) -> asyncio.Task[Result]:
     """Takes the snapshot at once; the rest is the task."""
     if params.command == _UNLOAD:
-        return session.spawn(_unload(session))
+        return session.requests.spawn(_unload(session))
     arguments = params.arguments or [None]
     try:
         if params.command not in NAMES:
             raise BadOrder(f"there is no command {params.command}; there are {', '.join(NAMES)}")
         order = order_from_json(arguments[0], params.command.removeprefix(COMMAND))
-        work = Work(session, order, arrived)
+        work = Work(session, order)
     except (BadOrder, Nothing) as reason:
-        session.tell(document_of(arguments[0]), METHOD, str(reason))
-        return session.spawn(_failed(str(reason)))
-    return session.answer(work.flight, _carried_out(work, params.work_done_token))
+        session.outcomes.tell(document_of(arguments[0]), METHOD, str(reason))
+        return session.requests.spawn(_failed(str(reason)))
+    return session.requests.answer(work.pending, _carried_out(work, params.work_done_token))
 
 
 async def _carried_out(work: Work, token: types.ProgressToken | None) -> Result:
     session, uri = work.session, work.order.uri
     try:
         # A model that is still being loaded says itself what it can't do.
-        if work.order.needs not in await session.abilities() and session.model.known:
+        if work.order.needs not in await session.engine.abilities() and session.engine.model.known:
             raise Nothing("this model does not follow instructions")
         outcome = await carry_out(work, token)
         edit = None if work.order.apply else work.edit()
         if work.order.apply:
             await _apply(work)
     except Nothing as reason:
-        session.tell(uri, METHOD, str(reason))
+        session.outcomes.tell(uri, METHOD, str(reason))
         return await _failed(str(reason))
     except EngineError as error:
-        session.report(error, invoked=True)
-        session.came_to(uri, METHOD, str(error))
+        session.engine.report(error, invoked=True)
+        session.outcomes.came_to(uri, METHOD, str(error))
         return await _failed(str(error))
-    session.came_to(uri, METHOD, None)
+    session.outcomes.came_to(uri, METHOD, None)
     return {"applied": work.order.apply, "message": None, "edit": edit, **asdict(outcome)}
 
 
@@ -96,9 +94,8 @@ async def _failed(message: str) -> Result:
 
 async def _unload(session: Session) -> Result:
     try:
-        freed = await (await session.engine()).unload()
+        freed = await session.engine.unload()
     except EngineError as error:
-        session.report(error, invoked=True)
+        session.engine.report(error, invoked=True)
         return await _failed(str(error))
-    session.at_change()
     return {"applied": True, "message": None if freed else "no engine is running", "edit": None}

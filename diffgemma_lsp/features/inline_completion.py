@@ -14,11 +14,11 @@ from lsprotocol import types
 
 from diffgemma_lsp.lsp import positions
 from diffgemma_lsp.lsp.positions import Encoding
-from diffgemma_lsp.session.requests import Flight, Nothing
+from diffgemma_lsp.session.requests import Nothing, PendingRequest
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.settings.schema import Settings
 from diffgemma_lsp.suggest.suggest import suggest
-from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.snapshot import DocumentSnapshot, snapshot_of
 from diffgemma_lsp.text.text import Point
 
 METHOD = types.TEXT_DOCUMENT_INLINE_COMPLETION
@@ -27,45 +27,45 @@ Items = list[types.InlineCompletionItem]
 
 
 def inline_completion(
-    session: Session, params: types.InlineCompletionParams, arrived: float
+    session: Session, params: types.InlineCompletionParams
 ) -> asyncio.Task[Items]:
     """Takes the snapshot at once, while the document is the one that the client means."""
     invoked = params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked
     uri = params.text_document.uri
     document = session.documents.get(uri)
-    settings = session.settings_for(uri, document.language_id if document else "")
+    settings = session.settings.for_document(uri, document.language_id if document else "")
     budget_ms = settings.invoked_budget_ms if invoked else settings.automatic_budget_ms
     # Even if this one is going to be skipped: what came before is useless now.
     kind = "invoked" if invoked else "automatic"
-    flight = session.begin(uri, kind, arrived + budget_ms / 1000)
+    pending = session.requests.begin(uri, kind, budget_ms)
     snapshot = None
     if document is not None:
         cursor = positions.to_point(document.text, params.position, session.encoding)
-        snapshot = session.snapshot(document, cursor)
+        snapshot = snapshot_of(session.documents, document, cursor)
     selected = params.context.selected_completion_info
-    return session.answer(flight, _answer(session, flight, snapshot, selected, settings))
+    return session.requests.answer(pending, _answer(session, pending, snapshot, selected, settings))
 
 
 async def _answer(
     session: Session,
-    flight: Flight,
+    pending: PendingRequest,
     snapshot: DocumentSnapshot | None,
     selected: types.SelectedCompletionInfo | None,
     settings: Settings,
 ) -> Items:
     items: Items = []
-    with session.account(flight.uri, METHOD, flight.invoked):
+    with session.outcomes.account(pending.uri, METHOD, pending.invoked):
         if snapshot is None:
             raise Nothing("the document is not open")
-        place = _place(snapshot, selected, flight.invoked, session.encoding)
+        target = _target(snapshot, selected, pending.invoked, session.encoding)
         items = [
-            types.InlineCompletionItem(insert_text=place.lead + one.text, range=place.range)
-            for one in await suggest(session, flight, place.snapshot, settings)
+            types.InlineCompletionItem(insert_text=target.lead + one.text, range=target.range)
+            for one in await suggest(session, pending, target.snapshot, settings)
         ]
     return items
 
 
-class _Place(NamedTuple):
+class _Target(NamedTuple):
     """Where a suggestion goes. It replaces `range`, and begins with `lead`, which is there already.
 
     An editor goes on showing a suggestion that begins with the word under the cursor while that
@@ -77,21 +77,21 @@ class _Place(NamedTuple):
     range: types.Range
 
 
-def _place(
+def _target(
     snapshot: DocumentSnapshot,
     selected: types.SelectedCompletionInfo | None,
     invoked: bool,
     encoding: Encoding,
-) -> _Place:
+) -> _Target:
     text, cursor = snapshot.text, snapshot.start
     if selected is not None:
         # The editor shows only what goes on from the entry selected in its popup: as if typed.
         start, end = positions.to_points(text, selected.range, encoding)
         if start.line == end.line and start <= cursor <= end:
             typed = snapshot.typed(start, end, selected.text)
-            return _Place(typed, selected.text, selected.range)
+            return _Target(typed, selected.text, selected.range)
         if not invoked:
             raise Nothing("what is selected in the completion popup is not at the cursor")
     lead = snapshot.word_before
     start = Point(cursor.line, cursor.column - len(lead))
-    return _Place(snapshot, lead, positions.to_range(text, start, cursor, encoding))
+    return _Target(snapshot, lead, positions.to_range(text, start, cursor, encoding))

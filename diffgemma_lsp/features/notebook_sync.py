@@ -27,24 +27,24 @@ SYNC = types.NotebookDocumentSyncOptions(
 def did_open(session: Session, params: types.DidOpenNotebookDocumentParams) -> None:
     """Takes the notebook and the texts of its cells in."""
     notebook = params.notebook_document
-    if session.notebooks.cells(notebook.uri) is not None:
+    if session.documents.notebooks.cells(notebook.uri) is not None:
         logger.warning("%s was opened again without having been closed", notebook.uri)
         _forget(session, notebook.uri)
-    session.notebooks.open(notebook.uri, map(_cell, notebook.cells))
+    session.documents.notebooks.open(notebook.uri, map(_cell, notebook.cells))
     _open_texts(session, params.cell_text_documents)
 
 
 def did_change(session: Session, params: types.DidChangeNotebookDocumentParams) -> None:
     """Applies the changes: which cells there are, then of which kind they are, then their texts."""
     uri, cells = params.notebook_document.uri, params.change.cells
-    if session.notebooks.cells(uri) is None:
+    if session.documents.notebooks.cells(uri) is None:
         logger.warning("%s was changed but not open", uri)
         return
     if cells is None:
         return
     if cells.structure is not None:
         _restructure(session, uri, cells.structure)
-    session.notebooks.update(uri, map(_cell, cells.data or ()))
+    session.documents.notebooks.update(uri, map(_cell, cells.data or ()))
     for content in cells.text_content or ():
         text_sync.did_change(
             session, types.DidChangeTextDocumentParams(content.document, content.changes)
@@ -58,7 +58,7 @@ def did_save(session: Session, params: types.DidSaveNotebookDocumentParams) -> N
 def did_close(session: Session, params: types.DidCloseNotebookDocumentParams) -> None:
     """Forgets the notebook and the texts of its cells."""
     uri = params.notebook_document.uri
-    if session.notebooks.cells(uri) is None:
+    if session.documents.notebooks.cells(uri) is None:
         logger.warning("%s was closed but not open", uri)
     _close_texts(session, params.cell_text_documents)
     _forget(session, uri)
@@ -72,7 +72,7 @@ def unreadable(session: Session, method: str, params: Any) -> None:
         uri = str(params["notebookDocument"]["uri"])
     except (TypeError, KeyError):
         return
-    if session.notebooks.cells(uri) is not None:
+    if session.documents.notebooks.cells(uri) is not None:
         logger.warning("%s gets no suggestions until it is opened again", uri)
         _forget(session, uri)
 
@@ -84,7 +84,9 @@ def _restructure(
     # changes can be closed and opened under the same URI, so closing comes first.
     _close_texts(session, structure.did_close or ())
     array = structure.array
-    session.notebooks.splice(uri, array.start, array.delete_count, map(_cell, array.cells or ()))
+    session.documents.notebooks.splice(
+        uri, array.start, array.delete_count, map(_cell, array.cells or ())
+    )
     _open_texts(session, structure.did_open or ())
 
 
@@ -100,7 +102,7 @@ def _close_texts(session: Session, documents: Sequence[types.TextDocumentIdentif
 
 def _forget(session: Session, uri: str) -> None:
     """Forgets the notebook, and the texts of its cells that are still open."""
-    known = [cell.uri for cell in session.notebooks.close(uri)]
+    known = [cell.uri for cell in session.documents.notebooks.close(uri)]
     left = [types.TextDocumentIdentifier(uri) for uri in known if session.documents.get(uri)]
     _close_texts(session, left)
 

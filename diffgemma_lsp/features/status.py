@@ -26,22 +26,22 @@ METHOD = "diffgemma/status"
 
 def status(session: Session, params: object) -> asyncio.Task[dict[str, Any]]:
     """Asks the engine too, if there is one; never starts one."""
-    return session.spawn(_status(session, document_of(params)))
+    return session.requests.spawn(_status(session, document_of(params)))
 
 
 async def _status(session: Session, uri: str) -> dict[str, Any]:
-    engine = await session.engine_status() or {}
+    engine = await session.engine.status() or {}
     info: dict[str, Any] = engine.get("info") or {}
     return {
         **as_json(status_of(session, engine)),
-        "model": info.get("model") or engine.get("model") or session.settings.model,
-        "can": list(session.model.can),
-        "lastReason": session.last_reason,
+        "model": info.get("model") or engine.get("model") or session.settings.everywhere.model,
+        "can": list(session.engine.model.can),
+        "lastReason": session.outcomes.last_reason,
         "document": _document(session, uri) if uri else None,
     }
 
 
 def _document(session: Session, uri: str) -> dict[str, Any]:
     known = session.documents.get(uri)
-    off = session.off(uri, known.language_id) if known else "the document is not open"
-    return {"uri": uri, "off": off, "reasons": session.reasons.of(uri)}
+    off = session.settings.off(uri, known.language_id) if known else "the document is not open"
+    return {"uri": uri, "off": off, "reasons": session.outcomes.reasons(uri)}

@@ -22,15 +22,15 @@ logger = logging.getLogger(__name__)
 def did_open(session: Session, params: types.DidOpenTextDocumentParams) -> None:
     """Takes the document in."""
     item = params.text_document
-    session.end_flights("the document was opened anew", item.uri)
+    session.requests.end("the document was opened anew", item.uri)
     text = Text.of(item.text)
     document = Document(item.uri, item.language_id, item.version, text)
     session.documents.open(document)
     session.neighbours.opened(document)
-    session.reasons.open(item.uri)
+    session.outcomes.open(item.uri)
     if (grammar := language_of(item.language_id).grammar) is not None:
         # Now, and not while somebody waits for a suggestion.
-        session.spawn(asyncio.to_thread(load, grammar))
+        session.requests.spawn(asyncio.to_thread(load, grammar))
 
 
 def did_change(session: Session, params: types.DidChangeTextDocumentParams) -> None:
@@ -41,14 +41,14 @@ def did_change(session: Session, params: types.DidChangeTextDocumentParams) -> N
         logger.warning("%s was changed but not open", uri)
         return
     # An action goes on: its edit is moved to where its place is then, or given up.
-    session.end_flights("the document was changed", uri, ("automatic", "invoked"))
+    session.requests.end("the document was changed", uri, ("automatic", "invoked"))
     text, changes = document.text, list[Change]()
     for change in params.content_changes:
         text, done = positions.apply_change(text, change, session.encoding)
         changes.append(done)
     session.documents.update(uri, version, text, changes)
     session.neighbours.changed(uri, text, _line_of(params.content_changes))
-    session.pace.key(time.monotonic())
+    session.documents.pace.key(time.monotonic())
 
 
 def did_save(session: Session, params: types.DidSaveTextDocumentParams) -> None:
@@ -59,10 +59,10 @@ def did_save(session: Session, params: types.DidSaveTextDocumentParams) -> None:
 def did_close(session: Session, params: types.DidCloseTextDocumentParams) -> None:
     """Forgets the document."""
     uri = params.text_document.uri
-    session.end_flights("the document was closed", uri)
+    session.requests.end("the document was closed", uri)
     session.documents.close(uri)
     session.neighbours.closed(uri)
-    session.reasons.close(uri)
+    session.outcomes.close(uri)
 
 
 def unreadable(session: Session, method: str, params: Any) -> None:
@@ -75,10 +75,10 @@ def unreadable(session: Session, method: str, params: Any) -> None:
         return
     if session.documents.get(uri) is not None:
         logger.warning("%s gets no suggestions until it is opened again", uri)
-        session.end_flights("a change of the document could not be read", uri)
+        session.requests.end("a change of the document could not be read", uri)
         session.documents.close(uri)
         session.neighbours.closed(uri)
-        session.reasons.close(uri)
+        session.outcomes.close(uri)
 
 
 def _line_of(changes: Sequence[types.TextDocumentContentChangeEvent]) -> int:

@@ -55,8 +55,7 @@ class Protocol(LanguageServerProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.arrived = 0.0
-        """When the message that is being dispatched arrived, by time.monotonic()."""
+        self._arrived = 0.0
         self.at_unreadable: Callable[[str, Any], None] = lambda method, params: None
         """Told of a notification whose parameters are not what its method takes."""
         builtin = cast("dict[str, Any]", self.fm.builtin_features)  # pyright: ignore
@@ -66,6 +65,10 @@ class Protocol(LanguageServerProtocol):
     @property
     def _initialized(self) -> bool:
         return self._workspace is not None
+
+    def arrived(self) -> float:
+        """When the message that is being dispatched arrived, by time.monotonic()."""
+        return self._arrived
 
     @property
     def was_shut_down(self) -> bool:
@@ -87,7 +90,7 @@ class Protocol(LanguageServerProtocol):
 
     def receive(self, body: bytes, arrived: float | None = None) -> None:
         """Handles one message."""
-        self.arrived = time.monotonic() if arrived is None else arrived
+        self._arrived = time.monotonic() if arrived is None else arrived
         try:
             raw: object = json.loads(body, parse_constant=no_json, parse_float=finite)
         except (ValueError, RecursionError):

@@ -1,31 +1,28 @@
-"""Flights: requests on their way to the engine, and what they come back with."""
+"""Requests that wait for the engine, the tasks that answer them, and what came of them.
+
+A request ends exactly once: with what the engine made, at its deadline with the best that there was
+by then, because something ended it, or by an error.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import time
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Literal, TypeVar
 
-from engine.types import Frame, Infill, Other
+from lsprotocol.types import MessageType
 
+from diffgemma_lsp.lsp.client import Client
+from engine.errors import EngineError
 
-class Answer(NamedTuple):
-    """What a run came to: what each hole holds, and how sure the model is of it, from 0 to 1.
+logger = logging.getLogger(__name__)
 
-    finished: False if the deadline came first, and this is the best that there was by then.
-    others: what else could stand in the one hole, the surest first.
-    whole: False if the last hole may stop in the middle of something: the deadline came, or it was
-    as long as it may be.
-    """
+T = TypeVar("T")
 
-    holes: tuple[str, ...]
-    confidence: float
-    finished: bool = True
-    others: tuple[Other, ...] = ()
-    whole: bool = True
-
-
-Kind = Literal["automatic", "invoked", "action", "ahead"]
+RequestKind = Literal["automatic", "invoked", "action", "ahead"]
 """Who wants it: an editor while one types; a user who asked for a suggestion, or for an edit; or
 nobody yet, and it gives way to everything else."""
 
@@ -34,18 +31,18 @@ class Nothing(Exception):
     """There is nothing to show, and no error; the text says why."""
 
 
-def gate(confidence: float, least: float) -> None:
+def must_be_sure(confidence: float, least: float | None) -> None:
     """Raises Nothing where the model is less sure than the user wants it to be."""
-    if confidence < least:
+    if least is not None and confidence < least:
         raise Nothing(f"the model was only {confidence:.0%} sure")
 
 
-class Flight:
+class PendingRequest:
     """One request on its way, and the one place where it can be ended early."""
 
-    def __init__(self, uri: str, kind: Kind, deadline: float) -> None:
+    def __init__(self, uri: str, kind: RequestKind, deadline: float) -> None:
         self.uri = uri
-        self.kind: Kind = kind
+        self.kind: RequestKind = kind
         self.deadline = deadline
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -65,20 +62,185 @@ class Flight:
         return self.deadline - time.monotonic()
 
 
-def gives_way(older: Kind, newer: Kind) -> bool:
-    """Whether a flight of one kind ends when one of another begins for the same document."""
+def gives_way(older: RequestKind, newer: RequestKind) -> bool:
+    """Whether a request of one kind ends when one of another begins for the same document."""
     if newer == "ahead":
         return older == "ahead"
     return older == "automatic" or older == newer == "invoked"
 
 
-def from_result(result: Infill) -> Answer:
-    """What the engine came to."""
-    reason = result.stop_reason
-    whole = reason not in ("deadline", "max_tokens")
-    return Answer(result.holes, result.confidence, reason != "deadline", result.others, whole)
+class Requests:
+    """What is under way for one client: requests, and what is done in the background.
+
+    arrived: when the message that is being handled arrived, by time.monotonic().
+    at_change: called when something has changed that says how the server is doing.
+    """
+
+    def __init__(self) -> None:
+        self.arrived: Callable[[], float] = time.monotonic
+        self.at_change: Callable[[], None] = _nobody_asks
+        self._pending: set[PendingRequest] = set()
+        self._answers: set[asyncio.Task[Any]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
+
+    def begin(
+        self, uri: str, kind: RequestKind, budget_ms: float, since: float | None = None
+    ) -> PendingRequest:
+        """A new request. It ends the automatic ones of its document, and a suggestion that is asked
+        for also one that was asked for before.
+
+        budget_ms: how long it may take, from when its message arrived or from `since`.
+        """
+        for older in list(self._pending):
+            if older.uri == uri and gives_way(older.kind, kind):
+                self._end(older, "a newer request took its place")
+        began = self.arrived() if since is None else since
+        pending = PendingRequest(uri, kind, began + budget_ms / 1000)
+        self._pending.add(pending)
+        self.at_change()
+        return pending
+
+    def answer(self, pending: PendingRequest, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """The task that answers the request; with its end the request is forgotten.
+
+        A callback and not the task's own `finally`: a task that is cancelled before it first runs
+        has none.
+        """
+        task = asyncio.ensure_future(work)
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
+        task.add_done_callback(lambda _: self._answered(pending))
+        return task
+
+    def _answered(self, pending: PendingRequest) -> None:
+        self._pending.discard(pending)
+        self.at_change()
+
+    def _end(self, pending: PendingRequest, reason: str) -> None:
+        # Forgotten at once, though its answer comes a moment later: where thousands of requests
+        # arrive at the same time, each of them must not look at all that it put an end to.
+        pending.end(reason)
+        self._pending.discard(pending)
+
+    def end(
+        self, reason: str, uri: str | None = None, kinds: tuple[RequestKind, ...] | None = None
+    ) -> None:
+        """Ends all requests, or those of one document, or of some kinds."""
+        for pending in list(self._pending):
+            if uri in (None, pending.uri) and (kinds is None or pending.kind in kinds):
+                self._end(pending, reason)
+
+    @property
+    def documents(self) -> set[str]:
+        """The documents that any of the requests is about."""
+        return {pending.uri for pending in self._pending}
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests wait for the engine."""
+        return sum(pending.kind != "ahead" for pending in self._pending)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way, not even what nobody waits for."""
+        return not self._pending
+
+    def idle_but_for(self, pending: PendingRequest) -> bool:
+        """Whether nobody else waits for the engine."""
+        return all(other is pending or other.kind == "ahead" for other in self._pending)
+
+    # ---- in the background ----
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Runs `work` in the background; the task is kept until it is done."""
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._background.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited for it has it; asyncio need not complain
+
+    def stop(self) -> None:
+        """Ends all requests and cancels what is done in the background."""
+        self.at_change = _nobody_asks
+        self.end("the server is shutting down")
+        for task in self._background:
+            task.cancel()
+
+    async def wait(self, wait_s: float) -> None:
+        """Waits until nothing is under way any more, but no longer than that."""
+        if under_way := self._background | self._answers:
+            await asyncio.wait(under_way, timeout=wait_s)
 
 
-def from_frame(frame: Frame) -> Answer:
-    """The best that there was by the deadline."""
-    return Answer(frame.texts, frame.confidence, finished=False, whole=False)
+def _nobody_asks() -> None:
+    """Stands where nobody wants to know how the server is doing."""
+
+
+class Outcomes:
+    """What came of requests: why there was nothing to show, kept until somebody asks, and what is
+    told.
+
+    Reasons are kept by document and by method, because an editor asks for several things at every
+    key, and what is asked for by itself must not hide why what the user asked for came to nothing.
+    report: tells of an error of the engine, and is told whether the user asked for it.
+    """
+
+    def __init__(self, client: Client, report: Callable[[EngineError, bool], None]) -> None:
+        self._client, self._report = client, report
+        self._reasons: dict[str, dict[str, str]] = {}
+        self.last_reason: str | None = None
+
+    def open(self, uri: str) -> None:
+        """From here on reasons are kept for this document; there are none yet."""
+        self._reasons[uri] = {}
+
+    def close(self, uri: str) -> None:
+        """Forgets the document."""
+        self._reasons.pop(uri, None)
+
+    def reasons(self, uri: str) -> dict[str, str]:
+        """Why each method last came to nothing, for those of which the last request did."""
+        return dict(self._reasons.get(uri, {}))
+
+    @contextlib.contextmanager
+    def account(self, uri: str, method: str, asked: bool, tell: bool = False) -> Generator[None]:
+        """Ends its block where there is nothing to show, and keeps why; what is shown is noted too.
+
+        asked: the user asked for it, so an error is told; tell: any other reason is told as well.
+        """
+        try:
+            yield
+        except Nothing as reason:
+            (self.tell if tell else self.came_to)(uri, method, str(reason))
+        except EngineError as error:
+            self._report(error, asked)
+            self.came_to(uri, method, str(error))
+        else:
+            self.came_to(uri, method, None)
+
+    def tell(self, uri: str, method: str, reason: str) -> None:
+        """Tells the user why what was asked for came to nothing."""
+        self.came_to(uri, method, reason)
+        self._client.show(MessageType.Info, reason)
+
+    def came_to(self, uri: str, method: str, reason: str | None) -> None:
+        """Notes what a request came to: nothing, for this reason, or something to show."""
+        self.last_reason = reason
+        self.note(uri, method, reason)
+        if reason is not None:
+            logger.debug("nothing shown: %s", reason)
+
+    def note(self, uri: str, method: str, reason: str | None) -> None:
+        """The same for this document alone."""
+        # None are kept for what is not open: a client could ask for ever new documents.
+        known = self._reasons.get(uri)
+        if known is None:
+            return
+        if reason is None:
+            known.pop(method, None)
+        else:
+            known[method] = reason

@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from diffgemma_lsp.session.loading import PATIENCE
 from diffgemma_lsp.session.session import Session
+from diffgemma_lsp.session.warm_up import PATIENCE
 
 State = Literal["off", "loading", "error", "slow", "filling", "ready", "idle"]
 
@@ -40,27 +40,27 @@ class Status:
 
 def status_of(session: Session, engine: dict[str, Any]) -> Status:
     """How the server is doing. engine: what the engine says of itself, empty if it is not there."""
-    if session.scopes.off_everywhere:
+    if session.settings.off_everywhere:
         return Status("off", "suggestions are turned off (setting enable)")
-    if session.starting:
+    if session.engine.starting:
         return Status("loading", "starting the engine")
     doing = engine.get("state")
     if doing == "loading":
         return _loading(engine.get("fraction"))
-    if session.last_error is not None:
-        return Status("error", str(session.last_error))
+    if session.engine.last_error is not None:
+        return Status("error", str(session.engine.last_error))
     if doing == "unloaded" and engine.get("last_error"):
         return Status("error", str(engine["last_error"]))
-    if session.missed >= SLOW:
+    if session.engine.missed >= SLOW:
         return Status(
             "slow",
             "the engine has nothing in time: give it more of it (settings automatic_budget_ms and "
             "invoked_budget_ms), a faster device or a smaller model",
         )
-    if session.in_flight:
+    if session.requests.in_flight:
         return Status("filling", "working")
     if doing in _LOADED:
-        limits = session.model.limits
+        limits = session.engine.model.limits
         return Status("ready", "ready" if limits is None else f"ready; {limits}")
     return Status("idle", "the model is not loaded; the next request loads it")
 
@@ -92,16 +92,14 @@ class News:
 
     def changed(self) -> None:
         """Something is not as it was; the client may want to know."""
-        if not self._session.client.can.status:
-            return
         self._changed = True
         self._tell()
         if self._looking is None or self._looking.done():
-            self._looking = self._session.spawn(self._look())
+            self._looking = self._session.requests.spawn(self._look())
 
     def _tell(self) -> None:
         if self._telling is None or self._telling.done():
-            self._telling = self._session.spawn(self._tell_soon())
+            self._telling = self._session.requests.spawn(self._tell_soon())
 
     async def _tell_soon(self) -> None:
         await asyncio.sleep(DELAY_S)
@@ -113,7 +111,7 @@ class News:
     async def _look(self) -> None:
         while self._changed or self._waiting:
             self._changed = False
-            found = await self._session.engine_status()
+            found = await self._session.engine.status()
             self._unheard = 0 if found else self._unheard + 1
             if found or self._unheard > PATIENCE:
                 self._engine = found or {}
@@ -131,12 +129,16 @@ class News:
             self._later = loop.call_later(left + UNLOAD_S, self._unloaded)
 
     def _unloaded(self) -> None:
-        self._session.at_change()  # which is nothing any more once the session is closed
+        self._session.requests.at_change()  # which is nothing any more once the session is closed
 
     @property
     def _waiting(self) -> bool:
         session = self._session
-        return bool(session.starting or session.in_flight or self._engine.get("state") == "loading")
+        return bool(
+            session.engine.starting
+            or session.requests.in_flight
+            or self._engine.get("state") == "loading"
+        )
 
 
 def as_json(status: Status) -> dict[str, Any]:

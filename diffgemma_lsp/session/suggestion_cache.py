@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 KEPT = 250
-"""Suggestions that are kept."""
+"""SuggestionCache that are kept."""
 
 TYPED = 128
 """So many characters of a suggestion can be typed before it is forgotten."""
@@ -45,7 +45,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Suggestion:
     """A suggestion: a text for its place, and how sure the model was of it, from 0 to 1."""
 
     text: str
@@ -55,17 +55,17 @@ class Kept:
 _Key = tuple[str, str, str, Hashable]
 
 
-class Suggestions:
+class SuggestionCache:
     """The last KEPT suggestions; the one that was used last is forgotten last."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._most = kept
-        self._kept: OrderedDict[_Key, tuple[Kept, ...]] = OrderedDict()
+        self._kept: OrderedDict[_Key, tuple[Suggestion, ...]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def keep(self, place: Place, found: tuple[Kept, ...]) -> None:
+    def keep(self, place: Place, found: tuple[Suggestion, ...]) -> None:
         """Keeps what was found for a place, best first."""
         key = _key(place, place.prefix, place.suffix)
         self._kept[key] = found
@@ -77,7 +77,7 @@ class Suggestions:
         """Whether anything was kept for this very place, be it that there is nothing."""
         return _key(place, place.prefix, place.suffix) in self._kept
 
-    def find(self, place: Place, typed: int = TYPED, least: int = 0) -> tuple[Kept, ...]:
+    def find(self, place: Place, typed: int = TYPED, least: int = 0) -> tuple[Suggestion, ...]:
         """What is known for the place: the rests of suggestions whose beginning was typed.
 
         typed, least: the most and the fewest characters of a suggestion that may have been typed
@@ -98,10 +98,6 @@ class Suggestions:
                     return rests
         return ()
 
-    def clear(self) -> None:
-        """Forgets everything."""
-        self._kept.clear()
-
 
 def _key(place: Place, prefix: str, suffix: str) -> _Key:
     return place.uri, prefix[-_BEFORE:], suffix[:_AFTER], place.wanted
@@ -118,10 +114,10 @@ def _closers(suffix: str) -> list[str]:
     return found
 
 
-def _rests(known: tuple[Kept, ...], written: str, closed: str) -> tuple[Kept, ...]:
-    rests: list[Kept] = []
+def _rests(known: tuple[Suggestion, ...], written: str, closed: str) -> tuple[Suggestion, ...]:
+    rests: list[Suggestion] = []
     for one in known:
         rest = one.text.removeprefix(written)
         if one.text.startswith(written) and rest.endswith(closed) and len(rest) > len(closed):
-            rests.append(Kept(rest[: len(rest) - len(closed)], one.confidence))
+            rests.append(Suggestion(rest[: len(rest) - len(closed)], one.confidence))
     return tuple(rests)

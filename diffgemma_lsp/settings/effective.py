@@ -7,80 +7,105 @@ documents, wherever each was said, and what is said for a glob before both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 
-from diffgemma_lsp.settings.schema import Settings, fits, path_of
-from diffgemma_lsp.settings.sources import Layer, Values, read_own, read_shared, section
+from diffgemma_lsp.settings.globs import fits_uri, path_of
+from diffgemma_lsp.settings.schema import Settings
+from diffgemma_lsp.settings.sources import Source, Values, read_own, read_shared, section
 
 
-class Scopes:
-    """The settings of one session, as said so far. Each source says all that it has, each time."""
+def _itself(uri: str) -> str:
+    return uri
 
-    def __init__(self) -> None:
-        self._own = self._pushed = self._pulled = Layer()
-        self._folders: dict[str, Layer] = {}
-        self.settings = Settings()
-        """What holds where nothing is said of the language, the path or the folder."""
+
+class EffectiveSettings:
+    """The settings of one session, as said so far. Each source says all that it has, each time.
+
+    home: gives the URI whose settings a document has: that of its notebook if it is a cell.
+    everywhere: what holds where nothing is said of the language, the path or the folder.
+    """
+
+    def __init__(self, home: Callable[[str], str] = _itself) -> None:
+        self._home = home
+        self._own = self._pushed = self._pulled = Source()
+        self._folders: dict[str, Source] = {}
+        self.everywhere = Settings()
 
     def initialize(self, raw: object) -> None:
         """Takes the initializationOptions."""
         self._own = read_own(raw)
-        self.settings = _over(self._own)
+        self.everywhere = _over(self._own)
 
     def push(self, raw: object) -> None:
         """Takes settings that the client sent: its whole configuration, or this server's part."""
         self._pushed = read_shared(section(raw), _over(self._own))
-        self.settings = _over(self._own, self._pushed, self._pulled)
+        self.everywhere = _over(self._own, self._pushed, self._pulled)
 
     def pull(self, raw: object, folders: Mapping[str, object]) -> None:
         """Takes what the client answered: for all, and for each workspace folder by its URI."""
         self._pulled = read_shared(raw, _over(self._own, self._pushed))
-        self.settings = _over(self._own, self._pushed, self._pulled)
+        self.everywhere = _over(self._own, self._pushed, self._pulled)
         self._folders = {
-            path_of(uri): read_shared(part, self.settings) for uri, part in folders.items()
+            path_of(uri): read_shared(part, self.everywhere) for uri, part in folders.items()
         }
 
     @property
     def complaints(self) -> list[str]:
         """A line about everything that is wrong in what was said last."""
-        return list(dict.fromkeys(chain.from_iterable(layer.complaints for layer in self._layers)))
+        complaints = (source.complaints for source in self._sources)
+        return list(dict.fromkeys(chain.from_iterable(complaints)))
 
     @property
     def off_everywhere(self) -> bool:
         """Whether no document at all gets suggestions."""
         scoped = [folder.values for folder in self._folders.values()]
-        for layer in self._layers:
-            scoped += [*layer.languages.values(), *layer.globs.values()]
-        return not self.settings.enable and not any(values.get("enable") for values in scoped)
+        for source in self._sources:
+            scoped += [*source.languages.values(), *source.globs.values()]
+        return not self.everywhere.enable and not any(values.get("enable") for values in scoped)
 
-    def settings_for(self, uri: str, language_id: str) -> Settings:
+    def for_document(self, uri: str, language_id: str) -> Settings:
         """What holds for one document."""
-        layers = [self._own, self._pushed, self._pulled]
+        uri = self._home(uri)
+        sources = [self._own, self._pushed, self._pulled]
         if (folder := self._folder_of(uri)) is not None:
-            layers.append(folder)
+            sources.append(folder)
         values: Values = {}
-        for layer in layers:
-            values |= layer.values
-        for layer in layers:
-            values |= layer.languages.get(language_id, {})
-        for layer in layers:
-            for glob, override in layer.globs.items():
-                if fits(uri, glob):
+        for source in sources:
+            values |= source.values
+        for source in sources:
+            values |= source.languages.get(language_id, {})
+        for source in sources:
+            for glob, override in source.globs.items():
+                if fits_uri(uri, glob):
                     values |= override
         return Settings(**values)
 
+    def off(self, uri: str, language_id: str) -> str | None:
+        """Why there are no suggestions in this document, or None if there are."""
+        settings = self.for_document(uri, language_id)
+        if not settings.enable:
+            return "suggestions are turned off (setting enable)"
+        if language_id in settings.languages_off:
+            return f"suggestions are turned off for {language_id} (setting languages_off)"
+        for glob in settings.globs_off:
+            if fits_uri(self._home(uri), glob):
+                return f"suggestions are turned off for {glob} (setting globs_off)"
+        return None
+
     @property
-    def _layers(self) -> list[Layer]:
+    def _sources(self) -> list[Source]:
         return [self._own, self._pushed, self._pulled, *self._folders.values()]
 
-    def _folder_of(self, uri: str) -> Layer | None:
+    def _folder_of(self, uri: str) -> Source | None:
         """What was said for the innermost workspace folder around a document."""
+        if not self._folders:
+            return None
         path = path_of(uri)
         around = [folder for folder in self._folders if path.startswith(f"{folder.rstrip('/')}/")]
         return self._folders[max(around, key=len)] if around else None
 
 
-def _over(*layers: Layer) -> Settings:
-    """What holds for all documents, each layer over those before it."""
-    return Settings(**dict(chain.from_iterable(layer.values.items() for layer in layers)))
+def _over(*sources: Source) -> Settings:
+    """What holds for all documents, each source over those before it."""
+    return Settings(**dict(chain.from_iterable(source.values.items() for source in sources)))

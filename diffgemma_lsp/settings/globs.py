@@ -12,11 +12,22 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import islice
+from urllib.parse import unquote
 
 _MOST = 256
 """A pattern with braces stands for no more patterns than these."""
 
 _BRACES = 32
+
+
+def path_of(uri: str) -> str:
+    """What a URI says behind its scheme, as a path."""
+    return unquote(uri.partition(":")[2]).removeprefix("//")
+
+
+def fits_uri(uri: str, glob: str) -> bool:
+    """Whether a document's path fits a pattern."""
+    return fits(path_of(uri), glob)
 
 
 def fits(path: str, glob: str) -> bool:

@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple, TypeVar, cast
-from urllib.parse import unquote
-
-from diffgemma_lsp.settings import globs
 
 T = TypeVar("T")
 Reach = Literal["document", "session", "machine"]
@@ -143,32 +140,6 @@ class Settings:
     idle_unload_s: float | None = _setting(900.0, _optional(_number(1, 31_536_000)), "machine")
     idle_exit_s: float | None = _setting(3_600.0, _optional(_number(1, 31_536_000)), "machine")
     seed: int = _setting(0, _whole(0, 2**63 - 1))
-
-    @property
-    def least(self) -> float:
-        """The confidence from which on something is shown."""
-        return self.min_confidence or 0.0
-
-    def off(self, uri: str, language_id: str) -> str | None:
-        """Why there are no suggestions in this document, or None if there are."""
-        if not self.enable:
-            return "suggestions are turned off (setting enable)"
-        if language_id in self.languages_off:
-            return f"suggestions are turned off for {language_id} (setting languages_off)"
-        for glob in self.globs_off:
-            if fits(uri, glob):
-                return f"suggestions are turned off for {glob} (setting globs_off)"
-        return None
-
-
-def path_of(uri: str) -> str:
-    """What a URI says behind its scheme, as a path."""
-    return unquote(uri.partition(":")[2]).removeprefix("//")
-
-
-def fits(uri: str, glob: str) -> bool:
-    """Whether a document's path fits a pattern."""
-    return globs.fits(path_of(uri), glob)
 
 
 class Known(NamedTuple):

@@ -27,7 +27,7 @@ _OF_CLIENTS = ("trace",)
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class Source:
     """What one source of settings says, and a line about everything in it that is wrong.
 
     values: for all documents.
@@ -40,18 +40,18 @@ class Layer:
     complaints: tuple[str, ...] = ()
 
 
-def read_own(raw: object) -> Layer:
-    """The layer of the client's initializationOptions."""
-    return _Reader(Settings(), own=True).layer(raw, "initializationOptions")
+def read_own(raw: object) -> Source:
+    """What the client's initializationOptions say."""
+    return _SourceReader(Settings(), own=True).read(raw, "initializationOptions")
 
 
-def read_shared(raw: object, below: Settings) -> Layer:
-    """The layer of what a client pushed or answered, which a workspace may have had a say in.
+def read_shared(raw: object, below: Settings) -> Source:
+    """What a client pushed or answered, which a workspace may have had a say in.
 
-    below: what holds where this layer says nothing. null is "not set" here, unless the setting has
+    below: what holds where this source says nothing. null is "not set" here, unless the setting has
     a meaning for it: clients send it for what nobody has configured.
     """
-    return _Reader(below, own=False).layer(raw, "settings")
+    return _SourceReader(below, own=False).read(raw, "settings")
 
 
 def section(raw: object) -> object:
@@ -69,24 +69,24 @@ def section(raw: object) -> object:
     }
 
 
-class _Reader:
-    """Reads one layer. A wrong value counts as not said, and the others still hold."""
+class _SourceReader:
+    """Reads one source. A wrong value counts as not said, and the others still hold."""
 
     def __init__(self, below: Settings, own: bool) -> None:
         self._below = below
         self._own = own
         self._complaints: list[str] = []
 
-    def layer(self, raw: object, source: str) -> Layer:
-        """The layer of `raw`, which is called `source` if it is something else altogether."""
+    def read(self, raw: object, name: str) -> Source:
+        """What `raw` says, which is called `name` if it is something else altogether."""
         values: Values = {}
         scopes: dict[str, dict[str, Values]] = {name: {} for name in _SCOPES}
-        for key, value in self._items(raw, source):
-            if (name := _snake(key)) in scopes:
-                scopes[name] = self._overrides(value, name)
+        for key, value in self._items(raw, name):
+            if (scope := _snake(key)) in scopes:
+                scopes[scope] = self._overrides(value, scope)
             else:
                 self._take(values, key, value)
-        return Layer(values, **scopes, complaints=tuple(self._complaints))
+        return Source(values, **scopes, complaints=tuple(self._complaints))
 
     def _overrides(self, raw: object, name: str) -> dict[str, Values]:
         overrides: dict[str, Values] = {}

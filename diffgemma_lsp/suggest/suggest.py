@@ -14,11 +14,9 @@ from dataclasses import replace
 
 from diffgemma_lsp.context import window
 from diffgemma_lsp.polish.polish import Around, polish
-from diffgemma_lsp.session.model import Model
-from diffgemma_lsp.session.requests import Flight, Nothing, gate
+from diffgemma_lsp.session.requests import Nothing, PendingRequest, must_be_sure
 from diffgemma_lsp.session.session import Session
-from diffgemma_lsp.session.suggestion_cache import AFTER, BEFORE, Kept, Place
-from diffgemma_lsp.session.typing_pace import not_writing
+from diffgemma_lsp.session.suggestion_cache import AFTER, BEFORE, Place, Suggestion
 from diffgemma_lsp.settings.schema import Settings
 from diffgemma_lsp.syntax.check import CLOSING
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
@@ -29,25 +27,21 @@ WARMER = SamplingParams(t_max=0.9, t_min=0.6, rerank=False)
 """How candidates are drawn that differ from the first answer, where it came alone."""
 
 
-READ = SamplingParams(max_steps=1, rerank=False)
-"""The least of a run that reads what stands in front of the cursor."""
-
-
 async def suggest(
-    session: Session, flight: Flight, snapshot: DocumentSnapshot, settings: Settings
-) -> tuple[Kept, ...]:
+    session: Session, pending: PendingRequest, snapshot: DocumentSnapshot, settings: Settings
+) -> tuple[Suggestion, ...]:
     """Suggestions for the snapshot's cursor, at least one and the best one first; of what nobody
     asked for only that one.
 
     Raises Nothing where there is none, and EngineError.
     """
-    if flight.over.done():  # before it began: what arrived together with it took its place
-        raise Nothing(flight.over.result())
-    if (reason := session.off(snapshot.uri, snapshot.language_id)) is not None:
+    if pending.over.done():  # before it began: what arrived together with it took its place
+        raise Nothing(pending.over.result())
+    if (reason := session.settings.off(snapshot.uri, snapshot.language_id)) is not None:
         raise Nothing(reason)
-    invoked = flight.invoked
+    invoked = pending.invoked
     if not invoked and settings.min_confidence is None:
-        settings = replace(settings, min_confidence=session.model.min_confidence)
+        settings = replace(settings, min_confidence=session.engine.model.min_confidence)
     if not invoked and not CLOSING.fullmatch(snapshot.line_after):
         raise Nothing("there is code right of the cursor")
     place = _place(snapshot, settings)
@@ -55,24 +49,24 @@ async def suggest(
     found = _known(session, snapshot, settings, invoked)
     if len(found) < wanted:
         if not invoked:
-            _must_know(session.model, snapshot)
+            _must_know(session, snapshot)
             if _around(snapshot).site.at_a_whole_line:
                 raise Nothing("the line is complete")
             await _moment(session, snapshot)
-        fitting = await _run(session, flight, snapshot, settings, wanted)
+        fitting = await _run(session, pending, snapshot, settings, wanted)
         if not invoked:
-            _must_know(session.model, snapshot)  # of which the first run was the first to tell
+            _must_know(session, snapshot)  # of which the first run was the first to tell
         found = fitting.found
         session.suggestions.keep(place, found)
-        session.spawn(_keep_more(session, place, fitting, settings))
-    if settings.look_ahead and session.model.silent(snapshot.language_id) is None:
-        session.spawn(_look_ahead(session, flight, snapshot, found[0], settings))
+        session.requests.spawn(_keep_more(session, place, fitting, settings))
+    if settings.look_ahead and session.engine.model.silent(snapshot.language_id) is None:
+        session.requests.spawn(_look_ahead(session, pending, snapshot, found[0], settings))
     return found[:wanted]
 
 
-def _must_know(model: Model, snapshot: DocumentSnapshot) -> None:
+def _must_know(session: Session, snapshot: DocumentSnapshot) -> None:
     """Raises Nothing in a language that the model has not learned."""
-    if (reason := model.silent(snapshot.language_id)) is not None:
+    if (reason := session.engine.model.silent(snapshot.language_id)) is not None:
         raise Nothing(reason)
 
 
@@ -80,11 +74,11 @@ async def _moment(session: Session, snapshot: DocumentSnapshot) -> None:
     """Waits for the moment for a run that nobody asked for. Raises Nothing if this is none."""
     document = session.documents.get(snapshot.uri)
     if document is not None and document.version == snapshot.version:
-        reason = not_writing(document, snapshot.text.offset(snapshot.start))
+        reason = document.not_writing(snapshot.text.offset(snapshot.start))
         if reason is not None:
             raise Nothing(reason)
-    if wait := session.pace.wait_s(time.monotonic()):
-        # A key that comes meanwhile ends the flight, and the engine never hears of it.
+    if wait := session.documents.pace.wait_s(time.monotonic()):
+        # A key that comes meanwhile ends the request, and the engine never hears of it.
         await asyncio.sleep(wait)
 
 
@@ -97,12 +91,12 @@ class _Fitting:
 
     def __init__(self, around: Around, settings: Settings, invoked: bool) -> None:
         self._around, self._settings, self._invoked = around, settings, invoked
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[str, Suggestion] = {}
         self._left: deque[tuple[Other, bool]] = deque()
         self.reasons: list[Nothing] = []
 
     @property
-    def found(self) -> tuple[Kept, ...]:
+    def found(self) -> tuple[Suggestion, ...]:
         """Those that can be shown, so far."""
         return tuple(self._kept.values())
 
@@ -122,17 +116,17 @@ class _Fitting:
         except Nothing as reason:
             self.reasons.append(reason)
 
-    def _polished(self, answer: Other, whole: bool) -> Kept:
+    def _polished(self, answer: Other, whole: bool) -> Suggestion:
         """What is shown of an answer. Raises Nothing if it is not worth it."""
         settings, invoked = self._settings, self._invoked
-        gate(answer.confidence, settings.least)
+        must_be_sure(answer.confidence, settings.min_confidence)
         max_lines = None if invoked else settings.max_lines
         text, reason = polish(
             answer.text, self._around, automatic=not invoked, max_lines=max_lines, whole=whole
         )
         if reason is not None:
             raise Nothing(reason)
-        return Kept(text, answer.confidence)
+        return Suggestion(text, answer.confidence)
 
 
 async def _keep_more(session: Session, place: Place, fitting: _Fitting, settings: Settings) -> None:
@@ -147,7 +141,7 @@ async def _keep_more(session: Session, place: Place, fitting: _Fitting, settings
 
 async def _run(
     session: Session,
-    flight: Flight,
+    pending: PendingRequest,
     snapshot: DocumentSnapshot,
     settings: Settings,
     wanted: int,
@@ -157,18 +151,18 @@ async def _run(
     Where that is less than what is `wanted`, it is asked again. Raises Nothing or EngineError if
     there is nothing at all.
     """
-    most = None if flight.invoked else settings.max_tokens
-    request = window.fill_request(snapshot, most, settings.seed, session.snippets(snapshot))
-    answer = await session.run(flight, request)
-    fitting = _Fitting(_around(snapshot), settings, flight.invoked)
+    most = None if pending.invoked else settings.max_tokens
+    request = request_for(session, snapshot, settings, most)
+    answer = await session.engine.run(pending, request)
+    fitting = _Fitting(_around(snapshot), settings, pending.invoked)
     fitting.add([Other(answer.holes[0], answer.confidence)], answer.whole)
     fitting.add(answer.others)
     while fitting.lacks(wanted):
         fitting.look()
     missing = wanted - max(1, len(fitting.found))
-    if answer.others and settings.least > 0:
+    if answer.others and settings.min_confidence:
         missing = 0  # how sure the model is of what it was not asked to choose is no measure
-    runs = (session.run(flight, _warmer(request, number + 1)) for number in range(missing))
+    runs = (session.engine.run(pending, _warmer(request, number + 1)) for number in range(missing))
     more = [
         one
         for one in await asyncio.gather(*runs, return_exceptions=True)
@@ -198,12 +192,13 @@ def _around(snapshot: DocumentSnapshot) -> Around:
 
 def _known(
     session: Session, snapshot: DocumentSnapshot, settings: Settings, invoked: bool
-) -> tuple[Kept, ...]:
+) -> tuple[Suggestion, ...]:
     """What is kept for the snapshot's cursor, as far as the settings let it be shown."""
     # Where nothing comes by itself, what was asked for goes on while it is typed, and only then.
-    silent = not invoked and session.model.silent(snapshot.language_id) is not None
+    silent = not invoked and session.engine.model.silent(snapshot.language_id) is not None
     found = session.suggestions.find(_place(snapshot, settings), least=1 if silent else 0)
-    sure = [one for one in found if one.confidence >= settings.least]
+    least = settings.min_confidence or 0.0
+    sure = [one for one in found if one.confidence >= least]
     if not invoked:  # some of it may have been asked for, without a limit to its lines
         texts = (_first_lines(one.text, settings.max_lines) for one in sure)
         sure = [replace(one, text=text) for one, text in zip(sure, texts, strict=True)]
@@ -229,9 +224,9 @@ def _place(snapshot: DocumentSnapshot, settings: Settings) -> Place:
 
 async def _look_ahead(
     session: Session,
-    answered: Flight,
+    answered: PendingRequest,
     snapshot: DocumentSnapshot,
-    shown: Kept,
+    shown: Suggestion,
     settings: Settings,
 ) -> None:
     """Has the engine think of what comes next, as if `shown` were accepted, while nothing else
@@ -240,36 +235,29 @@ async def _look_ahead(
     if _around(accepted).site.at_a_whole_line:
         return
     place = _place(accepted, settings)
-    if not session.idle_but_for(answered) or session.suggestions.has(place):
+    if not session.requests.idle_but_for(answered) or session.suggestions.has(place):
         return
-    flight = session.begin(snapshot.uri, "ahead", _patient(settings))
+    pending = begin_ahead(session, snapshot, settings)
     try:
-        run = _run(session, flight, accepted, settings, wanted=1)
-        found = (await session.answer(flight, run)).found
+        run = _run(session, pending, accepted, settings, wanted=1)
+        found = (await session.requests.answer(pending, run)).found
     except (Nothing, EngineError):
-        if flight.over.done():
+        if pending.over.done():
             return  # whoever comes to that place asks again
         found = ()  # and so does who comes there by then, but nobody thinks of it again
     session.suggestions.keep(place, found)
 
 
-async def read_ahead(session: Session, snapshot: DocumentSnapshot) -> None:
-    """Has the engine read what stands in front of a cursor that has just moved there, while nothing
-    else is under way: it would take nearly half of the time for the first suggestion."""
-    settings = session.settings_for(snapshot.uri, snapshot.language_id)
-    off = session.off(snapshot.uri, snapshot.language_id)
-    if not settings.look_ahead or off is not None or not session.idle:
-        return
-    if not session.model.known or session.model.silent(snapshot.language_id) is not None:
-        return  # nobody loads a model for this
-    flight = session.begin(snapshot.uri, "ahead", _patient(settings))
-    request = window.fill_request(snapshot, 1, settings.seed, session.snippets(snapshot))
-    try:
-        await session.answer(flight, session.run(flight, replace(request, params=READ)))
-    except (Nothing, EngineError):
-        return  # the first suggestion reads it
+def begin_ahead(session: Session, snapshot: DocumentSnapshot, settings: Settings) -> PendingRequest:
+    """A request that nobody waits for."""
+    now, uri = time.monotonic(), snapshot.uri
+    return session.requests.begin(uri, "ahead", settings.invoked_budget_ms, since=now)
 
 
-def _patient(settings: Settings) -> float:
-    """The deadline of what nobody waits for."""
-    return time.monotonic() + settings.invoked_budget_ms / 1000
+def request_for(
+    session: Session, snapshot: DocumentSnapshot, settings: Settings, most: int | None
+) -> InfillRequest:
+    """What the engine is asked for at the cursor: `most` tokens, or as many as the model likes."""
+    neighbours = session.neighbours
+    others = neighbours.around(snapshot) if neighbours.useful else ()
+    return window.fill_request(snapshot, most, settings.seed, others)

@@ -1,4 +1,4 @@
-"""What is open: documents and what changed in them last, and the notebooks that some are cells of.
+"""What is open: documents, how they are being typed in, and notebooks with the cells among them.
 
 What a client gets wrong is logged, never raised.
 """
@@ -50,6 +50,8 @@ class Trace(NamedTuple):
         return cls(change.start, change.end, len(change.new), removed, new)
 
 
+# Changes that are looked through for one that was undone.
+_RECENT = 16
 # Characters of a text that is remembered as it is.
 _LONG = 200
 # Changes of a document that are remembered. What runs for longer than it takes to make so many has
@@ -87,12 +89,64 @@ class Document:
                 return None
         return start, end
 
+    def not_writing(self, offset: int) -> str | None:
+        """What the last change was if it left the cursor at `offset` without anything being
+        written."""
+        if not self.changes:
+            return None
+        last = self.changes[-1]
+        if last.start + last.size != offset:
+            return None  # the cursor has moved on since
+        if last.size < last.end - last.start:
+            return "something was just deleted"
+        # A single character is more often typed again than restored.
+        if last.size > 1 and any(
+            (change.start, change.removed) == (last.start, last.new)
+            for change in islice(reversed(self.changes), 1, _RECENT)
+        ):
+            return "something was just undone"
+        return None
+
+
+MOST_S = 0.15
+"""A run never waits longer than this for the next key."""
+
+_BREAK_S = 2.0
+_FAST_S = 0.25
+
+
+class Pace:
+    """The rhythm of the keys: a running mean of the seconds between them."""
+
+    def __init__(self) -> None:
+        self._last = -1e9
+        self._mean = _FAST_S
+
+    def key(self, now: float) -> None:
+        """Something was typed."""
+        gap = now - self._last
+        if gap < _BREAK_S:
+            self._mean += 0.3 * (gap - self._mean)
+        self._last = now
+
+    def wait_s(self, now: float) -> float:
+        """For how long the next key is to be expected: 0 for who types slowly, or has paused.
+
+        A run that begins before it comes is in vain.
+        """
+        if self._mean >= _FAST_S:
+            return 0.0
+        return max(0.0, min(1.2 * self._mean, MOST_S) - (now - self._last))
+
 
 class Documents:
-    """The open documents."""
+    """The open documents. notebooks: those that some of them are cells of. pace: how fast somebody
+    types in any of them."""
 
     def __init__(self) -> None:
         self._open: dict[str, Document] = {}
+        self.notebooks = Notebooks()
+        self.pace = Pace()
 
     def get(self, uri: str) -> Document | None:
         """The document at `uri`, if it is open."""
@@ -102,6 +156,22 @@ class Documents:
         """The version of what is open at `uri`."""
         document = self._open.get(uri)
         return None if document is None else document.version
+
+    def home(self, uri: str) -> str:
+        """The URI of the notebook that a document is a cell of, else its own."""
+        return self.notebooks.home(uri) or uri
+
+    def cells_around(self, document: Document) -> tuple[tuple[Text, ...], tuple[Text, ...]]:
+        """The code cells before and after a document in its notebook, if it is a cell of one."""
+
+        def texts(uris: Iterable[str]) -> tuple[Text, ...]:
+            cells = (self._open.get(uri) for uri in uris)
+            # Another language would be read as a part of this one.
+            return tuple(cell.text for cell in cells if cell and cell.language_id == own)
+
+        own = document.language_id
+        before, after = self.notebooks.around(document.uri)
+        return texts(before), texts(after)
 
     def open(self, document: Document) -> None:
         """Takes `document` in, in place of what was open under its URI."""

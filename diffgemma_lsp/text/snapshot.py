@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from diffgemma_lsp.settings.schema import path_of
-from diffgemma_lsp.text.documents import Document
+from diffgemma_lsp.settings.globs import path_of
+from diffgemma_lsp.text.documents import Document, Documents
 from diffgemma_lsp.text.text import Point, Text
 
 
@@ -79,3 +79,12 @@ class DocumentSnapshot:
         # Counted from the end: a line end that forms at a seam moves nothing behind the cursor.
         cursor = text.point(len(text) - (len(self.text) - self.text.offset(end)))
         return replace(self, text=text, start=cursor, end=cursor)
+
+
+def snapshot_of(
+    documents: Documents, document: Document, start: Point, end: Point | None = None
+) -> DocumentSnapshot:
+    """The document as it is now, with the cells around it if it is one of a notebook."""
+    before, after = documents.cells_around(document)
+    snapshot = DocumentSnapshot.of(document, start, end)
+    return replace(snapshot, cells_before=before, cells_after=after)

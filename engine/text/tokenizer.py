@@ -166,8 +166,9 @@ class TextTokenizer:
         several blanks many vocabularies leave the last one to the word."""
         if not tail.endswith((" ", "\t")):
             return b""
-        start = self.encode_with_starts(tail + "a")[1][-1]
-        return tail[start:].encode() if tail[start:].isspace() else b""
+        starts = self.encode_with_starts(tail + "a")[1]
+        begun = tail[starts[-1] :] if starts else ""  # a vocabulary of digits knows no "a"
+        return begun.encode() if begun.isspace() else b""
 
 
 def _whole(data: bytes) -> bool:

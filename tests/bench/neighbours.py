@@ -1,8 +1,8 @@
-"""How well the ring finds what a hole needs of other files, and how long that takes.
+"""How well the pool finds what a hole needs of other files, and how long that takes.
 
 python tests/bench/neighbours.py --source PACKAGE --count 200
 
-Each hole needs a name that an imported file defines (see engine/evaluation/neighbours.py). The ring
+Each hole needs a name that an imported file defines (see engine/evaluation/neighbours.py). The pool
 has the other files of the package, in a random order, and behind them what following the imports
 gives, as in a session. Found means that a chunk which defines the name is among the first so many.
 """
@@ -23,9 +23,9 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import track
 
-from diffgemma_lsp.context.chunks import Chunk, Ring, words_of
+from diffgemma_lsp.context.chunks import Chunk, ChunkPool, words_of
 from diffgemma_lsp.context.python_imports import imports_of
-from diffgemma_lsp.context.ranking import Choices, _surroundings
+from diffgemma_lsp.context.ranking import Rankings, _surroundings
 from diffgemma_lsp.context.reader import Reader
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from diffgemma_lsp.text.text import Text
@@ -53,7 +53,7 @@ class Bench:
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = {folder.name: folder.resolve() for folder in folders}
         self.times: dict[str, list[float]] = {"follow": [], "choose": [], "again": []}
-        self.ranks: dict[str, list[int | None]] = {"ring": [], "jaccard": []}
+        self.ranks: dict[str, list[int | None]] = {"pool": [], "jaccard": []}
 
     def run(self, need: Need, rng: random.Random) -> None:
         package, _, inner = need.cut.source.name.partition("/")
@@ -62,24 +62,24 @@ class Bench:
         text = Text.of(need.cut.prefix + need.cut.suffix)
         cursor = text.point(need.cut.start)
         snapshot = DocumentSnapshot(path.as_uri(), 1, "python", text, cursor, cursor)
-        ring, reader = Ring(), Reader([folder.parent])
+        pool, reader = ChunkPool(), Reader([folder.parent])
         others = sorted(folder.rglob("*.py"))
         for other in rng.sample(others, min(8, len(others))):
             if other != path and (read := reader.read(other)) is not None:
-                ring.put(str(other), read.chunks)
+                pool.put(str(other), read.chunks)
         words = words_of(need.cut.prefix[-32_768:])
         found = self._timed(
             "follow", lambda: reader.follow(path, imports_of(need.cut.source.text), words)
         )
         for read in reversed(found):
-            ring.put(str(read.path), read.chunks)
-        choices = Choices(ring)
-        self._timed("choose", lambda: choices.of(snapshot, str(path)))
-        self._timed("again", lambda: choices.of(snapshot, str(path)))
+            pool.put(str(read.path), read.chunks)
+        rankings = Rankings(pool)
+        self._timed("choose", lambda: rankings.of(snapshot, str(path)))
+        self._timed("again", lambda: rankings.of(snapshot, str(path)))
         query = words_of(_surroundings(snapshot))
-        ranked = [chunk for _, chunk in ring.ranked(query, str(path))]
+        ranked = [chunk for _, chunk in pool.ranked(query, str(path))]
         by_jaccard = sorted(ranked, key=lambda chunk: -jaccard(query, chunk))
-        for name, chunks in (("ring", ranked), ("jaccard", by_jaccard)):
+        for name, chunks in (("pool", ranked), ("jaccard", by_jaccard)):
             hits = (rank for rank, chunk in enumerate(chunks) if defines(chunk, need))
             self.ranks[name].append(next(hits, None))
 

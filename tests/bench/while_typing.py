@@ -91,7 +91,7 @@ async def type_at(client: InProcessClient, uri: str, cut: Cut) -> Shown:
     # As editors do when the cursor moves.
     moved = {"diagnostics": [], "triggerKind": 2}
     await client.ask("textDocument/codeAction", {**here, "context": moved})
-    await until(lambda: client.server.session.idle)
+    await until(lambda: client.server.session.requests.idle)
     client.send(did_change(uri, 2, {"range": here["range"], "text": key}))
     began = time.perf_counter()
     items = await client.ask(*completion(uri, then["line"], then["character"]))
@@ -100,7 +100,7 @@ async def type_at(client: InProcessClient, uri: str, cut: Cut) -> Shown:
     if items:
         start = items[0]["range"]["start"]["character"]
         text = items[0]["insertText"][then["character"] - start :]
-    reason = client.server.session.reasons.of(uri).get(METHOD)
+    reason = client.server.session.outcomes.reasons(uri).get(METHOD)
     client.send(did_close(uri))
     return Shown(cut, text, reason, took)
 

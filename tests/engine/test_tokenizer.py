@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from engine.errors import ModelError
+from engine.paths import WEIGHTS
 from engine.text.tokenizer import TextTokenizer
 from engine.weights.profile import EMBEDDED
 from tests.engine.tiny import SPECIAL, cases, save_tokenizer, tiny_tokenizer
@@ -128,3 +130,18 @@ def test_a_saved_tokenizer_is_the_same(tmp_path: Path) -> None:
     text = "print(self) # <eos> ä 🙂"
     assert again.encode(text) == TINY.encode(text)
     assert again.special == TINY.special
+
+
+def test_the_last_of_several_blanks_belongs_to_the_word_where_the_vocabulary_says_so() -> None:
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    made = Tokenizer(models.BPE({"Ġ": 0, "ĠĠĠ": 1, "a": 2, "Ġa": 3, "b": 4, "ĠĠ": 5}, [("Ġ", "a")]))
+    made.pre_tokenizer = words
+    made.decoder = decoders.ByteLevel()
+    known = TextTokenizer(made)
+    assert known.heal("b    ") == ("b   ", b" ")
+    assert known.heal("b") == ("b", b"")
+
+
+def test_a_vocabulary_without_letters_heals_nothing() -> None:
+    digits = TextTokenizer.load(WEIGHTS / "sudoku")
+    assert digits.heal("1 ") == ("1 ", b"")

@@ -120,7 +120,7 @@ class Asked:
 
 def _polished(before: str, after: str, automatic: bool) -> str:
     around = Around(plain(before), plain(after), "python")
-    if automatic and around.place.at_a_whole_line:
+    if automatic and around.site.at_a_whole_line:
         return ""
     return polish(_filling(around.before, around.after), around, automatic=automatic).text
 

@@ -245,11 +245,11 @@ async def in_process(source: random.Random, scripts: int) -> None:
     for uri in URIS:
         client.send(did_close(uri))
     for _ in range(10_000):
-        if not session._tasks:  # pyright: ignore[reportPrivateUsage]
+        if not session.requests._background:  # pyright: ignore[reportPrivateUsage]
             break
         await asyncio.sleep(0.001)
-    assert session._tasks == session._answers == set()  # pyright: ignore[reportPrivateUsage]
-    assert session.in_flight == 0
+    assert session.requests._background == session.requests._answers == set()  # pyright: ignore[reportPrivateUsage]
+    assert session.requests.in_flight == 0
     assert rpc._request_futures == rpc._result_types == {}  # pyright: ignore[reportPrivateUsage]
     assert len(session.suggestions) <= 250
     for name in ("diffgemma_lsp", "asyncio"):

@@ -11,7 +11,7 @@ from lsp_client import LspClient
 from diffgemma_lsp.lsp.log import silence_messages
 from diffgemma_lsp.lsp.stdio import Framing
 from diffgemma_lsp.server import build_server
-from diffgemma_lsp.session.session import Engine
+from diffgemma_lsp.session.engine import Engine
 from diffgemma_lsp.settings.schema import Settings
 
 

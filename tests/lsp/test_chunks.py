@@ -1,4 +1,4 @@
-"""The ring of chunks: its bounds, what it takes for the same, and what it ranks."""
+"""The pool of chunks: its bounds, what it takes for the same, and what it ranks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from diffgemma_lsp.context.chunks import (
     CHARS,
     LINES,
+    MOST_CHUNKS,
     PER_SOURCE,
-    POOL,
     Chunk,
-    Ring,
+    ChunkPool,
     chunked,
     words_of,
 )
@@ -56,38 +56,38 @@ class Bounds(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ring = Ring()
+        self.pool = ChunkPool()
 
     @rule(source=st.integers(0, 40), words=st.lists(st.text("abc", min_size=3), max_size=30))
     def put(self, source: int, words: list[str]) -> None:
         chunks = [chunk(str(source), f"{source}_{word} {word} {word}x") for word in words]
-        generation = self.ring.generation
-        self.ring.put(str(source), chunks)
-        assert (str(source) in self.ring.sources) == bool(chunks)
-        assert self.ring.generation > generation
+        generation = self.pool.generation
+        self.pool.put(str(source), chunks)
+        assert (str(source) in self.pool.sources) == bool(chunks)
+        assert self.pool.generation > generation
 
     @rule(source=st.integers(0, 40))
     def put_many(self, source: int) -> None:
-        self.ring.put(str(source), numbered(f"s{source}", 30))
+        self.pool.put(str(source), numbered(f"s{source}", 30))
 
     @rule(source=st.integers(0, 40))
     def drop(self, source: int) -> None:
-        self.ring.drop(str(source))
-        assert str(source) not in self.ring.sources
+        self.pool.drop(str(source))
+        assert str(source) not in self.pool.sources
 
     @invariant()
     def bounded(self) -> None:
-        ring = self.ring
-        assert len(ring) <= POOL
-        held = ring._sources
+        pool = self.pool
+        assert len(pool) <= MOST_CHUNKS
+        held = pool._sources
         assert all(0 < len(chunks) <= PER_SOURCE for chunks in held.values())
-        counted = {word: n for word, n in ring._holders.items() if n}
+        counted = {word: n for word, n in pool._holders.items() if n}
         found: dict[str, int] = {}
         for chunks in held.values():
             for each in chunks:
                 for word in each.words:
                     found[word] = found.get(word, 0) + 1
-        assert counted == found == dict(ring._holders)
+        assert counted == found == dict(pool._holders)
 
 
 TestBounds = Bounds.TestCase
@@ -95,40 +95,40 @@ TestBounds.settings = settings(max_examples=30, stateful_step_count=30, deadline
 
 
 def test_the_oldest_sources_leave_first() -> None:
-    ring = Ring()
-    names = [f"file{n}" for n in range(POOL // PER_SOURCE + 3)]
+    pool = ChunkPool()
+    names = [f"file{n}" for n in range(MOST_CHUNKS // PER_SOURCE + 3)]
     for name in names:
-        ring.put(name, numbered(name, PER_SOURCE))
-    assert ring.sources == frozenset(names[3:])
-    ring.put(names[3], numbered(names[3], PER_SOURCE))
-    ring.put("new", numbered("new", 1))
-    assert names[3] in ring.sources
-    assert names[4] not in ring.sources
+        pool.put(name, numbered(name, PER_SOURCE))
+    assert pool.sources == frozenset(names[3:])
+    pool.put(names[3], numbered(names[3], PER_SOURCE))
+    pool.put("new", numbered("new", 1))
+    assert names[3] in pool.sources
+    assert names[4] not in pool.sources
 
 
 def test_of_two_that_are_nearly_the_same_the_newer_stays() -> None:
     words = " ".join(f"name_{n}" for n in range(40))
-    ring = Ring()
-    ring.put("old", [chunk("old", words), chunk("old", "something other here")])
-    ring.put("new", [chunk("new", words + " one_more"), chunk("new", words)])
-    texts = [each.text for _, each in ring.ranked(words_of(words + " other"), without="")]
+    pool = ChunkPool()
+    pool.put("old", [chunk("old", words), chunk("old", "something other here")])
+    pool.put("new", [chunk("new", words + " one_more"), chunk("new", words)])
+    texts = [each.text for _, each in pool.ranked(words_of(words + " other"), without="")]
     assert texts == [words + " one_more\n", "something other here\n"]
 
 
 def test_rare_words_say_more_than_common_ones() -> None:
-    ring = Ring()
+    pool = ChunkPool()
     for n in range(10):
-        ring.put(f"c{n}", [chunk(f"c{n}", f"common return value_{n}")])
-    ring.put("rare", [chunk("rare", "solitary thing")])
-    ranked = ring.ranked(words_of("common solitary"), without="")
+        pool.put(f"c{n}", [chunk(f"c{n}", f"common return value_{n}")])
+    pool.put("rare", [chunk("rare", "solitary thing")])
+    ranked = pool.ranked(words_of("common solitary"), without="")
     assert ranked[0][1].source == "rare"
     assert all(0 < score <= 1 for score, _ in ranked)
 
 
 @given(st.sets(st.sampled_from([f"file{n}" for n in range(9)])), st.sampled_from(range(9)))
 def test_a_source_can_be_left_out(there: set[str], own: int) -> None:
-    ring = Ring()
+    pool = ChunkPool()
     for name in there:
-        ring.put(name, [chunk(name, f"shared words {name}")])
-    sources = {each.source for _, each in ring.ranked(words_of("shared"), without=f"file{own}")}
+        pool.put(name, [chunk(name, f"shared words {name}")])
+    sources = {each.source for _, each in pool.ranked(words_of("shared"), without=f"file{own}")}
     assert sources == there - {f"file{own}"}

@@ -53,7 +53,7 @@ async def push(client: InProcessClient, settings: Any) -> None:
 
 
 def holding(client: InProcessClient) -> Settings:
-    return client.server.session.settings
+    return client.server.session.settings.everywhere
 
 
 # ---- pushed ----
@@ -189,7 +189,7 @@ async def test_a_client_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> N
     waiting = client.server.rpc._request_futures  # pyright: ignore[reportPrivateUsage]
     assert len(waiting) == 1  # the last one
     await client.request("shutdown")
-    assert client.server.session._tasks == set()  # pyright: ignore[reportPrivateUsage]
+    assert client.server.session.requests._background == set()  # pyright: ignore[reportPrivateUsage]
     assert waiting == {}
     assert client.unexpected == []
 
@@ -253,7 +253,8 @@ async def test_each_folder_has_settings_of_its_own() -> None:
     scopes = [item.get("scopeUri") for item in client.asked[-1][1]["items"]]
     assert scopes == [None, "file:///other"]
     assert await client.request(*completion(URI, 0, 4)) != []
-    assert client.server.session.settings_for("file:///other/b.py", "python").max_lines == 1
+    settings = client.server.session.settings
+    assert settings.for_document("file:///other/b.py", "python").max_lines == 1
 
 
 # ---- what only the user's own configuration sets ----

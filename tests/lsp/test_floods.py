@@ -84,7 +84,7 @@ async def test_orders_are_taken_up_to_a_bound() -> None:
     told = Counter(result["message"] for result in results)
     assert engine.runs == MOST_ACTIONS
     assert max(told.values()) == 500 - MOST_ACTIONS
-    assert client.server.session.in_flight == 0
+    assert client.server.session.requests.in_flight == 0
     # And then it is as before.
     again = await client.request("workspace/executeCommand", REWRITE)
     assert again["message"] == "the editor did not apply the edit"
@@ -373,7 +373,7 @@ async def test_a_client_that_says_it_applies_edits(
         assert result["applied"] is False
         assert "edit" in result["message"]
     assert client.unexpected == []
-    assert client.server.session.in_flight == 0
+    assert client.server.session.requests.in_flight == 0
 
 
 @pytest.mark.parametrize("reply", [{"error": {"code": 1, "message": "x"}}, 7, {"a": []}])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -18,9 +21,12 @@ from lsp_client import (
     position,
 )
 
+import diffgemma_lsp
 from engine.types import Fixed
 
 URI = "file:///work/a.py"
+PACKAGE = Path(diffgemma_lsp.__file__ or "").parent
+MOST_MODULES = 20
 
 
 @pytest.mark.parametrize(
@@ -247,3 +253,29 @@ async def test_a_document_with_tabs(client: InProcessClient, engine: FakeEngine)
     (request,) = engine.requests
     assert request.template[0] == Fixed("def f(a):\n    x = 1\n    ")
     assert request.template[-1] == Fixed("\n    return x\n")
+
+
+@pytest.mark.parametrize("trigger", [AUTOMATIC, INVOKED])
+async def test_a_suggestion_goes_through_few_modules(
+    client: InProcessClient, engine: FakeEngine, trigger: int
+) -> None:
+    """Who wants to know how one comes about must be able to read it all."""
+    await client.initialize()
+    client.send(did_open(URI, "def f(a):\n    return a\n\n\ndef main(first):\n    value = \n"))
+    engine.texts = ("f(first)",)
+    await client.server.session.engine.abilities()  # it is known what there is to know
+    await client.request(*completion(URI, 1, 4, INVOKED))
+    visited: set[str] = set()
+
+    def notice(frame: FrameType, event: str, argument: object) -> None:
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and path.is_relative_to(PACKAGE):
+            visited.add(path.relative_to(PACKAGE).as_posix())
+
+    before = sys.getprofile()
+    sys.setprofile(notice)
+    items = await client.request(*completion(URI, 5, 12, trigger))
+    sys.setprofile(before)
+    assert [item["insertText"] for item in items][:1] == ["f(first)"]
+    assert {"features/inline_completion.py", "suggest/suggest.py"} < visited
+    assert len(visited) <= MOST_MODULES, visited

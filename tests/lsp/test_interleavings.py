@@ -33,7 +33,7 @@ from lsp_client import LspClient  # noqa: E402
 from model_editor import Editor, Refuses  # noqa: E402
 from naive import cursors  # noqa: E402
 
-from diffgemma_lsp.session import typing_pace  # noqa: E402
+from diffgemma_lsp.text import documents  # noqa: E402
 
 ENCODINGS = ("utf-8", "utf-16", "utf-32")
 ALPHABET = "ab_1 (.)\n\r\t\f\u2028é\u0301中😀"
@@ -214,11 +214,11 @@ class Conversation:
     async def _nothing_is_left_behind(self) -> None:
         session, rpc = self.client.server.session, self.client.server.rpc
         for _ in range(2_000):
-            if not session._tasks:  # pyright: ignore[reportPrivateUsage]
+            if not session.requests._background:  # pyright: ignore[reportPrivateUsage]
                 break
             await asyncio.sleep(0.001)
-        assert session.in_flight == 0
-        assert session._tasks == session._answers == set()  # pyright: ignore[reportPrivateUsage]
+        assert session.requests.in_flight == 0
+        assert session.requests._background == session.requests._answers == set()  # pyright: ignore[reportPrivateUsage]
         assert rpc._request_futures == {}  # pyright: ignore[reportPrivateUsage]
         self.client.forget_answered()
 
@@ -234,7 +234,7 @@ class NoErrors(logging.Handler):
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Nobody types here, so nobody is waited for."""
-    monkeypatch.setattr(typing_pace, "MOST_S", 0.003)
+    monkeypatch.setattr(documents, "MOST_S", 0.003)
     handler = NoErrors()
     logging.getLogger("diffgemma_lsp").addHandler(handler)
     yield
@@ -303,7 +303,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
-    typing_pace.MOST_S = 0.003
+    documents.MOST_S = 0.003
     logging.getLogger("diffgemma_lsp").addHandler(NoErrors())
     logging.getLogger("diffgemma_lsp").propagate = False
     began, done = time.monotonic(), 0

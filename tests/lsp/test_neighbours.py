@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from in_process import InProcessClient
 from lsp_client import completion, did_change, did_close, did_open, insertion
 
-from diffgemma_lsp.context.chunks import Ring, chunked
+from diffgemma_lsp.context.chunks import ChunkPool, chunked
 from diffgemma_lsp.context.neighbours import Neighbours
-from diffgemma_lsp.context.ranking import CHARS, MOST, STAYS, Choices
-from diffgemma_lsp.settings.schema import Settings
+from diffgemma_lsp.context.ranking import CHARS, MOST, STAYS, Rankings
+from diffgemma_lsp.session.suggestion_cache import SuggestionCache
+from diffgemma_lsp.settings.effective import EffectiveSettings
 from diffgemma_lsp.text.documents import Document
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from diffgemma_lsp.text.text import Point, Text
@@ -44,9 +45,10 @@ class Desk:
 
     folder: Path
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    settings: EffectiveSettings = field(default_factory=EffectiveSettings)
 
     def __post_init__(self) -> None:
-        self.neighbours = Neighbours(self.spawn)
+        self.neighbours = Neighbours(self.spawn, self.settings)
         self.neighbours.folders = lambda: [self.folder]
         self.neighbours.learn(KNOWN)
 
@@ -146,10 +148,13 @@ async def test_positions_beyond_the_end(desk: Desk) -> None:
     assert len(await desk.around(uri, USER)) == 1
 
 
-@pytest.mark.parametrize("name", [".env", "server.pem", "credentials.py", "ignored.py", "off.py"])
+@pytest.mark.parametrize(
+    "name", [".env", "server.pem", "credentials.py", "ignored.py", "off.py", "scoped.py"]
+)
 async def test_what_stays_out(desk: Desk, name: str) -> None:
     desk.write(".gitignore", "ignored.py\n")
-    desk.neighbours.settings = Settings(globs_off=("off.py",))
+    off = {"scoped.py": {"enable": False}}
+    desk.settings.initialize({"globs_off": ["off.py"], "globs": off})
     desk.write(name, LIBRARY)
     text = USER.replace("library", name.removesuffix(".py"))
     uri = desk.open("user.py", text)
@@ -167,7 +172,7 @@ async def test_what_nobody_writes_stays_out(desk: Desk, uri: str) -> None:
 
 
 async def test_languages_that_are_off_stay_out(desk: Desk) -> None:
-    desk.neighbours.settings = Settings(languages_off=("diary",))
+    desk.settings.initialize({"languages_off": ["diary"]})
     own = desk.open("user.py", USER)
     desk.open("untitled:a", LIBRARY, "diary")
     assert await desk.around(own, USER) == ()
@@ -211,14 +216,14 @@ async def test_nothing_is_read_unless_the_model_profits(
     desk: Desk, status: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.write("library.py", LIBRARY)
-    neighbours = desk.neighbours = Neighbours(desk.spawn)
+    neighbours = desk.neighbours = Neighbours(desk.spawn, desk.settings)
     neighbours.folders = lambda: pytest.fail("nothing is to be looked at")
     neighbours.learn(status)
     own = desk.open("user.py", USER)
     desk.open("untitled:a", LIBRARY)
     assert await desk.around(own, USER) == ()
     assert neighbours.useful is (None if status is None or status["info"] is None else False)
-    neighbours.settings = Settings(neighbours=False)
+    desk.settings.initialize({"neighbours": False})
     neighbours.learn(KNOWN)
     assert await desk.around(own, USER) == ()
     assert desk.tasks == set()
@@ -238,7 +243,7 @@ async def test_a_failure_is_logged_without_text(
     assert "weigh" not in caplog.text
 
 
-# ---- the choice ----
+# ---- the ranking ----
 
 words = st.sampled_from([f"{stem}_{n}" for stem in ("load", "save", "draw") for n in range(9)])
 code = st.lists(st.lists(words, min_size=1, max_size=6).map(" + ".join), min_size=1, max_size=150)
@@ -249,11 +254,11 @@ texts = code.map(lambda lines: "\n".join(lines) + "\n")
 @given(texts, st.dictionaries(st.sampled_from("abcdef"), texts), st.data())
 def test_own_text_is_never_repeated(own: str, others: dict[str, str], data: st.DataObject) -> None:
     copy = data.draw(st.booleans())
-    ring = Ring()
+    pool = ChunkPool()
     for name, text in {**others, "a": own, **({"copy": own} if copy else {})}.items():
-        ring.put(name, chunked(name, name, text.splitlines(keepends=True)))
+        pool.put(name, chunked(name, name, text.splitlines(keepends=True)))
     line = data.draw(st.integers(0, own.count("\n") - 1))
-    snippets = Choices(ring).of(snapshot("a", own, line), "a")
+    snippets = Rankings(pool).of(snapshot("a", own, line), "a")
     visible = set(own.split("\n")) - {""}
     for snippet in snippets:
         lines = set(snippet.text.split("\n")) - {""}
@@ -263,33 +268,33 @@ def test_own_text_is_never_repeated(own: str, others: dict[str, str], data: st.D
     assert sum(len(snippet.text) for snippet in snippets) <= CHARS
 
 
-def test_a_choice_holds_still_while_the_cursor_does() -> None:
-    ring = Ring()
-    choices = Choices(ring)
+def test_a_ranking_holds_still_while_the_cursor_does() -> None:
+    pool = ChunkPool()
+    rankings = Rankings(pool)
     topics = ["alpha beta gamma delta", "epsilon zeta theta iota"]
     for n, topic in enumerate(topics):
-        ring.put(str(n), chunked(str(n), str(n), [f"{topic} file_{n}\n"]))
+        pool.put(str(n), chunked(str(n), str(n), [f"{topic} file_{n}\n"]))
     own = "".join(f"{topics[at // 100]} {'x' * at}\n" for at in range(200))
 
     def first(line: int) -> str:
-        return choices.of(snapshot("u", own, line), "u")[0].path
+        return rankings.of(snapshot("u", own, line), "u")[0].path
 
     assert first(90) == "0"
     assert first(90 + STAYS - 1) == "0"
     assert first(150) == "1"
-    assert Choices(ring).of(snapshot("u", own, 150), "u")[0].path == "1"
+    assert Rankings(pool).of(snapshot("u", own, 150), "u")[0].path == "1"
 
 
 def test_small_changes_of_similarity_leave_the_order() -> None:
-    ring = Ring()
-    choices = Choices(ring)
-    ring.put("a", chunked("a", "a", ["one two three four alpha\n"]))
-    ring.put("b", chunked("b", "b", ["one two three five beta\n"]))
-    first = choices.of(snapshot("u", "one two three four"), "u")
-    ring.put("c", chunked("c", "c", ["seven eight nine ten\n"]))
-    second = choices.of(snapshot("u", "one two three five"), "u")
+    pool = ChunkPool()
+    rankings = Rankings(pool)
+    pool.put("a", chunked("a", "a", ["one two three four alpha\n"]))
+    pool.put("b", chunked("b", "b", ["one two three five beta\n"]))
+    first = rankings.of(snapshot("u", "one two three four"), "u")
+    pool.put("c", chunked("c", "c", ["seven eight nine ten\n"]))
+    second = rankings.of(snapshot("u", "one two three five"), "u")
     assert [s.path for s in first] == [s.path for s in second] == ["a", "b"]
-    fresh = Choices(ring).of(snapshot("u", "one two three five"), "u")
+    fresh = Rankings(pool).of(snapshot("u", "one two three five"), "u")
     assert [s.path for s in fresh] == ["b", "a"]
 
 
@@ -303,7 +308,7 @@ class Profiting(FakeEngine):
 
 async def anew(client: InProcessClient, uri: str) -> None:
     """Asks for a suggestion as if for the first time."""
-    client.server.session.suggestions.clear()
+    client.server.session.suggestions = SuggestionCache()
     await client.request(*completion(uri, 3, 14))
 
 

@@ -17,6 +17,7 @@ from in_process import InProcessClient
 from lsp_client import CANARY, INVOKED, LspClient, answered_at_once, completion, insertion
 
 from diffgemma_lsp.context.window import prefix_of, suffix_of
+from diffgemma_lsp.text.snapshot import snapshot_of
 
 BOOK = "file:///work/book.ipynb"
 CAPABLE = {"notebookDocument": {"synchronization": {}}}
@@ -169,7 +170,7 @@ async def test_settings_go_by_the_path_of_the_notebook() -> None:
 async def test_a_closed_notebook_is_forgotten(inside: InProcessClient) -> None:
     inside.send(THREE, closed("a", "b"))
     session = inside.server.session
-    assert session.notebooks.cells(BOOK) is None
+    assert session.documents.notebooks.cells(BOOK) is None
     assert all(session.documents.get(cell_uri(name)) is None for name in "amsbec")
     inside.send(THREE)
     assert await filled(inside, "b", 0, 4) is not None
@@ -338,13 +339,13 @@ def test_any_changes_against_a_plain_list() -> None:
                 if (message := messages(book, step, fresh)) is not None:
                     client.send(message)
             session = client.server.session
-            cells = session.notebooks.cells(BOOK)
+            cells = session.documents.notebooks.cells(BOOK)
             assert cells == [(cell_uri(n), book.kinds[n] == CODE) for n in book.names]
             for name in book.names:
                 document = session.documents.get(cell_uri(name))
                 assert document is not None
                 assert str(document.text) == book.texts[name]
-                snapshot = session.snapshot(document, document.text.end)
+                snapshot = snapshot_of(session.documents, document, document.text.end)
                 assert (prefix_of(snapshot), suffix_of(snapshot)) == book.context(name)
             left = [n for n in book.texts if session.documents.get(cell_uri(n)) is not None]
             assert sorted(left) == sorted(book.names)

@@ -431,5 +431,7 @@ def test_a_text_can_be_read_in_parts(first: str, second: str, language_id: str) 
     seam = first[-2:] + second[:2]
     if any(len(mark) > 1 and mark[0] in seam for mark in marks) or "\\" in seam or "'" in seam:
         return  # something that counts lies across the seam
+    if "'" in first.rpartition("\n")[2] and "'" in second.partition("\n")[0]:
+        return  # as a character in quotes may do, however it is written
     parts = BracketState().over(first, language).over(second, language)
     assert parts == BracketState().over(first + second, language)

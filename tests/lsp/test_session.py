@@ -27,7 +27,8 @@ from diffgemma_lsp.engine_client import EngineClient
 from diffgemma_lsp.engine_process import EngineOptions
 from diffgemma_lsp.lsp.client import Client
 from diffgemma_lsp.server import engine_client
-from diffgemma_lsp.session.session import Engine, Session
+from diffgemma_lsp.session.engine import Engine
+from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.settings.schema import Settings
 from engine.errors import EngineError, EngineUnavailable
 
@@ -140,7 +141,7 @@ async def test_shutdown_does_not_wait_for_what_hangs() -> None:
     await until(lambda: engine.runs == 1)
     assert await client.request("shutdown") is None
     assert await answer == []
-    for task in client.server.session._tasks:  # pyright: ignore[reportPrivateUsage]
+    for task in client.server.session.requests._background:  # pyright: ignore[reportPrivateUsage]
         task.cancel()
 
 
@@ -174,9 +175,9 @@ def test_what_is_told() -> None:
     client = Client(Heard(told))
     session = Session(lambda settings: FakeEngine(), client)
     for error in (EngineError("a"), EngineError("b"), EngineUnavailable("c"), EngineError("d")):
-        session.report(error)
+        session.engine.report(error)
     assert told == ["diffgemma-lsp: a", "diffgemma-lsp: c", "diffgemma-lsp: d"]
-    session.report(EngineError("e"), invoked=True)
+    session.engine.report(EngineError("e"), invoked=True)
     assert told[-1] == "diffgemma-lsp: e"
 
 
@@ -191,8 +192,8 @@ async def test_nothing_grows_with_the_messages() -> None:
     sizes = (
         rpc._request_futures,  # pyright: ignore[reportPrivateUsage]
         rpc._result_types,  # pyright: ignore[reportPrivateUsage]
-        session._flights,  # pyright: ignore[reportPrivateUsage]
-        session._tasks,  # pyright: ignore[reportPrivateUsage]
+        session.requests._pending,  # pyright: ignore[reportPrivateUsage]
+        session.requests._background,  # pyright: ignore[reportPrivateUsage]
         session.documents._open,  # pyright: ignore[reportPrivateUsage]
     )
     await until(lambda: not any(sizes))

@@ -28,7 +28,7 @@ async def test_vs_code() -> None:
     await push(client, {})  # at the registration
     await push(client, None)
     assert holding(client) == Settings(model="/m", max_tokens=16)
-    assert not client.server.session.settings_for("file:///work/a.md", "markdown").enable
+    assert not client.server.session.settings.for_document("file:///work/a.md", "markdown").enable
     assert client.shown == client.unexpected == []
 
 

@@ -22,7 +22,8 @@ from lsp_client import (
     until,
 )
 
-from diffgemma_lsp.session import loading, status
+from diffgemma_lsp.session import status
+from diffgemma_lsp.session.engine import still
 from engine.errors import EngineError, EngineUnavailable, ModelError, OutOfMemory
 
 NEWS = {"experimental": {"diffgemma": {"status": True}}}
@@ -97,11 +98,11 @@ async def test_when_there_is_nothing_to_do_there_are_no_timers(
     client.send(did_open(URI, CODE))
     await client.request(*completion(URI, 0, 4, INVOKED))
     session = client.server.session
-    await until(lambda: told and told[-1]["state"] == "ready" and not session._tasks)
+    await until(lambda: told and told[-1]["state"] == "ready" and not session.requests._background)
     before = engine.asked
     await asyncio.sleep(0.05)
     assert engine.asked == before
-    assert session._tasks == set()
+    assert session.requests._background == set()
 
 
 async def test_asking_starts_nothing(engine: FakeEngine) -> None:
@@ -111,7 +112,7 @@ async def test_asking_starts_nothing(engine: FakeEngine) -> None:
     told = await listening(client, warm_up=False)
     client.send(did_open(URI, CODE))
     assert (await asked(client))["state"] == "idle"
-    await until(lambda: told and not client.server.session._tasks)
+    await until(lambda: told and not client.server.session.requests._background)
     assert [one["state"] for one in told] == ["idle"]
     assert made == []
 
@@ -123,7 +124,9 @@ async def test_who_does_not_ask_for_news_gets_none(
     await client.initialize(warm_up=False)
     client.send(did_open(URI, CODE))
     await client.request(*completion(URI, 0, 4, INVOKED))
-    await until(lambda: not client.server.session._tasks)  # though it is still loading
+    await until(
+        lambda: not client.server.session.requests._background
+    )  # though it is still loading
     before = engine.asked
     await asyncio.sleep(0.05)
     assert engine.asked == before
@@ -169,7 +172,7 @@ async def test_a_model_that_cannot_be_loaded_is_told(
     ],
 )
 def test_an_error_is_over_when_there_is_an_engine(error: EngineError | None, gone: bool) -> None:
-    assert loading.still(error) is (None if gone else error)
+    assert still(error) is (None if gone else error)
 
 
 async def test_what_was_wrong_is_over_when_the_model_is_there(
@@ -177,8 +180,8 @@ async def test_what_was_wrong_is_over_when_the_model_is_there(
 ) -> None:
     told = await listening(client)
     await until(lambda: told and told[-1]["state"] == "ready")
-    client.server.session.report(EngineUnavailable("others can enter the folder"))
-    await until(lambda: client.server.session.last_error is None)
+    client.server.session.engine.report(EngineUnavailable("others can enter the folder"))
+    await until(lambda: client.server.session.engine.last_error is None)
     await until(lambda: told[-1]["state"] == "ready")
 
 
@@ -225,10 +228,10 @@ async def test_an_engine_that_unloads_by_itself_is_told(
     engine.says = {"state": "ready", "idle_unload_s": 0.1, "idle_s": 0.0}
     told = await listening(client)
     await until(lambda: told and told[-1]["state"] == "ready")
-    await until(lambda: not client.server.session._tasks)
+    await until(lambda: not client.server.session.requests._background)
     engine.says = {"state": "unloaded", "idle_unload_s": 0.1, "idle_s": 0.1}
     await until(lambda: told[-1]["state"] == "idle")
-    await until(lambda: not client.server.session._tasks)
+    await until(lambda: not client.server.session.requests._background)
     before = engine.asked
     await asyncio.sleep(0.2)
     assert engine.asked == before, "there is nothing more to wait for"
@@ -331,7 +334,7 @@ async def test_reasons_go_with_their_document(client: InProcessClient) -> None:
     assert (await asked(client))["document"]["reasons"] != {}
     client.send(did_close(URI))
     await client.request(*completion(URI, 0, 4))
-    assert client.server.session.reasons.of(URI) == {}
+    assert client.server.session.outcomes.reasons(URI) == {}
     client.send(did_open(URI, CODE))
     assert (await asked(client))["document"]["reasons"] == {}
 

@@ -26,8 +26,7 @@ from lsp_client import (
 from lsprotocol import types
 
 from diffgemma_lsp.lsp.positions import apply_change
-from diffgemma_lsp.session.typing_pace import MOST_S, Pace, not_writing
-from diffgemma_lsp.text.documents import Document, Trace
+from diffgemma_lsp.text.documents import MOST_S, Document, Pace, Trace
 from diffgemma_lsp.text.text import Text
 from engine.types import Fixed, Frame, Hole, Infill, InfillRequest
 
@@ -42,7 +41,7 @@ async def texts(client: InProcessClient, *where: Any) -> list[str]:
 async def landed(client: InProcessClient) -> None:
     """Returns when nothing is under way any more."""
     session = client.server.session
-    await until(lambda: not session._flights and not session._tasks)
+    await until(lambda: not session.requests._pending and not session.requests._background)
 
 
 async def test_what_is_typed_through_needs_no_run(
@@ -162,8 +161,8 @@ async def test_what_nobody_waits_for_gives_way(client: InProcessClient, engine: 
     await client.initialize()
     client.send(did_open(URI, slow(0.3, text="foo") + "x = \ny = \n"))
     assert await texts(client, 1, 4, INVOKED) == ["foo"]
-    flights = client.server.session._flights
-    await until(lambda: [flight.kind for flight in flights] == ["ahead"])
+    pending = client.server.session.requests._pending
+    await until(lambda: [one.kind for one in pending] == ["ahead"])
     answer = client.ask(*completion(URI, 2, 4, INVOKED))
     assert [item["insertText"] for item in await answered_at_once(answer)] == ["foo"]
     assert engine.cancelled >= 1
@@ -320,7 +319,7 @@ async def test_only_who_asks_is_shown_what_the_model_has_not_learned(
     assert await texts(client, 1, 4, INVOKED) == ["foo(bar)"]
     client.send(did_change(URI, 2, insertion(1, 4, "f")))
     assert await texts(client, 1, 5) == ["foo(bar)"], "what was asked for can be typed through"
-    assert not client.server.session._flights, "nor is anything thought of ahead"
+    assert not client.server.session.requests._pending, "nor is anything thought of ahead"
 
 
 @pytest.mark.parametrize("languages", [None, ("python",), ()])
@@ -474,6 +473,6 @@ def test_what_was_done_last(
         event = types.TextDocumentContentChangePartial(where, new)
         document.text, change = apply_change(document.text, event, "utf-16")
         document.changes.append(Trace.of(change))
-    reason = not_writing(document, offset)
+    reason = document.not_writing(offset)
     assert (reason is None) == (word is None)
     assert word is None or word in (reason or "")

@@ -5,17 +5,17 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgemma_lsp.session.suggestion_cache import TYPED, Kept, Place, Suggestions
+from diffgemma_lsp.session.suggestion_cache import TYPED, Place, Suggestion, SuggestionCache
 
 URI = "file:///a.py"
 
 
-def kept(*texts: str) -> tuple[Kept, ...]:
-    return tuple(Kept(text, 0.5) for text in texts)
+def kept(*texts: str) -> tuple[Suggestion, ...]:
+    return tuple(Suggestion(text, 0.5) for text in texts)
 
 
 def test_typing_through() -> None:
-    known = Suggestions()
+    known = SuggestionCache()
     known.keep(Place(URI, "x = ", "\n"), kept("foo(bar)", "fool"))
     assert known.find(Place(URI, "x = ", "\n")) == kept("foo(bar)", "fool")
     assert known.find(Place(URI, "x = foo", "\n")) == kept("(bar)", "l")
@@ -28,7 +28,7 @@ def test_typing_through() -> None:
 
 
 def test_what_the_editor_closed_is_left_to_it() -> None:
-    known = Suggestions()
+    known = SuggestionCache()
     known.keep(Place(URI, "x = ", "\n"), kept('foo(bar["a"])'))
     assert known.find(Place(URI, "x = foo(", ")\n")) == kept('bar["a"]')
     assert known.find(Place(URI, "x = foo(bar[", "])\n")) == kept('"a"')
@@ -38,7 +38,7 @@ def test_what_the_editor_closed_is_left_to_it() -> None:
 
 
 def test_the_oldest_are_forgotten() -> None:
-    known = Suggestions(kept=2)
+    known = SuggestionCache(kept=2)
     for number in range(3):
         known.keep(Place(URI, f"{number} ", ""), kept("one"))
         known.find(Place(URI, "0 ", ""))
@@ -55,7 +55,7 @@ texts = st.text('ab()\n"é😀', max_size=12)
 def test_what_is_found_completes_what_was_suggested(
     prefix: str, suffix: str, suggestion: str, other: str, typed: int
 ) -> None:
-    known = Suggestions()
+    known = SuggestionCache()
     known.keep(Place(URI, prefix, suffix), kept(suggestion))
     written = suggestion[:typed]
     found = known.find(Place(URI, prefix + written, suffix))

@@ -76,9 +76,9 @@ def test_a_setting_is_the_servers(field: Any) -> None:
 @pytest.mark.parametrize("name", sorted(n for n in PROPERTIES if "minimum" in PROPERTIES[n]))
 def test_less_than_the_least_is_refused(name: str) -> None:
     least = PROPERTIES[name]["minimum"]
-    layer = read_own({name.removeprefix("diffgemma."): least - 1})
-    assert layer.values == {}
-    assert len(layer.complaints) == 1
+    source = read_own({name.removeprefix("diffgemma."): least - 1})
+    assert source.values == {}
+    assert len(source.complaints) == 1
 
 
 def test_the_defaults_make_no_difference_and_no_complaint() -> None:
@@ -87,9 +87,9 @@ def test_the_defaults_make_no_difference_and_no_complaint() -> None:
         for name, known in PROPERTIES.items()
         if known["scope"] != "machine"
     }
-    layer = read_shared(shared, Settings())
-    assert layer.complaints == ()
-    assert Settings(**layer.values) == Settings()
+    source = read_shared(shared, Settings())
+    assert source.complaints == ()
+    assert Settings(**source.values) == Settings()
 
 
 def test_a_folder_that_is_not_trusted_can_only_turn_it_off() -> None:

@@ -1,0 +1,306 @@
+"""The engine as one session has it: its client, its runs, and what is known of its model."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
+
+from lsprotocol.types import MessageType
+
+from diffgemma_lsp.context.neighbours import Neighbours
+from diffgemma_lsp.lsp.client import Client
+from diffgemma_lsp.session.requests import Nothing, PendingRequest, Requests
+from diffgemma_lsp.settings.effective import EffectiveSettings
+from diffgemma_lsp.settings.schema import Settings
+from engine.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    EngineError,
+    EngineUnavailable,
+    ModelError,
+    OutOfMemory,
+    describe,
+)
+from engine.types import Frame, Infill, InfillRequest, Other
+
+logger = logging.getLogger(__name__)
+
+# Kept back from the time that the engine gets, for the way of its answer to the client.
+RETURN_S = 0.04
+# Kept back when the server stops waiting for an engine that is late.
+LATE_S = 0.01
+# For so long the engine may take to say how it is doing.
+STATUS_S = 0.5
+
+
+class Engine(Protocol):
+    """What a session uses of the engine's client. Cancelling the reader of a stream cancels it."""
+
+    def stream(self, request: InfillRequest) -> AsyncGenerator[Frame | Infill]: ...
+
+    async def status(self) -> dict[str, Any] | None: ...
+
+    async def warm_up(self) -> None: ...
+
+    async def unload(self) -> bool: ...
+
+    async def aclose(self) -> None: ...
+
+
+MakeEngine = Callable[[Settings], Engine]
+Watch = Callable[[Frame], None]
+
+
+class Answer(NamedTuple):
+    """What a run came to: what each hole holds, and how sure the model is of it, from 0 to 1.
+
+    finished: False if the deadline came first, and this is the best that there was by then.
+    others: what else could stand in the one hole, the surest first.
+    whole: False if the last hole may stop in the middle of something: the deadline came, or it was
+        as long as it may be.
+    """
+
+    holes: tuple[str, ...]
+    confidence: float
+    finished: bool = True
+    others: tuple[Other, ...] = ()
+    whole: bool = True
+
+    @classmethod
+    def of(cls, result: Infill) -> Answer:
+        """What the engine came to."""
+        finished = result.stop_reason != "deadline"
+        whole = finished and result.stop_reason != "max_tokens"
+        return cls(result.holes, result.confidence, finished, result.others, whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What the engine says of its model. Until it says anything, no more than holds for each.
+
+    name: what users see; empty as long as nothing is known. can: "fill", and "instruct" if it
+    follows instructions. languages: those that it has learned, as LSP names them; None means any.
+    min_confidence: what nobody asked for is shown from this confidence on.
+    """
+
+    name: str = ""
+    can: tuple[str, ...] = ("fill",)
+    languages: tuple[str, ...] | None = None
+    min_confidence: float = 0.0
+
+    @classmethod
+    def of(cls, info: dict[str, Any]) -> Model:
+        """The model that the engine describes so (engine.types.EngineInfo)."""
+        known = info.get("languages")
+        languages = None if known is None else tuple(known)
+        least = float(info.get("min_confidence", 0.0))
+        return cls(info["model"], tuple(info["can"]), languages, least)
+
+    @property
+    def known(self) -> bool:
+        """Whether the engine has said anything: it had its model then."""
+        return bool(self.name)
+
+    @property
+    def limits(self) -> str | None:
+        """Where it suggests nothing unless it is asked, as a line for a person; None if nowhere."""
+        if self.languages is None:
+            return None
+        if not self.languages:
+            return f"{self.name} knows no language, so it suggests only when you ask"
+        known = ", ".join(self.languages)
+        return f"{self.name} knows only {known}, so it suggests elsewhere only when you ask"
+
+    def silent(self, language_id: str) -> str | None:
+        """Why it suggests nothing in this language unless it is asked; None if it does."""
+        known = self.languages is None or language_id in self.languages
+        return None if known else self.limits
+
+
+class EngineSession:
+    """The engine of one session.
+
+    missed: requests in a row for which the engine, with its model loaded, had nothing in time.
+    starting: whether it is being started ahead of the first request.
+    """
+
+    def __init__(
+        self,
+        make: MakeEngine,
+        settings: EffectiveSettings,
+        requests: Requests,
+        neighbours: Neighbours,
+        client: Client,
+    ) -> None:
+        self.model = Model()
+        self.last_error: EngineError | None = None
+        self.missed = 0
+        self.starting = False
+        self._make, self._settings = make, settings
+        self._requests, self._neighbours, self._client = requests, neighbours, client
+        self._made: asyncio.Future[Engine] | None = None
+        self._learning: asyncio.Task[dict[str, Any] | None] | None = None
+
+    # ---- a run ----
+
+    async def run(
+        self, pending: PendingRequest, request: InfillRequest, watch: Watch | None = None
+    ) -> Answer:
+        """What the engine makes of `request` until its deadline. watch: sees each frame.
+
+        Raises Nothing when the request is ended, and EngineError. Returns or raises at once in
+        every case: the run itself is cancelled, and may take as long as it likes to notice.
+        """
+        frames: list[Frame] = []
+        if pending.kind != "ahead":
+            self._requests.end("there is something to do", kinds=("ahead",))
+        run = self._requests.spawn(self._stream(pending, request, frames, watch))
+        try:
+            waits = {run, pending.over}
+            left = pending.left_s - LATE_S
+            await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            run.cancel()
+        if pending.over.done():
+            raise Nothing(pending.over.result())
+        if run.done():
+            answer = run.result()
+        elif frames:
+            last = frames[-1]
+            answer = Answer(last.texts, last.confidence, finished=False, whole=False)
+        else:
+            raise DeadlineExceeded(
+                "the engine had nothing to show in time: it is loading, or too slow on this machine"
+            )
+        self.last_error = None
+        if pending.kind != "ahead":
+            self.missed = 0
+        return answer
+
+    async def _stream(
+        self,
+        pending: PendingRequest,
+        request: InfillRequest,
+        frames: list[Frame],
+        watch: Watch | None,
+    ) -> Answer:
+        try:
+            engine = await self.client()
+            budget = pending.left_s - RETURN_S
+            if budget <= 0:
+                raise DeadlineExceeded("no time was left for the engine")
+            timed = replace(request, budget_s=budget)
+            async with contextlib.aclosing(engine.stream(timed)) as events:
+                async for event in events:
+                    if not self.model.known:  # it is loaded by now
+                        await self.status()
+                    if isinstance(event, Infill):
+                        return Answer.of(event)
+                    frames[:] = [event]
+                    if watch is not None:
+                        watch(event)
+        except (EngineError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            raise unexpected(error) from error
+        raise EngineError("the engine's answer had no end: ask again")
+
+    # ---- its client ----
+
+    async def client(self) -> Engine:
+        """The engine's client, made when it is first needed."""
+        if self._made is None:
+            # In a thread, since it imports an HTTP client.
+            making = asyncio.to_thread(self._make, self._settings.everywhere)
+            self._made = self._requests.spawn(making)
+        made = self._made
+        try:
+            return await asyncio.shield(made)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            if self._made is made:
+                self._made = None  # the next request tries again
+            raise
+
+    async def unload(self) -> bool:
+        """Has the engine free its model's memory. False if none is running."""
+        freed = await (await self.client()).unload()
+        self._requests.at_change()
+        return freed
+
+    def close(self) -> None:
+        """Lets go of the engine, in the background."""
+        made, self._made = self._made, None
+        if made is not None and made.done() and not made.cancelled() and not made.exception():
+            self._requests.spawn(made.result().aclose())
+
+    # ---- what is known of it ----
+
+    async def status(self) -> dict[str, Any] | None:
+        """What the engine says of itself, if it is there and says it soon. Starts nothing."""
+        if self._made is None or not self._made.done():
+            return None
+        try:
+            async with asyncio.timeout(STATUS_S):
+                status = await (await self.client()).status()
+        except (EngineError, OSError, TimeoutError) as error:
+            logger.debug("no status of the engine: %s", error)
+            return None
+        self._neighbours.learn(status)
+        if info := (status or {}).get("info"):
+            self.model = Model.of(info)
+            self.last_error = still(self.last_error)
+        return status
+
+    async def abilities(self) -> tuple[str, ...]:
+        """What the model can do: "fill", and "instruct" if it follows instructions.
+
+        Known once it is loaded; before that, no more than every model can.
+        """
+        # One question for all who ask at the same time: some editors do at every key.
+        if self._learning is None or self._learning.done():
+            self._learning = self._requests.spawn(self.status())
+        await asyncio.shield(self._learning)
+        return self.model.can
+
+    def report(self, error: EngineError, invoked: bool = False) -> None:
+        """Tells the user of an error of the engine: once, until it changes or the engine works.
+
+        What the user asked for is never met with silence, so an `invoked` one is always told.
+        """
+        late = isinstance(error, Cancelled | DeadlineExceeded)  # nothing is broken
+        if isinstance(error, DeadlineExceeded):
+            self._requests.spawn(self._miss())
+        if late and not invoked:
+            return
+        known = self.last_error is not None and self.last_error.code == error.code
+        if not late:
+            self.last_error = error
+        logger.warning("%s: %s", error.code, error)
+        self._requests.at_change()
+        if invoked or not known:
+            self._client.show(MessageType.Error, str(error))
+
+    async def _miss(self) -> None:
+        """Counts a missed deadline, unless the engine has a reason: it is starting or loading."""
+        status = await self.status() or {}
+        if status.get("state") in ("ready", "busy"):
+            self.missed += 1
+            self._requests.at_change()
+
+
+def still(error: EngineError | None) -> EngineError | None:
+    """What is left of an error once there is an engine with its model: nothing, if it said that
+    there is none. A request may still be too large for it."""
+    gone = isinstance(error, ModelError | EngineUnavailable) and not isinstance(error, OutOfMemory)
+    return None if gone else error
+
+
+def unexpected(error: Exception) -> EngineError:
+    """What is told of an error that nobody foresaw."""
+    return EngineError(f"internal error ({describe(error)}): please report it")
