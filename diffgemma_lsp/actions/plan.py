@@ -157,8 +157,8 @@ def _offered(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Pl
         missing = _LACKS[order.kind.name]
         raise NoPlan(f"{missing}; put the cursor into one that begins with a whole line")
     most = LONGEST_HINT if order.kind.name == "hints" else None
-    several = order.kind.name == "body"
-    blanks = (replace(_blank(gap, shape, most), several=several) for gap in gaps)
+    body = order.kind.name == "body"
+    blanks = (replace(_blank(gap, shape, most), several=body, inside=body) for gap in gaps)
     return Plan(tuple(blanks), order.instruction)
 
 

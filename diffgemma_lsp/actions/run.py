@@ -26,8 +26,7 @@ from engine.types import Frame, InfillRequest, Piece
 Token = types.ProgressToken | None
 
 SEEDS = 3
-"""With so many seeds an order is tried, as long as nothing fits that the model writes, and it does
-not write the same again."""
+"""With so many seeds an order is tried, as long as nothing fits, and nothing comes twice."""
 
 OTHERS = 3
 """So many of the other answers are tried first, the likeliest ones."""
@@ -89,9 +88,8 @@ class Work:
             found = plan(self.order, self.snapshot, self.settings)
         except NoPlan as reason:
             raise Nothing(str(reason)) from reason
-        template = found.template(self.snapshot)
         request = InfillRequest(
-            template,
+            found.template(self.snapshot),
             instruction=found.instruction,
             context=self.session.neighbours.around(self.snapshot),
         )
@@ -103,9 +101,8 @@ class Work:
             shown.flush()
             must_be_sure(answer.confidence, self.settings.min_confidence)
             fit, confidence = await self._fit(found, answer)
-            if any(fit.texts) or tries == SEEDS or self.pending.left_s < enough:
-                break
-            if answer.holes == told:  # a model that draws nothing answers every seed alike
+            done = any(fit.texts) or answer.holes == told  # many a model draws nothing
+            if done or tries == SEEDS or self.pending.left_s < enough:
                 break
             seed, tries, told = (seed + 1) % 2**63, tries + 1, answer.holes
         self._changes = [

@@ -60,8 +60,7 @@ class Answer(NamedTuple):
 
     finished: False if the deadline came first, and this is the best that there was by then.
     others: what else could stand in the one hole, the surest first.
-    whole: False if the last hole may stop in the middle of something: the deadline came, or it was
-        as long as it may be.
+    whole: False where the last hole may stop in the middle: at the deadline, or for want of room.
     """
 
     holes: tuple[str, ...]
@@ -69,13 +68,6 @@ class Answer(NamedTuple):
     finished: bool = True
     others: tuple[Other, ...] = ()
     whole: bool = True
-
-    @classmethod
-    def of(cls, result: Infill) -> Answer:
-        """What the engine came to."""
-        finished = result.stop_reason != "deadline"
-        whole = finished and result.stop_reason != "max_tokens"
-        return cls(result.holes, result.confidence, finished, result.others, whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +191,9 @@ class EngineSession:
                     if not self.model.known:  # it is loaded by now
                         await self.status()
                     if isinstance(event, Infill):
-                        return Answer.of(event)
+                        finished = event.stop_reason != "deadline"
+                        whole = finished and event.stop_reason != "max_tokens"
+                        return Answer(event.holes, event.confidence, finished, event.others, whole)
                     frames[:] = [event]
                     if watch is not None:
                         watch(event)

@@ -119,6 +119,13 @@ async def test_holes_far_and_near_make_one_edit(client: InProcessClient) -> None
         ("Add docstring", ["Counts.\n\n    Slowly."], '"""Counts.\n\n    Slowly."""\n    ...'),
         ("Add docstring", ['Says """x""".'], '"""Says"""\n    ...'),
         ("Complete body", ["return count  \n"], "return count"),
+        ("Complete body", ["x = 1\n    y = 2\n\ndef g():\n    z()"], "x = 1\n    y = 2"),
+        (
+            "Complete body",
+            ["for x in y:\n    f(x)\nreturn"],
+            "for x in y:\n        f(x)\n    return",
+        ),
+        ("Complete body", ["x = 1" + "\n    x = f(x)" * 9], "x = 1\n    x = f(x)"),
     ],
 )
 async def test_forms_below_the_head(
