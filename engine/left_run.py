@@ -77,7 +77,7 @@ class LeftRun(Run):
         return "settled" if ended else "deadline"
 
     def _end_cost(self, gap: Gap) -> float:
-        return self.engine.profile.end_cost if gap.hole.several else 0.0
+        return self.engine.profile.end_cost if gap.body else 0.0
 
     def _tree(self, gap: Gap) -> TokenTree:
         assert self.engine.mask_id is not None

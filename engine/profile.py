@@ -109,7 +109,8 @@ class Profile:
     marks: the special tokens in front of the text behind a hole and behind it, for a model that was
         trained to fill in the middle so (engine.attention.lead); its `start` is the prefix'.
     weights: what the log-probabilities of an answer count when one is chosen (engine.choice.rank).
-    end_cost: nats by which the end of a hole is less likely where several lines are expected.
+    end_cost: nats by which the end of a hole is less likely where a body belongs, which mostly has
+        several lines; what is likeliest is often that nothing follows the first one.
     calibration: what makes the engine's confidence (see engine.types.Infill) the one that it
         reports, for answers of the kind that `sampling` makes: chosen among several, or not. None
         leaves it as it is.

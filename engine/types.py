@@ -32,15 +32,12 @@ class Hole:
     max_tokens: the most tokens that the filling may have; None leaves it to the model.
     fixed_length: the filling has exactly max_tokens tokens; no slack may end it before. With a word
         that was typed in part, the token that goes on with it is the first of them.
-    several: lines are expected, as in an empty body; without it, what is likeliest is often that
-        nothing follows the first one.
     """
 
     draft: str | None = None
     strength: float = 1.0
     max_tokens: int | None = None
     fixed_length: bool = False
-    several: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.strength <= 1.0:
@@ -57,26 +54,9 @@ Segment = Fixed | Hole
 Template = tuple[Segment, ...]
 
 
-def fill_in_the_middle(
-    prefix: str, suffix: str, max_tokens: int | None = None, several: bool = False
-) -> Template:
+def fill_in_the_middle(prefix: str, suffix: str, max_tokens: int | None = None) -> Template:
     """The template of a cursor: everything left of it, a hole, everything right of it."""
-    return (Fixed(prefix), Hole(max_tokens=max_tokens, several=several), Fixed(suffix))
-
-
-def in_an_empty_body(prefix: str, suffix: str) -> bool:
-    """Whether what belongs between the two is the body of a block: the last line that is not blank
-    opens one, and the next one is not indented below it."""
-    rest, *below = suffix.split("\n")
-    opener = prefix.rstrip().rpartition("\n")[2]
-    if rest.strip() or not opener.endswith((":", "{", "=>")):
-        return False
-    following = next((line for line in below if line.strip()), "")
-    return _indent(following) <= _indent(opener)
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip())
+    return (Fixed(prefix), Hole(max_tokens=max_tokens), Fixed(suffix))
 
 
 def rewrite(prefix: str, selection: str, suffix: str, strength: float) -> Template:

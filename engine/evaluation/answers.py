@@ -13,14 +13,7 @@ from engine.attention.prefix_cache import PrefixCache
 from engine.engine import InfillEngine
 from engine.text.prompt import prefix_ids
 from engine.text.tokenizer import TextTokenizer
-from engine.types import (
-    Fixed,
-    Hole,
-    InfillRequest,
-    SamplingParams,
-    Snippet,
-    in_an_empty_body,
-)
+from engine.types import Fixed, Hole, InfillRequest, SamplingParams, Snippet
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +50,14 @@ class Denoised:
     def __init__(self, engine: InfillEngine, params: SamplingParams, seed: int) -> None:
         self.engine, self.params, self.seed = engine, params, seed
 
-    def hole(self, prefix: str, suffix: str, reference: str) -> Hole:
-        """What the engine is told of the hole: what the server would say. Baselines differ here."""
-        return Hole(several=in_an_empty_body(prefix, suffix))
+    def hole(self, prefix: str, reference: str) -> Hole:
+        """What the engine is told of the hole: nothing. Baselines differ here."""
+        return Hole()
 
     def __call__(
         self, prefix: str, suffix: str, reference: str = "", context: tuple[Snippet, ...] = ()
     ) -> Answer:
-        template = (Fixed(prefix), self.hole(prefix, suffix, reference), Fixed(suffix))
+        template = (Fixed(prefix), self.hole(prefix, reference), Fixed(suffix))
         request = InfillRequest(template, self.params, seed=self.seed, context=context)
         infill = self.engine.fill(request)
         return Answer(
@@ -87,7 +80,7 @@ class FewPasses(Denoised):
     ) -> None:
         super().__init__(engine, replace(params, max_steps=passes, rerank=False), seed)
 
-    def hole(self, prefix: str, suffix: str, reference: str) -> Hole:
+    def hole(self, prefix: str, reference: str) -> Hole:
         return Hole(max_tokens=self.engine.profile.hole)
 
 
@@ -100,14 +93,14 @@ class FixedLength(Denoised):
         super().__init__(engine, params, seed)
         self.length = length
 
-    def hole(self, prefix: str, suffix: str, reference: str) -> Hole:
+    def hole(self, prefix: str, reference: str) -> Hole:
         return Hole(max_tokens=self.length, fixed_length=True)
 
 
 class TrueLength(Denoised):
     """The denoiser that is told how many tokens were there, and may not use fewer."""
 
-    def hole(self, prefix: str, suffix: str, reference: str) -> Hole:
+    def hole(self, prefix: str, reference: str) -> Hole:
         length = true_length(self.engine.tokenizer, prefix, reference)
         return Hole(max_tokens=length, fixed_length=True)
 

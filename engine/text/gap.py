@@ -15,6 +15,7 @@ class Gap:
     included. done: ids that are settled, with their certainty, as far as a pass gave one.
     ended: the certainty of the slack behind them. capped: whether it ended because it reached its
     cap. tail: line ends that its draft ends in, which stay; to the model they stand behind it.
+    body: whether it is all of a block's body.
     """
 
     hole: Hole
@@ -28,6 +29,7 @@ class Gap:
     ended: float | None = None
     capped: bool = False
     tail: str = ""
+    body: bool = False
 
     @property
     def certainties(self) -> list[float]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from engine.profile import Profile
+from engine.text.body import in_an_empty_body
 from engine.text.canvas import Canvas
 from engine.text.gap import Gap
 from engine.text.tokenizer import TextTokenizer
@@ -71,14 +72,16 @@ class Sheet:
         self.work: Work = []
         *inner, last = self.template
         before = tail = ""
-        for segment in inner:
+        for segment, following in zip(inner, self.template[1:], strict=True):
             if isinstance(segment, Hole):
                 hole, tail = self._bare(segment)
+                after = following.text if isinstance(following, Fixed) else ""
+                body = hole.draft is None and in_an_empty_body(before, _unix(after))
                 before, typed = self._heal(before, hole)
                 self._add_fixed(before)
                 before = ""
                 self.gaps.append(self._gap(hole, typed))
-                self.gaps[-1].tail = tail
+                self.gaps[-1].tail, self.gaps[-1].body = tail, body
                 self.work.append(self.gaps[-1])
             else:
                 before, tail = _unix(tail + segment.text), ""

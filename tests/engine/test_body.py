@@ -1,10 +1,10 @@
-"""What a place in a text asks for."""
+"""Where a body belongs."""
 
 from __future__ import annotations
 
 import pytest
 
-from engine.types import Hole, fill_in_the_middle, in_an_empty_body
+from engine.text.body import in_an_empty_body
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,3 @@ from engine.types import Hole, fill_in_the_middle, in_an_empty_body
 )
 def test_where_a_body_is_empty(before: str, after: str, empty: bool) -> None:
     assert in_an_empty_body(before, after) is empty
-
-
-def test_a_hole_says_that_lines_are_expected() -> None:
-    assert fill_in_the_middle("a", "b", 9, several=True)[1] == Hole(max_tokens=9, several=True)
