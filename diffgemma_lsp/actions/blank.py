@@ -20,8 +20,7 @@ class Blank:
 
     draft, strength: what to start from, and how much of it may change, from 0 to 1.
     max_tokens: the most tokens of the filling; None leaves it to the model.
-    several: lines are expected (see engine.types.Hole). inside: they stay in the block that the
-    first one begins.
+    inside: its lines stay in the block that the first one begins.
     """
 
     start: Point
@@ -31,7 +30,6 @@ class Blank:
     draft: str | None = None
     strength: float = 1.0
     max_tokens: int | None = None
-    several: bool = False
     inside: bool = False
     shape: Shape = str.rstrip
 

@@ -26,7 +26,7 @@ from diffgemma_lsp.syntax.missing import offers
 from diffgemma_lsp.syntax.placeholders import Gap, holes_in
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from diffgemma_lsp.text.text import Point, Text
-from engine.types import Fixed, Hole, Segment, Template, in_an_empty_body
+from engine.types import Fixed, Hole, Segment, Template
 
 LONGEST_HINT = 16
 """Tokens of a type hint. For nano, 95 of 100 hints in typed packages have no more."""
@@ -51,8 +51,7 @@ class Plan:
         for blank, following in zip_longest(blanks, blanks[1:]):
             draft = None if blank.draft is None else plain(blank.draft)
             segments.append(Fixed(before + blank.before))
-            hole = Hole(draft, blank.strength, blank.max_tokens, several=blank.several)
-            segments.append(hole)
+            segments.append(Hole(draft, blank.strength, blank.max_tokens))
             if following is not None:
                 before = blank.after + plain(snapshot.text.between(blank.end, following.start))
         behind = suffix_of(replace(snapshot, end=blanks[-1].end))
@@ -91,9 +90,7 @@ def _fill(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
     def shape(filling: str) -> str | None:
         return polish(filling, around).text or None
 
-    several = in_an_empty_body(around.before, around.after)
-    blank = Blank(snapshot.start, snapshot.start, several=several, shape=shape)
-    return Plan((blank,), order.instruction)
+    return Plan((Blank(snapshot.start, snapshot.start, shape=shape),), order.instruction)
 
 
 def _rewrite(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
@@ -157,8 +154,8 @@ def _offered(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Pl
         missing = _LACKS[order.kind.name]
         raise NoPlan(f"{missing}; put the cursor into one that begins with a whole line")
     most = LONGEST_HINT if order.kind.name == "hints" else None
-    body = order.kind.name == "body"
-    blanks = (replace(_blank(gap, shape, most), several=body, inside=body) for gap in gaps)
+    inside = order.kind.name == "body"
+    blanks = (replace(_blank(gap, shape, most), inside=inside) for gap in gaps)
     return Plan(tuple(blanks), order.instruction)
 
 

@@ -177,26 +177,6 @@ async def test_a_hint_has_no_more_room_than_a_hint_needs(
     assert [hole.max_tokens for hole in holes] == [None]
 
 
-async def test_of_a_body_several_lines_are_expected(
-    client: InProcessClient, engine: FakeEngine
-) -> None:
-    await client.initialize(capabilities=RESOLVES)
-    text = 'def later(count):\n    """Doc."""\n    ...\n\n\nif later:\n    \nx = 1\ny = 1\n'
-    client.send(did_open(URI, text))
-    engine.texts = ("pass",)
-    for where, title in (
-        (span(0, 4, 0, 9), "Complete body"),
-        (span(6, 4, 6, 4), "Fill here"),
-        (span(7, 4, 7, 4), "Fill here"),
-        (span(8, 4, 8, 5), "Rewrite selection"),
-    ):
-        await resolved(client, where, title)
-    holes = [part for one in engine.requests for part in one.template if isinstance(part, Hole)]
-    several = [hole.several for hole in holes]
-    assert several[:2] == [True, True]
-    assert not any(several[2:])
-
-
 async def test_what_is_filled_in_here_fits_as_a_suggestion_does(client: InProcessClient) -> None:
     await client.initialize(capabilities=RESOLVES)
     text = '# fake: {"text": "x = 1\\ny = load()"}\r\nif z:\r\n    \r\n    y = load()\r\n'
