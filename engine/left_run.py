@@ -82,7 +82,7 @@ class LeftRun(Run):
     def _tree(self, gap: Gap) -> TokenTree:
         assert self.engine.mask_id is not None
         slots = next((size for size in SLOTS if size >= gap.cap), gap.cap)
-        after = self.sheet.behind(gap, self.engine.profile.suffix)
+        after = self.sheet.behind(gap, self.engine.profile.suffix, over=True)
         hole = Hole(slots, after, self.engine.mask_id, self.engine.marks)
         return TokenTree(self.cache, self.length, hole=hole)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ class Blank:
 
     draft, strength: what to start from, and how much of it may change, from 0 to 1.
     max_tokens: the most tokens of the filling; None leaves it to the model.
+    inside: its lines stay in the block that the first one begins.
     """
 
     start: Point
@@ -28,6 +30,7 @@ class Blank:
     draft: str | None = None
     strength: float = 1.0
     max_tokens: int | None = None
+    inside: bool = False
     shape: Shape = str.rstrip
 
     def texts(self, filling: str) -> Iterator[str]:
@@ -61,15 +64,28 @@ def in_docstring(filling: str) -> str | None:
 
 
 def as_hint(filling: str) -> str | None:
-    """A type, if it is one: an expression that could not do anything but name things."""
-    hint = filling.partition("\n")[0].strip().rstrip(":,= ")
-    try:
-        tree = ast.parse(hint, mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    plain = all(isinstance(node, _TYPE_NODES) for node in ast.walk(tree))
-    return hint if plain else None
+    """The type that it begins with, if it does with one: a model that sees a parameter's default
+    behind the hole may write one, too, and the next parameter."""
+    line = filling.partition("\n")[0].strip()
+    ends = [*(found.start() for found in _BEHIND_A_TYPE.finditer(line)), len(line)]
+    hints = (line[:end].rstrip() for end in ends[:_PARTS])
+    return next((hint for hint in hints if _is_type(hint)), None)
 
+
+def _is_type(text: str) -> bool:
+    """Whether it is an expression that could not do anything but name one thing."""
+    try:
+        tree = ast.parse(text, mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    plain = all(isinstance(node, _TYPE_NODES) for node in ast.walk(tree))
+    return plain and not isinstance(tree.body, ast.Tuple)
+
+
+_BEHIND_A_TYPE = re.compile(r"[:,=]")
+
+_PARTS = 32
+"""How many beginnings of a line are looked at."""
 
 _TYPE_NODES = (
     ast.Expression,

@@ -11,8 +11,9 @@ from typing import NamedTuple
 from diffgemma_lsp.actions.blank import Blank
 from diffgemma_lsp.context.window import prefix_of, suffix_of
 from diffgemma_lsp.polish.polish import TRIES
+from diffgemma_lsp.polish.repeats import without_loops
 from diffgemma_lsp.syntax.check import Site
-from diffgemma_lsp.syntax.indentation import in_units, placed, unit_of
+from diffgemma_lsp.syntax.indentation import in_units, placed, unit_of, within_scope
 from diffgemma_lsp.syntax.languages import language_of
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from diffgemma_lsp.text.text import Point, Text
@@ -73,11 +74,15 @@ def _site_of(blank: Blank, text: Text, language_id: str) -> Site:
 
 
 def _indented(answer: str, blank: Blank, site: Site, unit: str | None) -> str:
-    """An answer indented as the document is; one that is no rewrite begins where the blank does."""
+    """An answer indented as the document is; one that is no rewrite begins where the blank does,
+    and does not say the same over and over."""
     if "\n" not in answer and blank.draft is not None:
         return answer
     state = site.state().over(blank.before, site.language)
     text = in_units(answer, unit, state, site.language)
     if blank.draft is not None:
         return text
-    return placed(text, site.before + blank.before, state, site.language)
+    before = site.before + blank.before
+    text = placed(without_loops(text), before, state, site.language)
+    line = before.rpartition("\n")[2]
+    return within_scope(text, line, state, site.language) if blank.inside else text

@@ -154,7 +154,9 @@ def _offered(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Pl
         missing = _LACKS[order.kind.name]
         raise NoPlan(f"{missing}; put the cursor into one that begins with a whole line")
     most = LONGEST_HINT if order.kind.name == "hints" else None
-    return Plan(tuple(_blank(gap, shape, most) for gap in gaps), order.instruction)
+    inside = order.kind.name == "body"
+    blanks = (replace(_blank(gap, shape, most), inside=inside) for gap in gaps)
+    return Plan(tuple(blanks), order.instruction)
 
 
 def _blank(gap: Gap, shape: Shape, most: int | None = None) -> Blank:

@@ -26,7 +26,7 @@ from engine.types import Frame, InfillRequest, Piece
 Token = types.ProgressToken | None
 
 SEEDS = 3
-"""With so many seeds an order is tried, as long as nothing fits that the model writes."""
+"""With so many seeds an order is tried, as long as nothing fits, and nothing comes twice."""
 
 OTHERS = 3
 """So many of the other answers are tried first, the likeliest ones."""
@@ -88,23 +88,23 @@ class Work:
             found = plan(self.order, self.snapshot, self.settings)
         except NoPlan as reason:
             raise Nothing(str(reason)) from reason
-        template = found.template(self.snapshot)
         request = InfillRequest(
-            template,
+            found.template(self.snapshot),
             instruction=found.instruction,
             context=self.session.neighbours.around(self.snapshot),
         )
         shown = _Throttled(lambda frame: self._show(frame, found, watch))
-        seed, tries = self.seed, 1
+        seed, tries, told = self.seed, 1, ()
         while True:
             enough = self.pending.left_s / 2  # for another try, if that takes as long
             answer = await self.session.engine.run(self.pending, replace(request, seed=seed), shown)
             shown.flush()
             must_be_sure(answer.confidence, self.settings.min_confidence)
             fit, confidence = await self._fit(found, answer)
-            if any(fit.texts) or tries == SEEDS or self.pending.left_s < enough:
+            done = any(fit.texts) or answer.holes == told  # many a model draws nothing
+            if done or tries == SEEDS or self.pending.left_s < enough:
                 break
-            seed, tries = (seed + 1) % 2**63, tries + 1
+            seed, tries, told = (seed + 1) % 2**63, tries + 1, answer.holes
         self._changes = [
             (blank.start, blank.end, new)
             for blank, new in zip(found.blanks, fit.texts, strict=True)

@@ -31,6 +31,7 @@ TRIES = 8
 # So many characters at the end of a filling may go together with what follows.
 _SEAM = 3
 
+_LAST_WORD = re.compile(r"\w+\Z")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
@@ -60,14 +61,22 @@ _Rule = tuple[Callable[[str], str], str]
 
 
 def polish(
-    text: str, around: Around, *, automatic: bool = False, max_lines: int | None = None
+    text: str,
+    around: Around,
+    *,
+    automatic: bool = False,
+    max_lines: int | None = None,
+    whole: bool = True,
 ) -> Polished:
     """What to show of `text`.
 
     automatic: nobody asked for it, so it must stay in the block that it begins in.
+    whole: False if it may stop in the middle of something.
     """
     site = around.site
     text = without_loops(with_line_ends(text))
+    if not whole and not (text := finished(text, site)).strip():
+        return Polished("", "the time was up before there was a whole word")
     if not text.strip():
         return Polished("", "the model has nothing to add here")
     text = without_lines_before(text, site.before)
@@ -116,6 +125,21 @@ def unrepeated(text: str, site: Site) -> str:
     """`text` up to where it goes on with what follows."""
     text = without_next_lines(text, site.line, site.after)
     return without_overlap(text, site.after, site.language)
+
+
+def finished(text: str, site: Site) -> str:
+    """`text`, which may stop in the middle of something, up to its last whole line; of a single
+    line, up to its last whole word. What is a word elsewhere is a whole one here."""
+    lines = text.rpartition("\n")[0]
+    if lines.strip():
+        return lines
+    last = _LAST_WORD.search(text)
+    if last is None:
+        return text
+    begun = _LAST_WORD.search(site.line) if last.start() == 0 else None
+    word = (begun[0] if begun else "") + last[0]
+    known = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
+    return text if known.search(f"{site.before} {site.after}") else text[: last.start()]
 
 
 def ended(text: str, after: str) -> str:

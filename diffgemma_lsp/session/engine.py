@@ -60,12 +60,14 @@ class Answer(NamedTuple):
 
     finished: False if the deadline came first, and this is the best that there was by then.
     others: what else could stand in the one hole, the surest first.
+    whole: False where the last hole may stop in the middle: at the deadline, or for want of room.
     """
 
     holes: tuple[str, ...]
     confidence: float
     finished: bool = True
     others: tuple[Other, ...] = ()
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,8 @@ class EngineSession:
         if run.done():
             answer = run.result()
         elif frames:
-            answer = Answer(frames[-1].texts, frames[-1].confidence, finished=False)
+            last = frames[-1]
+            answer = Answer(last.texts, last.confidence, finished=False, whole=False)
         else:
             raise DeadlineExceeded(
                 "the engine had nothing to show in time: it is loading, or too slow on this machine"
@@ -189,7 +192,8 @@ class EngineSession:
                         await self.status()
                     if isinstance(event, Infill):
                         finished = event.stop_reason != "deadline"
-                        return Answer(event.holes, event.confidence, finished, event.others)
+                        whole = finished and event.stop_reason != "max_tokens"
+                        return Answer(event.holes, event.confidence, finished, event.others, whole)
                     frames[:] = [event]
                     if watch is not None:
                         watch(event)

@@ -92,7 +92,7 @@ class _Fitting:
     def __init__(self, around: Around, settings: Settings, invoked: bool) -> None:
         self._around, self._settings, self._invoked = around, settings, invoked
         self._kept: dict[str, Suggestion] = {}
-        self._left: deque[Other] = deque()
+        self._left: deque[tuple[Other, bool]] = deque()
         self.reasons: list[Nothing] = []
 
     @property
@@ -100,9 +100,9 @@ class _Fitting:
         """Those that can be shown, so far."""
         return tuple(self._kept.values())
 
-    def add(self, answers: Iterable[Other]) -> None:
-        """Adds answers to those that are left to look at."""
-        self._left.extend(answers)
+    def add(self, answers: Iterable[Other], whole: bool = True) -> None:
+        """Adds answers to those that are left to look at. whole: as in `Answer`."""
+        self._left.extend((one, whole) for one in answers)
 
     def lacks(self, wanted: int) -> bool:
         """Whether fewer than `wanted` are found, and some are left."""
@@ -111,10 +111,22 @@ class _Fitting:
     def look(self) -> None:
         """Looks at the next answer."""
         try:
-            one = _polished(self._around, self._left.popleft(), self._settings, self._invoked)
+            one = self._polished(*self._left.popleft())
             self._kept.setdefault(one.text, one)
         except Nothing as reason:
             self.reasons.append(reason)
+
+    def _polished(self, answer: Other, whole: bool) -> Suggestion:
+        """What is shown of an answer. Raises Nothing if it is not worth it."""
+        settings, invoked = self._settings, self._invoked
+        must_be_sure(answer.confidence, settings.min_confidence)
+        max_lines = None if invoked else settings.max_lines
+        text, reason = polish(
+            answer.text, self._around, automatic=not invoked, max_lines=max_lines, whole=whole
+        )
+        if reason is not None:
+            raise Nothing(reason)
+        return Suggestion(text, answer.confidence)
 
 
 async def _keep_more(session: Session, place: Place, fitting: _Fitting, settings: Settings) -> None:
@@ -143,7 +155,8 @@ async def _run(
     request = request_for(session, snapshot, settings, most)
     answer = await session.engine.run(pending, request)
     fitting = _Fitting(_around(snapshot), settings, pending.invoked)
-    fitting.add((Other(answer.holes[0], answer.confidence), *answer.others))
+    fitting.add([Other(answer.holes[0], answer.confidence)], answer.whole)
+    fitting.add(answer.others)
     while fitting.lacks(wanted):
         fitting.look()
     missing = wanted - max(1, len(fitting.found))
@@ -151,11 +164,12 @@ async def _run(
         missing = 0  # how sure the model is of what it was not asked to choose is no measure
     runs = (session.engine.run(pending, _warmer(request, number + 1)) for number in range(missing))
     more = [
-        Other(one.holes[0], one.confidence)
+        one
         for one in await asyncio.gather(*runs, return_exceptions=True)
         if not isinstance(one, BaseException)
     ]
-    fitting.add(sorted(more, key=lambda one: one.confidence, reverse=True))
+    for one in sorted(more, key=lambda one: one.confidence, reverse=True):
+        fitting.add([Other(one.holes[0], one.confidence)], one.whole)
     while fitting.lacks(wanted):
         fitting.look()
     if not fitting.found:
@@ -174,16 +188,6 @@ def _around(snapshot: DocumentSnapshot) -> Around:
         snapshot.language_id,
         snapshot.newline,
     )
-
-
-def _polished(around: Around, answer: Other, settings: Settings, invoked: bool) -> Suggestion:
-    """What is shown of an answer. Raises Nothing if it is not worth it."""
-    must_be_sure(answer.confidence, settings.min_confidence)
-    max_lines = None if invoked else settings.max_lines
-    text, reason = polish(answer.text, around, automatic=not invoked, max_lines=max_lines)
-    if reason is not None:
-        raise Nothing(reason)
-    return Suggestion(text, answer.confidence)
 
 
 def _known(

@@ -179,14 +179,18 @@ class Sheet:
         del self.work[0]
         return gap.done
 
-    def behind(self, gap: Gap, most: int) -> list[int]:
-        """The first ids behind a gap, up to the next one; none behind the text's end."""
+    def behind(self, gap: Gap, most: int, over: bool = False) -> list[int]:
+        """The first ids behind a gap, up to the next one; none behind the text's end. over: on
+        behind the next ones, too, as if there were none."""
         at = next(i for i, item in enumerate(self.work) if item is gap)
         ids: list[int] = []
         for item in self.work[at + 1 :]:
-            if isinstance(item, Gap) or len(ids) >= most:
+            if len(ids) >= most:
                 break
-            ids += item
+            if not isinstance(item, Gap):
+                ids += item
+            elif not over:
+                break
         end = _id_of(self.tokenizer, self.profile.end)
         return (ids[: ids.index(end)] if end in ids else ids)[:most]
 

@@ -171,6 +171,16 @@ def test_holes_that_lie_close_share_a_canvas() -> None:
     assert len(it.lay_out(32, BANNED).spans) == 2
 
 
+def test_behind_a_hole_is_the_text_between_the_next_ones_too() -> None:
+    it = sheet((Fixed("a"), Hole(), Fixed(", b"), Hole(), Fixed(", c)"), Hole(), Fixed("\nd")))
+    it.leading()
+    gap = it.next_gap
+    assert TOKENIZER.text_of(it.behind(gap, 64)) == ", b"
+    assert TOKENIZER.text_of(it.behind(gap, 8, over=True)) == ", b, c)\nd"[:8]
+    assert TOKENIZER.text_of(it.behind(gap, 64, over=True)) == ", b, c)\nd"
+    assert TOKENIZER.text_of(it.behind(it.gaps[-1], 64)) == "\nd"
+
+
 def test_behind_the_end_of_the_text_stands_the_end_token() -> None:
     it = sheet((Fixed("a = "), Hole(max_tokens=4), Fixed("b")))
     it.leading()

@@ -119,6 +119,13 @@ async def test_holes_far_and_near_make_one_edit(client: InProcessClient) -> None
         ("Add docstring", ["Counts.\n\n    Slowly."], '"""Counts.\n\n    Slowly."""\n    ...'),
         ("Add docstring", ['Says """x""".'], '"""Says"""\n    ...'),
         ("Complete body", ["return count  \n"], "return count"),
+        ("Complete body", ["x = 1\n    y = 2\n\ndef g():\n    z()"], "x = 1\n    y = 2"),
+        (
+            "Complete body",
+            ["for x in y:\n    f(x)\nreturn"],
+            "for x in y:\n        f(x)\n    return",
+        ),
+        ("Complete body", ["x = 1" + "\n    x = f(x)" * 9], "x = 1\n    x = f(x)"),
     ],
 )
 async def test_forms_below_the_head(
@@ -138,6 +145,10 @@ async def test_forms_below_the_head(
         (["int", "set[str] | None"], "(count: int) -> set[str] | None:"),
         (["print(", "list"], "(count) -> list:"),
         (["int\n", "f()"], "(count: int):"),
+        # What stands behind it is not a part of it.
+        (["int = 3, name: str", "dict[str, list[int]]:"], "(count: int) -> dict[str, list[int]]:"),
+        (["int, name", 'Literal["a=b", "c:d"]: ...'], '(count: int) -> Literal["a=b", "c:d"]:'),
+        (["= 3", "tuple[int, ...] | None"], "(count) -> tuple[int, ...] | None:"),
     ],
 )
 async def test_type_hints(
@@ -181,10 +192,10 @@ async def test_no_edit_breaks_the_syntax(client: InProcessClient, engine: FakeEn
     assert "edit" not in action
     (shown,) = client.shown
     assert "would break the syntax" in shown["message"]
-    assert [request.seed for request in engine.requests] == [0, 1, 2]
+    assert [request.seed for request in engine.requests] == [0, 1], "the same again"
 
 
-@pytest.mark.parametrize(("least", "tried", "put"), [(0.0, 1, "b"), (0.25, 1, "a"), (0.5, 3, None)])
+@pytest.mark.parametrize(("least", "tried", "put"), [(0.0, 1, "b"), (0.25, 1, "a"), (0.5, 2, None)])
 async def test_what_else_was_considered_stands_in_if_the_model_is_sure_enough(
     client: InProcessClient, engine: FakeEngine, least: float, tried: int, put: str | None
 ) -> None:

@@ -93,7 +93,7 @@ async def test_what_does_not_fit_changes_nothing(
     no_text = name == "hints" or not answer.strip()
     assert ("does not fit" if no_text else "break the syntax") in result["message"]
     assert [one["message"] for one in client.shown] == [f"diffgemma-lsp: {result['message']}"]
-    assert [request.seed for request in engine.requests] == [0, 1, 2]
+    assert [request.seed for request in engine.requests] == [0, 1], "the same again"
 
 
 async def test_a_selection_goes_only_if_that_was_said(

@@ -246,6 +246,32 @@ def test_syntax(marked: str, text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("marked", "text", "expected"),
     [
+        # Of a single line its whole words.
+        ("x = |\n", "config", ""),
+        ("x = |\n", "a + config", "a"),
+        ("x = |\nconfig = 1\n", "a + config", "a + config"),
+        ("config = 1\nx = con|\n", "fig", "fig"),
+        ("config = 1\nx = con|\n", "figure", ""),
+        ("x = f|\n", "oo(a)", "oo(a)"),
+        ("# What |\n", "is don", "is"),
+        # No string is left open.
+        ("x = |\n", "open('na", "open"),
+        ("x = |\nopen\n", "open + 'na", "open"),
+        # Of several lines the whole ones.
+        ("|\n", "x = 1\ny = 2\nz = 3", "x = 1\ny = 2"),
+        ("x = |\n", '"""Some.\n\nMore', ""),
+        ("|\n", "\n    config", ""),
+    ],
+)
+def test_what_stops_in_the_middle(marked: str, text: str, expected: str) -> None:
+    polished = polish(text, around(marked), automatic=True, whole=False)
+    assert polished.text == expected
+    assert bool(polished.text) == (polished.reason is None)
+
+
+@pytest.mark.parametrize(
+    ("marked", "text", "expected"),
+    [
         ("x = |", "1" + "\n" * 26, "1"),
         ("x = |\n", "1\n    \n\t\n", "1"),
         ("x = |\n\n\ny = 2\n", "1\n\n\n\n\n", "1"),

@@ -124,6 +124,17 @@ async def test_what_else_was_considered_stands_in_and_is_shown_to_who_asks(
     assert engine.runs == 1
 
 
+@pytest.mark.parametrize("stop", ["deadline", "max_tokens", "settled"])
+async def test_no_word_is_shown_in_part(
+    client: InProcessClient, engine: FakeEngine, stop: str
+) -> None:
+    await client.initialize(look_ahead=False)
+    # The word must not stand in the document, where it would be a whole one.
+    plan = f'# fake: {{"text": "1 + wo\\u0072", "stop": "{stop}"}}\n'
+    client.send(did_open(URI, plan + "x = \n"))
+    assert await texts(client, 1, 4) == ["1 + wor" if stop == "settled" else "1"]
+
+
 async def test_what_else_was_considered_must_be_sure_enough_too(
     client: InProcessClient, engine: FakeEngine
 ) -> None:
