@@ -41,7 +41,7 @@ from engine.weights.locate import locate
 
 _log = logging.getLogger(__name__)
 
-CACHE_BYTES = 512 * 2**20
+CACHE_BYTES = 128 * 2**20
 """What all prefix caches may take on a CPU; on a GPU it is a tenth of its memory."""
 
 TINY = 512
@@ -103,6 +103,7 @@ class InfillEngine:
             neighbours=profile.neighbours,
             languages=profile.languages,
             min_confidence=profile.min_confidence,
+            draws=self.mask_id is None,
         )
 
     @classmethod

@@ -208,6 +208,7 @@ class EngineInfo:
     neighbours: whether the model reads a request's context.
     languages: those that the model has learned, as LSP names them; None means any.
     min_confidence: what nobody asked for is shown from this confidence on.
+    draws: whether another seed may give another answer.
     """
 
     model: str
@@ -220,3 +221,4 @@ class EngineInfo:
     neighbours: bool = False
     languages: tuple[str, ...] | None = None
     min_confidence: float = 0.0
+    draws: bool = True

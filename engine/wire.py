@@ -113,5 +113,6 @@ def info_from_json(data: Json) -> EngineInfo:
         "can": tuple(data["can"]),
         "languages": None if languages is None else tuple(languages),
         "min_confidence": data.get("min_confidence", 0.0),
+        "draws": data.get("draws", True),
     }
     return EngineInfo(**fields)

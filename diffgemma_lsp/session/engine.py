@@ -77,12 +77,14 @@ class Model:
     name: what users see; empty as long as nothing is known. can: "fill", and "instruct" if it
     follows instructions. languages: those that it has learned, as LSP names them; None means any.
     min_confidence: what nobody asked for is shown from this confidence on.
+    draws: whether another seed may give another answer.
     """
 
     name: str = ""
     can: tuple[str, ...] = ("fill",)
     languages: tuple[str, ...] | None = None
     min_confidence: float = 0.0
+    draws: bool = True
 
     @classmethod
     def of(cls, info: dict[str, Any]) -> Model:
@@ -90,7 +92,8 @@ class Model:
         known = info.get("languages")
         languages = None if known is None else tuple(known)
         least = float(info.get("min_confidence", 0.0))
-        return cls(info["model"], tuple(info["can"]), languages, least)
+        draws = bool(info.get("draws", True))
+        return cls(info["model"], tuple(info["can"]), languages, least, draws)
 
     @property
     def known(self) -> bool:

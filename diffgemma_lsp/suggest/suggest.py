@@ -159,7 +159,7 @@ async def _run(
     fitting.add(answer.others)
     while fitting.lacks(wanted):
         fitting.look()
-    missing = wanted - max(1, len(fitting.found))
+    missing = wanted - max(1, len(fitting.found)) if session.engine.model.draws else 0
     if answer.others and settings.min_confidence:
         missing = 0  # how sure the model is of what it was not asked to choose is no measure
     runs = (session.engine.run(pending, _warmer(request, number + 1)) for number in range(missing))
