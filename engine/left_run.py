@@ -170,8 +170,8 @@ class LeftRun(Run):
         cost = self._end_cost(gap)  # which is for the search, not for how sure it is
         likelihoods = [Likelihood(0.0, 0.0, one.likelihood + cost) for one in found]
         after = self.sheet.behind(gap, AFTER)
-        time = self.deadline is None or self.left() > CHOOSING * self.engine.pass_seconds
-        if weights.judged and after and len(answers) > 1 and time:
+        enough = self.deadline is None or self.left() > CHOOSING * self.engine.pass_seconds
+        if weights.judged and after and len(answers) > 1 and enough:
             tree = TokenTree(self.cache, self.length)
             judge = Judge(tree, answers, after)
             tree.took((yield from self.run_pass(tree.spans(), "judge")))
