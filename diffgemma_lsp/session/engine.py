@@ -76,8 +76,8 @@ class Model:
 
     name: what users see; empty as long as nothing is known. can: "fill", and "instruct" if it
     follows instructions. languages: those that it has learned, as LSP names them; None means any.
-    min_confidence: what nobody asked for is shown from this confidence on.
-    draws: whether another seed may give another answer.
+    min_confidence: what nobody asked for is shown from this confidence on. draws: whether another
+    seed may give another answer.
     """
 
     name: str = ""
@@ -89,11 +89,9 @@ class Model:
     @classmethod
     def of(cls, info: dict[str, Any]) -> Model:
         """The model that the engine describes so (engine.types.EngineInfo)."""
-        known = info.get("languages")
-        languages = None if known is None else tuple(known)
-        least = float(info.get("min_confidence", 0.0))
-        draws = bool(info.get("draws", True))
-        return cls(info["model"], tuple(info["can"]), languages, least, draws)
+        languages = None if info.get("languages") is None else tuple(info["languages"])
+        rest = {name: info[name] for name in ("min_confidence", "draws") if name in info}
+        return cls(info["model"], tuple(info["can"]), languages, **rest)
 
     @property
     def known(self) -> bool:
@@ -112,8 +110,7 @@ class Model:
 
     def silent(self, language_id: str) -> str | None:
         """Why it suggests nothing in this language unless it is asked; None if it does."""
-        known = self.languages is None or language_id in self.languages
-        return None if known else self.limits
+        return None if self.languages is None or language_id in self.languages else self.limits
 
 
 class EngineSession:
