@@ -156,6 +156,7 @@ def _likeliest(
 
 
 CHUNK = 64
+"""Logits whose largest is looked for first."""
 
 
 def largest(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -24,8 +24,6 @@ _log = logging.getLogger(__name__)
 EMBEDDED = WEIGHTS / SHIPPED[0]
 """The folder of nano, the model that ships with the package."""
 
-
-_log = logging.getLogger(__name__)
 DIFFUSION_GEMMA = Profile(
     # <turn|> ends what an instruction model says, so it is what can end a hole.
     name="diffusiongemma",
