@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from diffgemma_lsp.commands import UsageError
 from engine.errors import EngineError, complaint
-from engine.paths import package_version
+from engine.paths import NO_WINDOWS, package_version
 
 # What LSP has clients say to a server on its command line.
 _SERVE = re.compile(r"(?:(?:--stdio|--clientProcessId[= ](?P<client>\d{1,18}))(?: |\Z))*")
@@ -58,6 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
+    if sys.platform == "win32":
+        print(complaint(NO_WINDOWS), file=sys.stderr)
+        return 2
     words = sys.argv[1:] if argv is None else list(argv)
     if (served := _SERVE.fullmatch(" ".join(words))) is not None:
         return _serve(int(served["client"]) if served["client"] else None)

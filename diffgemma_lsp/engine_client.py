@@ -1,4 +1,4 @@
-"""The engine service as seen from here: find it, start it, stream from it, cancel, replace it.
+"""The engine service as seen from here: find it, start it, stream from it, cancel.
 
 The service is one process per model and user, which whoever needs it first starts and nobody owns.
 Closing a stream cancels its request. Imports neither torch nor transformers.
@@ -27,7 +27,7 @@ from engine.paths import (
     identity,
     lock_is_held,
     make_private,
-    package_version,
+    replaced,
 )
 from engine.types import Frame, Infill, InfillRequest
 from engine.wire import event_from_json, request_to_json
@@ -98,7 +98,7 @@ class EngineClient:
             return None
 
     async def ensure_started(self) -> None:
-        """Makes sure that a service of our version answers; its model may still be loading.
+        """Makes sure that a service of our protocol answers; its model may still be loading.
 
         Raises EngineUnavailable, with the last line of its log if it ended at once.
         """
@@ -157,8 +157,8 @@ class EngineClient:
                     content=json.dumps(request_to_json(sent)),
                     timeout=httpx.Timeout(ANSWER_WAIT_S, read=left + GRACE_S if bounded else None),
                 ) as response:
-                    # 409 and 503: another version, or about to end. It has not begun.
-                    answered = response.status_code not in (409, 503)
+                    # 503: it is about to end, and has not begun.
+                    answered = response.status_code != 503
                     async for line in response.aiter_lines():
                         event = event_from_json(json.loads(line))
                         yield event
@@ -219,9 +219,10 @@ class EngineClient:
         while time.monotonic() < give_up:
             status = await self._status_or_silence()
             if status is not None:
-                if not _same_version(status):
-                    await self.stop()
-                elif status["state"] != "stopping":
+                if status.get("protocol") != PROTOCOL:
+                    theirs = f"{status.get('protocol')}/{status.get('version')}"
+                    raise EngineUnavailable(replaced(theirs))
+                if status["state"] != "stopping":
                     self._known_good = True
                     return
             elif child is not None and child.failed:
@@ -251,10 +252,6 @@ class EngineClient:
         return EngineUnavailable(
             f"the engine does not answer: {remedy}; its log is {self.paths.log}"
         )
-
-
-def _same_version(status: dict[str, Any]) -> bool:
-    return status.get("protocol") == PROTOCOL and status.get("version") == package_version()
 
 
 def _note_outcome(task: asyncio.Task[None]) -> None:

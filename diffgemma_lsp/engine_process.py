@@ -19,7 +19,8 @@ from engine.paths import EnginePaths, local_model
 class EngineOptions:
     """Which engine, and how long it stays.
 
-    model, device: None means the embedded model and the best device there is.
+    model, device: None means the embedded model and the best device there is. A model is a name, or
+        the absolute path of a folder.
     idle_unload_s, idle_exit_s: seconds without work until it frees the model, and until it ends;
         infinity means never. They count for the service that this client starts.
     runtime_dir: where its socket is; None means the system's place for that.

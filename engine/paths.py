@@ -7,8 +7,10 @@ The service and its clients agree through this file alone. Imports nothing heavy
     <runtime directory>/engine-<hash>.sock.lock   held by the service for its whole life; its pid
     <runtime directory>/engine-<hash>.log         its stderr, mode 0600
 
-The hash stands for the model and the device, so that two models are two services. The lock is the
-truth: whoever holds it is the service, and a socket without a holder is a leftover.
+The hash stands for the model and its files, the device, and the code: two models are two services,
+and so are two checkouts, two versions, and what there was before an upgrade and is after it. A
+service that nobody's hash stands for any more idles out. The lock is the truth: whoever holds it is
+the service, and a socket without a holder is a leftover.
 """
 
 from __future__ import annotations
@@ -20,13 +22,18 @@ import stat
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.bases import Base, load_base
 from engine.errors import EngineUnavailable, ModelError
+from engine.identity import CODE, weights_on_disk
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 
@@ -41,9 +48,11 @@ PROTOCOL = 5
 """Goes up when a client of the old wire format could misunderstand a service of the new one."""
 
 VERSION_HEADER = "x-engine-version"
-"""Sent with each request as `identity()`; a service of another version answers 409."""
+"""Sent with each request as `identity()`; a service of another protocol answers 409."""
 
 RUNTIME_DIR_VARIABLE = "DIFFGEMMA_LSP_RUNTIME_DIR"
+
+NO_WINDOWS = "does not run on Windows itself: install and start it in WSL"
 
 MODELS_VARIABLE = "DIFFGEMMA_MODELS"
 """Names the folder for models that were fetched, in place of the one in the user's data."""
@@ -78,8 +87,10 @@ class EnginePaths:
             return ""
 
 
+@cache
 def package_version() -> str:
-    """The version of the installed package; that of an uninstalled checkout is all zeros."""
+    """The version of the package that runs here, whatever is installed by now; that of an
+    uninstalled checkout is all zeros."""
     try:
         return installed_version(_NAME)
     except PackageNotFoundError:
@@ -87,21 +98,52 @@ def package_version() -> str:
 
 
 def identity() -> str:
-    """What a client and a service must have in common to talk: protocol and package version."""
+    """What a client and a service say of themselves: protocol and package version. To talk they
+    must have the protocol in common."""
     return f"{PROTOCOL}/{package_version()}"
 
 
-def local_model(model: str | None) -> str | None:
+def speaks_ours(theirs: str) -> bool:
+    """Whether another one's `identity` is of the same protocol."""
+    return theirs.partition("/")[0] == str(PROTOCOL)
+
+
+def replaced(engine: str) -> str:
+    """What is told where a program meets an engine of another protocol: it can only be that the
+    package was replaced since the program began."""
+    return (
+        f"diffgemma-lsp was replaced while this program ran (it is {identity()}, the engine "
+        f"{engine}): restart the editor"
+    )
+
+
+def local_model(model: str | None, here: Path | None = None) -> str | None:
     """The model as the service shall get it: a folder that exists as an absolute path, None for the
     one that is whole in the package. Without a name it is `default_model`.
 
-    The service runs in another working directory. A name of the hub stays as it is.
+    A name of the hub stays as it is. here: where relative paths begin. Without it there are none:
+    an editor starts its server in the folder that it opens, where one could be called like a model
+    of the hub.
     """
     model = default_model() if model is None else model
     if model == SHIPPED[0]:
         return None
-    folder = WEIGHTS / model if model in SHIPPED else Path(model).expanduser()
-    return str(folder.resolve()) if folder.exists() else model
+    folder = WEIGHTS / model if model in SHIPPED else Path(os.path.expanduser(model))
+    if here is not None:
+        folder = here / folder
+    return str(folder.resolve()) if folder.is_absolute() and folder.exists() else model
+
+
+def weights_of(model: str | None) -> str:
+    """The fingerprint of the files of a model, as `local_model` gives it, and of its base."""
+    folder = WEIGHTS / SHIPPED[0] if model is None else Path(model)
+    # What a training run leaves is a folder with the model in it.
+    folders = [folder, folder / "model"] if folder.is_absolute() else []
+    try:
+        bases = [base_of(each) for each in folders if (each / "base.json").is_file()]
+    except ModelError:
+        bases = []
+    return weights_on_disk([*folders, *bases])
 
 
 def default_model() -> str:
@@ -168,19 +210,20 @@ def engine_paths(
     """The files of the service for this model and device, for this user. Creates nothing.
 
     runtime_dir: comes before the variable DIFFGEMMA_LSP_RUNTIME_DIR, which comes before the
-        system's runtime directory. A directory too long for a socket gives way to a short one
-        under the system's temporary directory.
-    Raises EngineUnavailable where there are no Unix sockets.
+        system's runtime directory, if that is this user's. A directory too long for a socket gives
+        way to a short one under the system's temporary directory.
+    Raises EngineUnavailable where there are no Unix sockets, or no place for one.
     """
     require_unix_sockets()
     wanted = runtime_dir or _runtime_dir()
-    key = f"{local_model(model) or ''}\0{device or ''}"
+    model = local_model(model)
+    key = "\0".join((identity(), CODE, model or "", weights_of(model), device or ""))
     socket = wanted.absolute() / f"engine-{_short_hash(key)}.sock"
     if _fits(socket):
         return EnginePaths(socket)
     # The wanted directory goes into the hash, so that two of them do not become one here.
     name = f"engine-{_short_hash(key + str(wanted))}.sock"
-    candidates = [_temporary_dir(Path(tempfile.gettempdir())), _temporary_dir(Path("/tmp"))]
+    candidates = [_temporary_dir(), _temporary_dir(Path("/tmp"))]
     fitting = [folder / name for folder in candidates if _fits(folder / name)]
     if not fitting:
         raise EngineUnavailable(f"{socket} is too long for a socket: set {RUNTIME_DIR_VARIABLE}")
@@ -212,58 +255,99 @@ def make_private(directory: Path) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
         found = directory.lstat()
     except OSError as error:
-        raise EngineUnavailable(f"{directory} can't be made ({error.strerror})") from error
+        raise EngineUnavailable(
+            f"{directory} can't be made ({error.strerror}): set {RUNTIME_DIR_VARIABLE} to a folder "
+            "of yours"
+        ) from error
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         raise EngineUnavailable(
             f"{directory} is not a directory of yours: remove it or set {RUNTIME_DIR_VARIABLE}"
         )
     if stat.S_IMODE(found.st_mode) & 0o077:
-        raise EngineUnavailable(f"others can enter {directory}: chmod 700 it")
+        raise EngineUnavailable(
+            f"others can enter {directory}: chmod 700 it or set {RUNTIME_DIR_VARIABLE}"
+        )
 
 
 def lock_is_held(lock: Path) -> bool:
-    """Whether a service lives. Holds a shared lock for a moment, which a starting service sits out.
+    """Whether a service lives. Takes the lock for a moment, which a starting service sits out.
 
-    Raises EngineUnavailable where there are no Unix sockets.
+    Raises EngineUnavailable where there are no Unix sockets, or no locks.
     """
     require_unix_sockets()
-    import fcntl
+    if not lock.exists():
+        return False
+    handle = file_lock(lock)
+    if not take(handle):
+        return True
+    handle.release()
+    return False
+
+
+def file_lock(lock: Path) -> BaseFileLock:
+    """The lock in a file of that name, not yet taken; the file stays, mode 0600."""
+    from filelock import FileLock  # when it is needed: few clients need one
+
+    return FileLock(lock, mode=0o600, thread_local=False, fallback_to_soft=False)
+
+
+def take(lock: BaseFileLock, patience_s: float = 0.0) -> bool:
+    """Takes a lock; False if another process has it for so long.
+
+    Raises EngineUnavailable if its file can't be locked, as on some network drives.
+    """
+    from filelock import Timeout
 
     try:
-        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        lock.acquire(timeout=patience_s, poll_interval=0.01)
+    except Timeout:
         return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    except (OSError, NotImplementedError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise EngineUnavailable(
+            f"{lock.lock_file} can't be locked ({reason}): set {RUNTIME_DIR_VARIABLE} to a folder "
+            "on a disk of this machine"
+        ) from error
+    return True
 
 
 def require_unix_sockets() -> None:
     """Raises EngineUnavailable where the service can't run."""
     if sys.platform == "win32":
-        raise EngineUnavailable("the engine service needs Unix sockets: on Windows, run it in WSL")
+        raise EngineUnavailable(NO_WINDOWS)
 
 
 def _runtime_dir() -> Path:
     chosen = os.environ.get(RUNTIME_DIR_VARIABLE)
     if chosen:
-        return Path(chosen).expanduser()
-    if sys.platform == "darwin" or os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(os.path.expanduser(chosen))
+    if sys.platform == "darwin":
         import platformdirs
 
         return platformdirs.user_runtime_path(_NAME, appauthor=False)
-    login = Path(f"/run/user/{os.geteuid()}")
-    return (
-        login / _NAME if os.access(login, os.W_OK) else _temporary_dir(Path(tempfile.gettempdir()))
-    )
+    of_login = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+    return Path(of_login) / _NAME if _is_own(of_login) else _temporary_dir()
 
 
-def _temporary_dir(parent: Path) -> Path:
+def _is_own(folder: str) -> bool:
+    """Whether it is there and this user's: after su, in a container or after a logout it is not."""
+    try:
+        found = os.stat(folder)
+    except (OSError, ValueError):
+        return False
+    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return own and os.access(folder, os.W_OK | os.X_OK)
+
+
+def _temporary_dir(parent: Path | None = None) -> Path:
     # Directly below the sticky temporary directory, so that nobody else can move it away.
+    try:
+        parent = parent or Path(tempfile.gettempdir())
+    except OSError as error:
+        raise EngineUnavailable(
+            f"there is no temporary directory to write to: set {RUNTIME_DIR_VARIABLE} to a folder "
+            "of yours"
+        ) from error
     return parent / f"{_NAME}-{os.geteuid()}"
 
 

@@ -41,7 +41,7 @@ HEAVY = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 # itself. `serve` gets an engine from `engine.engine`; a request's way (run) and the engine are one.
 HOUSE = (
     ("errors",),
-    ("types", "bases"),
+    ("types", "bases", "identity"),
     ("paths",),
     ("wire", "profile", "sudoku", "charts"),
     ("text",),

@@ -29,6 +29,7 @@ from engine.paths import (
     base_folder,
     default_model,
     engine_paths,
+    local_model,
     models_folder,
     models_with_a_base,
     package_version,
@@ -137,7 +138,7 @@ def _free_memory() -> int | None:
 def _model(chosen: str | None) -> Iterator[Finding]:
     """The files of the model, looked at without loading them."""
     if chosen is not None:
-        found = is_model(chosen) and not Path(chosen).expanduser().is_file()
+        found = is_model(chosen) and not os.path.isfile(os.path.expanduser(chosen))
         advice = None if found else "pass a folder with config.json and safetensors"
         yield Finding("model", chosen, advice)
         return
@@ -177,7 +178,8 @@ def _bases() -> Iterator[Finding]:
 def _socket(arguments: argparse.Namespace) -> Iterator[Finding]:
     """The directory that keeps others away from the engine."""
     try:
-        folder = engine_paths(arguments.model, arguments.device).socket.parent
+        model = local_model(arguments.model, Path.cwd())
+        folder = engine_paths(model, arguments.device).socket.parent
     except EngineError as error:
         yield Finding("socket", "none", str(error))
         return

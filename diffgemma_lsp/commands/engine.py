@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +56,12 @@ class Engine:
         if model is None and device is None:
             return True
         if "version" not in self.status:
-            return self.paths == engine_paths(model, device)
+            return self.paths == engine_paths(local_model(model, Path.cwd()), device)
         own = self.status["model"]
-        same = model is None or own in (local_model(model), str(Path(model).expanduser().resolve()))
+        same = model is None or own in (
+            local_model(model, Path.cwd()),
+            str(Path(os.path.expanduser(model)).resolve()),  # which may be gone
+        )
         return same and device in (None, self.device, self.status["device"])
 
 

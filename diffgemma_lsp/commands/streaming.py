@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -44,8 +45,7 @@ async def connected(arguments: argparse.Namespace) -> AsyncGenerator[EngineClien
         names = ", ".join(SHIPPED)
         raise UsageError(f"no model at {model}; name {names}, a folder, or one such as owner/name")
     if model is not None and model not in SHIPPED:
-        # The service runs elsewhere, so a relative path would mean another folder there.
-        model = local_model(model)
+        model = local_model(model, Path.cwd())
     client = EngineClient(EngineOptions(model=model, device=arguments.device))
     try:
         yield client
@@ -55,8 +55,8 @@ async def connected(arguments: argparse.Namespace) -> AsyncGenerator[EngineClien
 
 def is_model(model: str) -> bool:
     """Whether it is a model that ships, a path that exists, or may be a name on the hub."""
-    hub = re.fullmatch(r"(?!\.)[\w.-]+/[\w.-]+", model) is not None
-    return model in SHIPPED or hub or Path(model).expanduser().exists()
+    hub = re.fullmatch(r"(?!\.)[\w.-]+/[\w.-]+(@[\w./-]+)?", model) is not None
+    return model in SHIPPED or hub or os.path.exists(os.path.expanduser(model))
 
 
 async def follow(

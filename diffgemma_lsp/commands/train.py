@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--full trains all weights; leave --rank out")
     if arguments.config is None and not arguments.folder:
         raise UsageError("name a folder with --folder, or a config file")
-    model = local_model(arguments.model)
+    model = local_model(arguments.model, Path.cwd())
     own = model is not None and (Path(model) / "base.json").is_file()
     if own and arguments.config is None and (arguments.full or arguments.rank is not None):
         raise UsageError(

@@ -67,6 +67,14 @@ def _name() -> Rule:
     return _plain("a text", _is_text)
 
 
+def _model() -> Rule:
+    # Relative to what? The folder that an editor opens must not choose a model.
+    return _plain(
+        "the name of a model, or the absolute path of its folder",
+        lambda raw: _is_text(raw) and not raw.startswith("."),
+    )
+
+
 def _names() -> Rule:
     rule = _plain("a list of texts", _is_texts)
 
@@ -110,8 +118,8 @@ class Settings:
         what comes by itself to the model, and shows all that you asked for.
     neighbours: read other files, open ones and those that a document imports, if the model makes
         something of them.
-    model: the model that the engine runs, a folder or a name on the hub; null means the embedded
-        one.
+    model: the model that the engine runs, the absolute path of a folder or a name on the hub; null
+        means the embedded one.
     device: on what the engine runs the model, such as `cpu` or `cuda`; null means the best there
         is.
     idle_unload_s: seconds without a request after which the engine frees the memory of the model;
@@ -135,7 +143,7 @@ class Settings:
     max_lines: int | None = _setting(None, _optional(_whole(1, 1_000)))
     min_confidence: float | None = _setting(None, _optional(_number(0, 1)))
     neighbours: bool = _setting(True, _flag(), "session")
-    model: str | None = _setting(None, _optional(_name()), "machine")
+    model: str | None = _setting(None, _optional(_model()), "machine")
     device: str | None = _setting(None, _optional(_name()), "machine")
     idle_unload_s: float | None = _setting(900.0, _optional(_number(1, 31_536_000)), "machine")
     idle_exit_s: float | None = _setting(3_600.0, _optional(_number(1, 31_536_000)), "machine")

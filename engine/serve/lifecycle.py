@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import stat
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from engine.paths import make_private
+from engine.paths import file_lock, make_private, take
 from engine.serve.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+log = logging.getLogger(__name__)
 
 _LOCK_PATIENCE_S = 0.3
 _LONGEST_LOG = 1 << 20  # bytes
@@ -22,31 +28,24 @@ FAILED_EXIT_S = 30.0
 """So long without work a service stays whose model can't be loaded: whoever waits for the loading
 hears how it ended, and who asks again and again does not start a process each time."""
 
+REPLACED_EXIT_S = 60.0
+"""So long without work a service stays whose code or model was replaced on disk: whoever asks next
+gets what is there by then."""
 
-def take_lock(lock: Path) -> int | None:
+
+def take_lock(lock: Path) -> BaseFileLock | None:
     """Takes the lock for the life of this process; None if another service has it.
 
-    Returns the open file, which must stay open. Raises EngineUnavailable if the directory is not
-    private.
+    Returns what holds it. Raises EngineUnavailable if the directory is not private, or has no
+    locks.
     """
     make_private(lock.parent)
-    import fcntl  # not on every system; make_private has looked
-
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    held = file_lock(lock)
     # A client that looks whether the lock is held holds it for a moment itself.
-    give_up = time.monotonic() + _LOCK_PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() > give_up:
-                os.close(handle)
-                return None
-            time.sleep(0.01)
-    os.ftruncate(handle, 0)
-    os.write(handle, f"{os.getpid()}\n".encode())
-    return handle
+    if not take(held, _LOCK_PATIENCE_S):
+        return None
+    lock.write_text(f"{os.getpid()}\n")
+    return held
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +123,19 @@ async def watch_idleness(
             return
         if now.state == "ready" and now.idle_s >= unload_after_s:
             scheduler.unload()
+
+
+async def watch_replacement(
+    scheduler: Scheduler, on_disk: Callable[[], str], stop: Callable[[], None]
+) -> None:
+    """Stops the service when it is out of date and idle.
+
+    on_disk: the fingerprint of what it runs, as it is now.
+    """
+    began = on_disk()
+    while True:
+        await asyncio.sleep(REPLACED_EXIT_S / 2)
+        if scheduler.snapshot().idle_s >= REPLACED_EXIT_S and on_disk() != began:
+            log.info("what it runs was replaced on disk")
+            stop()
+            return

@@ -35,9 +35,26 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.errors import BadRequest, EngineError, EngineUnavailable
-from engine.paths import PROTOCOL, VERSION_HEADER, EnginePaths, identity, package_version
+from engine.identity import code_on_disk
+from engine.paths import (
+    PROTOCOL,
+    VERSION_HEADER,
+    EnginePaths,
+    identity,
+    package_version,
+    replaced,
+    speaks_ours,
+    weights_of,
+)
 from engine.serve.failures import of_the_loop
-from engine.serve.lifecycle import Listener, memory_bytes, shorten_log, take_lock, watch_idleness
+from engine.serve.lifecycle import (
+    Listener,
+    memory_bytes,
+    shorten_log,
+    take_lock,
+    watch_idleness,
+    watch_replacement,
+)
 from engine.serve.resident import Engine, Load, Progress
 from engine.serve.scheduler import Scheduler
 from engine.serve.turns import Event, Job
@@ -127,15 +144,21 @@ async def _serve(
     loop.set_exception_handler(of_the_loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    idleness = asyncio.create_task(
-        watch_idleness(scheduler, listener, options.idle_unload_s, options.idle_exit_s, stop)
-    )
+    watches = [
+        asyncio.create_task(
+            watch_idleness(scheduler, listener, options.idle_unload_s, options.idle_exit_s, stop)
+        ),
+        asyncio.create_task(
+            watch_replacement(scheduler, lambda: code_on_disk() + weights_of(options.model), stop)
+        ),
+    ]
     asyncio.wrap_future(lost).add_done_callback(lambda _: stop())
     if options.load_at_start:
         scheduler.load()
     log.info("listening, pid %d, version %s", os.getpid(), identity())
     await server.serve(sockets=[listener.socket])
-    idleness.cancel()
+    for watch in watches:
+        watch.cancel()
 
 
 class _Server(uvicorn.Server):
@@ -171,8 +194,8 @@ class Service:
     async def _infill(self, request: Request) -> ASGIApp:
         received = time.monotonic()
         theirs = request.headers.get(VERSION_HEADER, identity())
-        if theirs != identity():
-            return _refusal(409, EngineUnavailable(f"engine {identity()}, but client {theirs}"))
+        if not speaks_ours(theirs):
+            return _refusal(409, EngineUnavailable(replaced(identity())))
         reply = _Reply(self._scheduler, frames=request.query_params.get("frames") != "0")
         try:
             infill = request_from_json(json.loads(await request.body()))

@@ -384,3 +384,19 @@ def test_the_view_numbers_lines_leaves_out_far_ones_and_shows_no_control_charact
     assert "      middle·[31m 39" in shown
     assert "draft" in shown
     assert "pass 2 of 9 · 1 of 2 tokens settled" in shown
+
+
+def test_windows_is_refused_in_one_line_that_the_readme_has_too(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    codes = [run(), run("--stdio"), run("doctor")]
+    monkeypatch.undo()
+    assert codes == [2, 2, 2]
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert set(said.err.splitlines()) == {
+        "diffgemma-lsp: does not run on Windows itself: install and start it in WSL"
+    }
+    readme = (Path(cli.__file__).parents[1] / "README.md").read_text()
+    assert "does not run on Windows itself: install and start it in WSL" in readme

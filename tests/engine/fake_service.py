@@ -4,8 +4,8 @@ Takes the service's own arguments. A request's first Fixed is a script for the f
 "passes=5 delay=0.01"; with "lose=2" the device fails in the second pass. What the fake does goes
 to the file events.txt beside the socket, one line each: "load", "pass <seed>", "left <seed>". A
 file named "broken" there makes loading fail.
-FAKE_VERSION makes the service claim another package version, FAKE_FAILED_EXIT_S has one without a
-model end sooner.
+FAKE_VERSION makes the service claim another package version, FAKE_PROTOCOL another protocol;
+FAKE_FAILED_EXIT_S has one without a model end sooner, FAKE_REPLACED_EXIT_S one that is out of date.
 """
 
 from __future__ import annotations
@@ -68,10 +68,13 @@ def main() -> int:
     if claimed := os.environ.get("FAKE_VERSION"):
         paths.package_version = lambda: claimed
         engine.serve.service.package_version = lambda: claimed
-        engine.serve.service.identity = lambda: f"{paths.PROTOCOL}/{claimed}"
+    if protocol := os.environ.get("FAKE_PROTOCOL"):
+        paths.PROTOCOL = engine.serve.service.PROTOCOL = int(protocol)
 
     if patience := os.environ.get("FAKE_FAILED_EXIT_S"):
         lifecycle.FAILED_EXIT_S = float(patience)
+    if patience := os.environ.get("FAKE_REPLACED_EXIT_S"):
+        lifecycle.REPLACED_EXIT_S = float(patience)
 
     def note(line: str) -> None:
         with open(folder / "events.txt", "a") as events:

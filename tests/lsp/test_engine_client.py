@@ -189,24 +189,56 @@ async def test_a_stale_socket(client: EngineClient) -> None:
     assert (await follow(client, request())).text == "done"
 
 
+async def test_the_package_is_replaced_under_a_client(
+    client: EngineClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await follow(client, request())
+    await client.stop()
+    # The next engine starts from what is on disk by now.
+    monkeypatch.setenv("FAKE_VERSION", "0.0.2")
+    assert (await follow(client, request())).text == "done"
+    status = await client.status()
+    assert status is not None
+    assert status["version"] == "0.0.2"
+
+
 @pytest.mark.parametrize("met", ["at the start", "in the middle"])
-async def test_another_version_is_replaced(
-    client: EngineClient, monkeypatch: pytest.MonkeyPatch, options: EngineOptions, met: str
+async def test_an_engine_of_another_protocol_is_left_alone_and_named(
+    client: EngineClient, monkeypatch: pytest.MonkeyPatch, met: str
 ) -> None:
     if met == "in the middle":
         await follow(client, request())
         await client.stop()
-        client._known_good = True  # as if someone else had replaced it
-    old = subprocess.Popen(
-        fake_command(options, client.paths),
-        env={**os.environ, "PYTHONPATH": str(ROOT), "FAKE_VERSION": "0.0.1"},
+        client._known_good = True  # as if someone else had started the next one
+    monkeypatch.setenv("FAKE_PROTOCOL", "99")
+    monkeypatch.setenv("FAKE_VERSION", "9.9.9")
+    other = subprocess.Popen(
+        fake_command(client.options, client.paths),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     await until(client.paths.socket.exists)
-    assert (await follow(client, request())).text == "done"
-    assert old.wait(30) == 0
-    status = await client.status()
-    assert status is not None
-    assert status["version"] != "0.0.1"
+    for _ in range(2):
+        with pytest.raises(EngineUnavailable, match=r"the engine 99/9\.9\.9\): restart the editor"):
+            await follow(client, request())
+    assert other.poll() is None
+    assert await client.stop()
+    assert other.wait(30) == 0
+
+
+async def test_two_versions_at_a_time_have_an_engine_each(
+    options: EngineOptions, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients = [EngineClient(options, fake_command)]
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.paths.package_version", lambda: "0.0.1")
+        clients.append(EngineClient(options, fake_command))
+    for _ in range(3):
+        for one in clients:
+            assert (await follow(one, request())).text == "done"
+    assert events(folder).count("load") == 2
+    assert await pid_of(clients[0]) != await pid_of(clients[1])
+    for one in clients:
+        await one.aclose()
 
 
 async def test_a_client_killed_in_the_middle(client: EngineClient, folder: Path) -> None:

@@ -86,6 +86,8 @@ def test_every_setting_can_be_set_in_both_spellings() -> None:
         ("languages_off", "python"),
         ("languages_off", [1]),
         ("model", ""),
+        ("model", "./nano"),
+        ("model", "../other/model"),
         ("model", 3),
         ("seed", -1),
         ("seed", 2**63),
