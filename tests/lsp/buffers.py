@@ -10,13 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from fake_engine import filling
+from fake_engine import varied
 from lsp_client import position
 from naive import cursors, naive_offset, naive_position, plain
 
 from diffgemma_lsp.context.window import as_learned
 from diffgemma_lsp.polish.polish import Around, polish
 from engine.types import Fixed
+
+LONGEST = 40
+"""Characters of the longest suggestion of them all, with its indentation."""
+
+CANDIDATES = 3
+"""Suggestions to choose from, and seeds that an order tries."""
 
 CLOSING = set(" \t\n\f\u2028)]}>\"'`:,;\v\x1c\x1d\x1e\x1f\x85\u2029\u3000\xa0")
 
@@ -27,6 +33,7 @@ class Buffer:
 
     uri: str
     text: str = "x = \n"
+    language: str = "python"
     version: int = 0
     open: bool = False
     undo: list[str] = field(default_factory=list)
@@ -44,17 +51,46 @@ class Buffer:
             order.follow(start, end, len(text))
 
 
+@dataclass(frozen=True)
+class Holds:
+    """The settings that hold for a buffer, and what its model knows."""
+
+    enable: bool = True
+    seed: int = 0
+    max_lines: int | None = None
+    known: bool = True
+    """Whether the model suggests by itself in the buffer's language."""
+
+    @classmethod
+    def of(
+        cls, buffer: Buffer, settings: dict[str, Any], languages: tuple[str, ...] | None
+    ) -> Holds:
+        """Of what was said for all, for a language and for a path the last one holds."""
+        said: dict[str, Any] = {
+            **settings,
+            **settings.get("languages", {}).get(buffer.language, {}),
+        }
+        for glob, more in settings.get("globs", {}).items():
+            said |= more if buffer.uri.endswith(f"/{glob}") else {}
+        known = languages is None or buffer.language in languages
+        return cls(said.get("enable", True), said.get("seed", 0), said.get("max_lines"), known)
+
+
 @dataclass(eq=False)
 class Asked:
-    """A request for a suggestion. undisturbed: nothing that ends it has happened since."""
+    """A request for a suggestion. undisturbed: nothing that ends it has happened since.
+
+    holds: the settings that it may be answered by. language: of the buffer, when it was asked.
+    """
 
     buffer: Buffer
     cursor: int
     automatic: bool
-    on: bool
+    holds: list[Holds]
     encoding: str
     answer: asyncio.Future[Any]
     text: str = ""
+    language: str = ""
     version: int = 0
     known: bool = False
     undisturbed: bool = True
@@ -63,6 +99,7 @@ class Asked:
     def __post_init__(self) -> None:
         buffer = self.buffer
         self.text, self.version, self.known = buffer.text, buffer.version, buffer.open
+        self.language = buffer.language
         if self.automatic and buffer.last is not None:
             # What was deleted or brought back a moment ago is left alone.
             end, removed, written = buffer.last
@@ -84,51 +121,78 @@ class Asked:
             size += 1
         return line[len(line) - size :]
 
-    def possible(self) -> Iterator[str]:
+    def possible(self, holds: Holds) -> Iterator[str]:
         """What may be suggested: what the engine makes of this place, or the rest of what it made
         of a place before, where the user has typed so far."""
-        for typed in range(min(10, len(self.before)) + 1):
-            before = self.before[: len(self.before) - typed]
-            written = self.before[len(before) :]
+        text, after = plain(self.before), plain(self.after)
+        for typed in range(min(LONGEST, len(text)) + 1):
+            before, written = text[: len(text) - typed], text[len(text) - typed :]
             for automatic in (True, False):
-                whole = _polished(before, self.after, automatic)
-                if whole.startswith(written):
-                    yield whole[typed:]
+                if self.automatic and not holds.known and (automatic or not typed):
+                    continue  # what was asked for goes on while it is typed, and only then
+                for whole in self._made(before, after, automatic, holds):
+                    if whole.startswith(written):
+                        rest = whole[typed:]
+                        yield _first_lines(rest, holds.max_lines) if self.automatic else rest
+
+    def _made(self, before: str, after: str, automatic: bool, holds: Holds) -> Iterator[str]:
+        """What is made of a place; of what nobody asked for there is one answer."""
+        for more in range(1 if automatic else CANDIDATES):
+            limit = holds.max_lines if automatic else None
+            seed = holds.seed + more
+            yield _polished(before, after, self.language, automatic, seed, limit)
 
     def check(self, outcome: Any) -> str | None:
-        """Looks at the answer. The text that it would insert, or None."""
+        """Looks at the answer. The text that it would insert first, or None."""
         items = outcome["items"] if isinstance(outcome, dict) else outcome
         rest = plain(self.after).split("\n")[0]
-        wanted = self.known and self.on and not (self.automatic and set(rest) - CLOSING)
+        # Whether to answer is looked at later than how.
+        on = self.holds if self.known and any(one.enable for one in self.holds) else []
+        if self.automatic and set(rest) - CLOSING:
+            on = []
         if not items:
-            expected = wanted and self.undisturbed and not self.may_be_silent
-            assert not (expected and _polished(self.before, self.after, self.automatic)), self
+            for holds in on if self.undisturbed and not self.may_be_silent else ():
+                if holds.known or not self.automatic:
+                    made = self._made(plain(self.before), plain(self.after), self.automatic, holds)
+                    assert not any(made), self
             return None
-        assert wanted, self
-        (item,) = items
-        edit = item.get("textEdit") or {"range": item["range"], "newText": item["insertText"]}
+        assert on, self
+        assert len(items) <= (1 if self.automatic else CANDIDATES), self
         place = [
             position(*naive_position(self.text, offset, self.encoding))
             for offset in (self.cursor - len(self.lead), self.cursor)
         ]
-        assert edit["range"] == {"start": place[0], "end": place[1]}, self
-        assert edit["newText"].startswith(self.lead)
-        suggested = edit["newText"][len(self.lead) :]
-        assert suggested in set(self.possible()), (self, suggested)
-        return suggested
+        possible = {text for holds in on for text in self.possible(holds)}
+        suggested: list[str] = []
+        for item in items:
+            edit = item.get("textEdit") or {"range": item["range"], "newText": item["insertText"]}
+            assert edit["range"] == {"start": place[0], "end": place[1]}, self
+            assert edit["newText"].startswith(self.lead)
+            suggested.append(edit["newText"][len(self.lead) :])
+            assert plain(suggested[-1]) in possible, (self, suggested)
+        assert len({*suggested}) == len(suggested), (self, suggested)
+        return suggested[0]
 
 
-def _polished(before: str, after: str, automatic: bool) -> str:
-    around = Around(plain(before), plain(after), "python")
+def _first_lines(text: str, most: int | None) -> str:
+    return text if most is None else "\n".join(text.split("\n")[:most])
+
+
+def _polished(
+    before: str, after: str, language: str, automatic: bool, seed: int, max_lines: int | None
+) -> str:
+    around = Around(before, after, language)
     if automatic and around.site.at_a_whole_line:
         return ""
-    return polish(_filling(around.before, around.after), around, automatic=automatic).text
+    text = _filling(before, after, language, seed)
+    return polish(text, around, automatic=automatic, max_lines=max_lines).text
 
 
-def _filling(before: str, after: str) -> str:
+def _filling(before: str, after: str, language: str, seed: int) -> str:
     """What the engine answers, by what it gets to see."""
-    seen = as_learned((Fixed(before), Fixed(after)), "python")
-    return filling(*(part.text for part in seen if isinstance(part, Fixed)))
+    seen = as_learned((Fixed(before), Fixed(after)), language)
+    first, last = (part.text for part in seen if isinstance(part, Fixed))
+    return varied(first, last, seed)
 
 
 @dataclass(eq=False)
@@ -138,13 +202,15 @@ class Order:
     buffer: Buffer
     start: int
     end: int
-    wanted: str | None
-    """What will stand there, if only one thing can."""
+    wanted: list[str]
+    """What may come to stand there; empty if anything can."""
     answer: asyncio.Future[Any]
     touched: bool = False
 
     @classmethod
-    def of(cls, buffer: Buffer, start: int, end: int, kind: str, answer: Any) -> Order:
+    def of(
+        cls, buffer: Buffer, start: int, end: int, kind: str, holds: Holds, answer: Any
+    ) -> Order:
         chosen = buffer.text[start:end]
         if kind == "rewrite":
             start += len(chosen) - len(chosen.lstrip())
@@ -152,7 +218,8 @@ class Order:
         elif kind == "fill":
             end = start
         before, after = plain(buffer.text[:start]), plain(buffer.text[end:])
-        wanted = _filling(before, after) if kind in ("rewrite", "fill") else None
+        seeds = range(holds.seed, holds.seed + CANDIDATES) if kind in ("rewrite", "fill") else ()
+        wanted = [_filling(before, after, buffer.language, seed) for seed in seeds]
         order = cls(buffer, start, end, wanted, answer)
         if buffer.open:
             buffer.orders.append(order)
@@ -188,10 +255,20 @@ class Order:
             assert self.start <= start <= end <= self.end, "it changes what is outside"
             assert end <= reach, "edits overlap"
             text, reach = text[:start] + new + text[end:], start
-        if self.wanted is not None:
+        if self.wanted:
             before, after = buffer.text[: self.start], buffer.text[self.end :]
-            assert text == before + self.wanted + after
+            assert text.startswith(before)
+            assert text.endswith(after)
+            written = text[len(before) : len(text) - len(after)]
+            assert any(_is_of(written, wanted) for wanted in self.wanted), (written, self.wanted)
         return found
+
+
+def _is_of(written: str, wanted: str) -> bool:
+    """Whether it is what was wanted, or its first line; a second one may be indented anew."""
+    if "\n" not in wanted:
+        return written == wanted
+    return wanted.split()[: len(written.split())] == written.split()
 
 
 def difference(old: str, new: str, whole: bool = False) -> tuple[int, int, str]:

@@ -37,16 +37,22 @@ def slow(seconds: float = 30.0, **more: object) -> str:
     return f"# fake: {json.dumps({'delay': seconds, **more})}\n"
 
 
+def varied(prefix: str, suffix: str, seed: int) -> str:
+    """What it answers instead if it is to answer differently with each seed: one line, or two."""
+    first = filling(prefix, suffix + f"|{seed}" * bool(seed))
+    return first if int(first[1:], 16) % 4 else f"{first}\n{filling(suffix, prefix)}"
+
+
 class FakeEngine:
     """Counts its runs, and how many of them were cancelled.
 
     texts: what it answers, whatever the plan is. says: its status, None if it is not there, and
     asked: how often it was asked for it. jitter_ms: without a plan a run takes up to this
-    long, by what it is made for.
+    long, by what it is made for. varied: without a plan its answers are `varied`.
     """
 
-    def __init__(self, jitter_ms: int = 0) -> None:
-        self.jitter_ms = jitter_ms
+    def __init__(self, jitter_ms: int = 0, varied: bool = False) -> None:
+        self.jitter_ms, self.varied = jitter_ms, varied
         self.runs = 0
         self.cancelled = 0
         self.warmed_up = False
@@ -84,7 +90,8 @@ class FakeEngine:
             if "stubborn" in plan:
                 await asyncio.sleep(plan["stubborn"])
             raise
-        text = plan.get("text", filling(fixed[0], fixed[-1]))
+        made = varied(fixed[0], fixed[-1], request.seed) if self.varied else None
+        text = plan.get("text", made or filling(fixed[0], fixed[-1]))
         if "by_seed" in plan:
             text = plan["by_seed"][request.seed % len(plan["by_seed"])]
         (hole, *_) = [part for part in request.template if isinstance(part, Hole)]

@@ -14,7 +14,7 @@ from fake_engine import FakeEngine
 from diffgemma_lsp.server import build_server, serve
 from engine.types import Hole, Template
 
-engine = FakeEngine(jitter_ms=int(os.environ.get("FAKE_JITTER_MS", "0")))
+engine = FakeEngine(int(os.environ.get("FAKE_JITTER_MS", "0")), "FAKE_VARIED" in os.environ)
 server = build_server(lambda settings: engine)
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Any, Literal
 
-from buffers import Asked, Buffer, Order, difference
+from buffers import Asked, Buffer, Holds, Order, difference
 from lsp_client import LspClient, RpcError, completion, did_change, did_close, did_open, position
 from naive import naive_position
 
@@ -20,11 +20,20 @@ class Editor:
     """Sends what the user does, and looks at what comes back."""
 
     def __init__(
-        self, client: LspClient, encoding: str, buffers: list[Buffer], refuses: Refuses
+        self,
+        client: LspClient,
+        encoding: str,
+        buffers: list[Buffer],
+        refuses: Refuses,
+        languages: tuple[str, ...] | None = None,
     ) -> None:
         self.client, self.encoding, self.buffers, self.refuses = client, encoding, buffers, refuses
-        self.on = True
+        self.languages = languages
+        """Those that the model knows; None for all."""
+        self.settings: dict[str, Any] = {}
         self.configured = 0
+        self.jump = 1
+        """By how much a change raises the version; it may be more than one."""
         self.outbox: list[dict[str, Any]] = []
         self.pending: list[asyncio.Future[Any]] = []
         self.cancelled: set[asyncio.Future[Any]] = set()
@@ -61,6 +70,10 @@ class Editor:
         self.pending.append(answer)
         return answer
 
+    def holds(self, buffer: Buffer) -> Holds:
+        """What holds for a buffer by now."""
+        return Holds.of(buffer, self.settings, self.languages)
+
     def place(self, buffer: Buffer, offset: int) -> dict[str, int]:
         return position(*naive_position(buffer.text, offset, self.encoding))
 
@@ -71,7 +84,7 @@ class Editor:
 
     def open(self, buffer: Buffer) -> None:
         buffer.open, buffer.version, buffer.last = True, buffer.version + 1, None
-        self.send(did_open(buffer.uri, buffer.text, buffer.version))
+        self.send(did_open(buffer.uri, buffer.text, buffer.version, buffer.language))
 
     def close(self, buffer: Buffer) -> None:
         buffer.open = False
@@ -79,6 +92,15 @@ class Editor:
             order.touched = True
         self.disturb(buffer)
         self.send(did_close(buffer.uri))
+
+    def speak(self, buffer: Buffer, language: str) -> None:
+        """Has a buffer be of another language: it is closed and opened anew."""
+        if buffer.open:
+            self.close(buffer)
+            buffer.language = language
+            self.open(buffer)
+        else:
+            buffer.language = language
 
     def edit(self, buffer: Buffer, *changes: tuple[int, int, str], whole: bool = False) -> None:
         """Changes a buffer, one change after the other, and tells the server at once."""
@@ -102,7 +124,7 @@ class Editor:
                 new = buffer.text[:start] + text + buffer.text[end:]
                 start, end, text = difference(buffer.text, new, whole=True)
             buffer.replace(start, end, text)
-        buffer.version += 1
+        buffer.version += self.jump
         told = [{"text": buffer.text}] if whole else told
         self.send(did_change(buffer.uri, buffer.version, *told))
 
@@ -115,7 +137,8 @@ class Editor:
         if kind is None:
             method = "textDocument/completion"
         answer = self.ask(method, params)
-        buffer.asked.append(Asked(buffer, cursor, automatic, self.on, self.encoding, answer))
+        holds = [self.holds(buffer)]
+        buffer.asked.append(Asked(buffer, cursor, automatic, holds, self.encoding, answer))
 
     def accept(self, buffer: Buffer, size: int | None) -> None:
         """Takes the last suggestion, or types so many characters of it, as long as it is fresh."""
@@ -134,7 +157,7 @@ class Editor:
         where = self.span(buffer, start, end)
         params = {"textDocument": {"uri": buffer.uri}, "range": where}
         answer = self.ask("textDocument/codeAction", {**params, "context": {"diagnostics": []}})
-        version, known = buffer.version, buffer.open and self.on
+        version, known = buffer.version, buffer.open and self.holds(buffer).enable
         configured = self.configured
 
         def note(answer: asyncio.Future[Any]) -> None:
@@ -155,11 +178,11 @@ class Editor:
         fresh = buffer.open and buffer.version == version
         self.begin_order(buffer)
         answer = self.ask("codeAction/resolve", action)
-        kind = action["data"]["action"]
+        kind, holds = action["data"]["action"], self.holds(buffer)
         if kind in ("rewrite", "fill", "holes"):
-            order = Order.of(buffer, start, end, kind, answer)
+            order = Order.of(buffer, start, end, kind, holds, answer)
         else:  # what else there is stands somewhere around the selection
-            order = Order.of(buffer, 0, len(buffer.text), "", answer)
+            order = Order.of(buffer, 0, len(buffer.text), "", holds, answer)
         order.touched = order.touched or not fresh
         self.orders.append(order)
 
@@ -180,7 +203,7 @@ class Editor:
         params = {"command": f"diffgemma.{kind}", "arguments": [argument]}
         self.begin_order(buffer)
         answer = self.ask("workspace/executeCommand", params)
-        order = Order.of(buffer, start, end, kind, answer)
+        order = Order.of(buffer, start, end, kind, self.holds(buffer), answer)
         self.orders.append(order)
 
         def check(answer: asyncio.Future[Any]) -> None:
@@ -216,16 +239,17 @@ class Editor:
                 self.send(_notification("window/workDoneProgress/cancel", {"token": token}))
                 return
 
-    def configure(self, on: bool) -> None:
-        """Turns suggestions on or off."""
-        self.on = on
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Has other settings hold; those of before are forgotten."""
+        self.settings = settings
         self.configured += 1
         for buffer in self.buffers:
             self.disturb(buffer)
             for asked in buffer.asked:  # what is not done yet may be so by either
-                asked.on = asked.on or on
-        settings = {"diffgemma": {"enable": on}}
-        self.send(_notification("workspace/didChangeConfiguration", {"settings": settings}))
+                if not asked.answer.done():
+                    asked.holds.append(self.holds(buffer))
+        pushed = {"settings": {"diffgemma": settings}}
+        self.send(_notification("workspace/didChangeConfiguration", pushed))
 
     def disturb(self, buffer: Buffer, invoked_too: bool = True) -> None:
         for asked in buffer.asked:

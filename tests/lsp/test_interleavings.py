@@ -1,7 +1,8 @@
 """Whatever a user does, in any order: one right answer to each request, and no text goes wrong.
 
 Typing, undo, whole new texts, suggestions that are accepted, completion, code actions, commands,
-settings and withdrawals, in several documents at a time. Short conversations that hypothesis makes
+settings, languages, versions that jump, documents that are broken or end at the cursor, and
+withdrawals, in several documents at a time. Short conversations that hypothesis makes
 shorter where one fails, and one long one:
 
     python tests/lsp/test_interleavings.py --steps 100000 [--seed 0]
@@ -38,6 +39,21 @@ from diffgemma_lsp.text import documents  # noqa: E402
 ENCODINGS = ("utf-8", "utf-16", "utf-32")
 ALPHABET = "ab_1 (.)\n\r\t\f\u2028é\u0301中😀"
 DOCUMENTS = 3
+BROKEN = ("x = (\n", "%time x\n", "<<<<<<< a\n", '"""', "f'{", "\\", "def f(:\n", "\tx\n", "try:\n")
+"""What breaks a document, or is none of Python's."""
+
+LANGUAGES = ("python", "javascript", "plaintext")
+
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"enable": False},
+    {"seed": 7},
+    {"max_lines": 1},
+    {"languages": {"python": {"enable": False}, "javascript": {"seed": 3}}},
+    {"languages": {"python": {"max_lines": 1}}},
+    {"globs": {"1.py": {"enable": False}, "2.py": {"seed": 5}}},
+)
+
 LONGEST = 120
 """Texts that grow longer than this are cut, so that all of them is in every request."""
 
@@ -45,12 +61,17 @@ WEIGHTS = {
     "open": 2,
     "close": 1,
     "type": 8,
+    "break": 2,
+    "end here": 1,
+    "language": 1,
+    "versions": 1,
     "delete": 2,
     "several": 1,
     "whole": 1,
     "undo": 3,
     "redo": 2,
     "automatic": 12,
+    "at the end": 3,
     "invoked": 4,
     "completion": 4,
     "accept": 5,
@@ -61,7 +82,7 @@ WEIGHTS = {
     "order back": 1,
     "withdraw": 3,
     "stop": 1,
-    "settings": 1,
+    "settings": 2,
     "wait": 6,
 }
 
@@ -123,10 +144,21 @@ def take(editor: Editor, step: Step) -> None:
             editor.open(buffer)
         case "close" if buffer.open:
             editor.close(buffer)
-        case "type" | "delete" | "several" | "whole" if buffer.open and len(buffer.text) > LONGEST:
+        case "type" | "break" | "delete" | "several" | "whole" if (
+            buffer.open and len(buffer.text) > LONGEST
+        ):
             editor.edit(buffer, (places[len(places) // 4], len(buffer.text), ""))
         case "type" if buffer.open:
             editor.edit(buffer, (start, start, step.text))
+        case "break" if buffer.open:
+            line = max(place for place in places if place <= start and at_line_start(buffer, place))
+            editor.edit(buffer, (line, line, BROKEN[round(step.end * (len(BROKEN) - 1))]))
+        case "end here" if buffer.open:
+            editor.edit(buffer, (start, len(buffer.text), ""))
+        case "language":
+            editor.speak(buffer, LANGUAGES[round(step.start * (len(LANGUAGES) - 1))])
+        case "versions":
+            editor.jump = 1 + round(step.start * 3)
         case "delete" if buffer.open:
             editor.edit(buffer, (start, end, ""))
         case "several" if buffer.open:
@@ -141,6 +173,8 @@ def take(editor: Editor, step: Step) -> None:
             cursor = places[round(step.start * (len(places) - 1))]
             kinds = {"automatic": 2, "invoked": 1, "completion": None}
             editor.complete(buffer, cursor, kinds[step.kind])
+        case "at the end":
+            editor.complete(buffer, places[-1], 1 if step.start > 0.7 else 2)
         case "accept":
             editor.accept(buffer, None)
         case "accept part":
@@ -156,9 +190,13 @@ def take(editor: Editor, step: Step) -> None:
         case "stop":
             editor.stop()
         case "settings":
-            editor.configure(step.start > 0.3)
+            editor.configure(SETTINGS[round(step.start * (len(SETTINGS) - 1))])
         case _:
             pass
+
+
+def at_line_start(buffer: Buffer, place: int) -> bool:
+    return place == 0 or buffer.text[place - 1] in "\r\n"
 
 
 # ---- how it happens ----
@@ -186,7 +224,10 @@ class Conversation:
         runner.run(self._connect())
 
     async def _connect(self) -> None:
-        self.client.connect(lambda settings: FakeEngine(jitter_ms=5))
+        engine = FakeEngine(jitter_ms=5, varied=True)
+        # One of the editors has a model that knows but one language.
+        self.languages = engine.languages = ("python",) if self.refuses == "silent" else None
+        self.client.connect(lambda settings: engine)
         await self.client.initialize([self.encoding], CAPABILITIES, **OPTIONS)
 
     def play(self, script: list[Step]) -> None:
@@ -196,7 +237,8 @@ class Conversation:
 
     async def _play(self, script: list[Step]) -> None:
         uris = [f"file:///{self.number}/{n}.py" for n in range(DOCUMENTS)]
-        editor = Editor(self.client, self.encoding, list(map(Buffer, uris)), self.refuses)
+        buffers = list(map(Buffer, uris))
+        editor = Editor(self.client, self.encoding, buffers, self.refuses, self.languages)
         opening = [Step("open", n) for n in range(DOCUMENTS)]
         await play(editor, [*opening, *script])
         session = self.client.server.session
@@ -206,8 +248,7 @@ class Conversation:
             if document is not None:
                 assert (str(document.text), document.version) == (buffer.text, buffer.version)
                 editor.close(buffer)
-        if not editor.on:
-            editor.configure(True)
+        editor.configure({})
         editor.flush()
         await self._nothing_is_left_behind()
 
@@ -273,7 +314,7 @@ def walk(conversation: Conversation, many: int, source: random.Random) -> None:
 def test_over_stdio(encoding: str) -> None:
     with asyncio.Runner() as runner:
         client = LspClient()
-        runner.run(client.start(env={"FAKE_JITTER_MS": "8"}))
+        runner.run(client.start(env={"FAKE_JITTER_MS": "8", "FAKE_VARIED": "1"}))
         try:
             runner.run(over_stdio(client, encoding))
             assert runner.run(client.finish()) == 0
@@ -293,7 +334,7 @@ async def over_stdio(client: LspClient, encoding: str) -> None:
         texts = (await client.request("test/report"))["texts"]
         for buffer in buffers:
             assert texts.get(buffer.uri) == (buffer.text if buffer.open else None)
-        editor.configure(True)
+        editor.configure({})
         editor.flush()
 
 
