@@ -22,7 +22,7 @@ from diffgemma_lsp.polish.repeats import (
 from diffgemma_lsp.syntax.brackets import BracketState, Imbalance, imbalance
 from diffgemma_lsp.syntax.check import Site
 from diffgemma_lsp.syntax.indentation import in_units, placed, unit_of, within_scope
-from diffgemma_lsp.syntax.languages import language_of
+from diffgemma_lsp.syntax.languages import Language, language_of
 from diffgemma_lsp.text.text import with_line_ends
 
 # How many parts of a filling are tried that breaks the syntax. Each try costs some milliseconds.
@@ -188,16 +188,27 @@ def balanced(text: str, site: Site) -> str:
 
 def _sound_at_seams(text: str, site: Site) -> bool:
     """Whether brackets and strings are no worse with `text` where all is read as one: what stands
-    at a seam may go together, as a backslash does with the quote behind it."""
+    at a seam may go together, as a backslash does with what is behind it in a string."""
     language = site.language
     marks = "\\" + "".join([*language.strings, *(start for start, _ in language.comments)])
     if not {text[-1:], site.before[-1:]} & {*marks}:
         return True
+    if site.after[:1].strip() and _escapes(site.before + text, language) != _escapes(
+        site.before, language
+    ):
+        return False
     read = [
         BracketState().over(site.before + middle + site.after, language) for middle in (text, "")
     ]
     now, then = (imbalance(state, BracketState()) for state in read)
     return now.within(then)
+
+
+def _escapes(text: str, language: Language) -> bool:
+    """Whether the last character of `text` is a backslash that makes another of what follows."""
+    slashes = len(text) - len(text.rstrip("\\"))
+    inside = BracketState().over(text[: len(text) - slashes], language).inside
+    return slashes % 2 == 1 and inside in language.strings
 
 
 def unbroken(text: str, site: Site) -> str:

@@ -23,6 +23,7 @@ _WORD = re.compile(r"\b(?=[^\W\d])\w*?(?:(\w)\1{7,}|(\w{2,12}?)\2{3,})")
 _ROW = re.compile(r"((?:[^\w\s()\[\]{}\"'] ?){1,4}?)\1{7,}")
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
+_NAME = re.compile(r"\w+")
 _LETTER = re.compile(r"[^\W\d]")
 _UNKNOWN = language_of("")
 
@@ -46,14 +47,17 @@ def _overlap(text: str, suffix: str, language: Language) -> int:
     """How many characters at the end of `text` repeat the start of `suffix`.
 
     Counted if they are many, or a whole line of the suffix or more, or all that is left of the
-    cursor's line. Of a short one that could be a coincidence, only what does not belong to the
-    text itself: the ")" of `bar()` is its own, that of `x)` repeats.
+    cursor's line or of the word that it stands in. Of a short one that could be a coincidence, only
+    what does not belong to the text itself: the ")" of `bar()` is its own, that of `x)` repeats.
     """
     rest = suffix.find("\n") if "\n" in suffix else len(suffix)
+    begun = _NAME.match(suffix)
+    word = begun.end() if begun else 0
     for size in range(min(len(text), len(suffix)), 0, -1):
         if not text.endswith(suffix[:size]):
             continue
         whole = size == rest or (size > rest and suffix[size : size + 1] in ("", "\n"))
+        whole = whole or (size == word and not _NAME.match(text[-size - 1 : -size]))
         if size >= _CERTAIN or (
             (whole or suffix[:size].endswith("\n")) and _can_go(text, size, language)
         ):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from diffgemma_lsp.syntax.check import excerpt
+from diffgemma_lsp.syntax.enclosing import by_itself
 from diffgemma_lsp.syntax.indentation import DEFAULT_UNIT, indentation, unit_of
 from diffgemma_lsp.syntax.languages import language_of, parse
 from diffgemma_lsp.syntax.placeholders import Gap, class_around, decorators, is_bodiless
@@ -47,10 +48,12 @@ def offers(
     piece, offset = excerpt(text, start, end)
     if find is None or (tree := parse(piece, language_of(language_id))) is None:
         return []
-    source = _Source(text, piece, offset, stub)
     first, last = text.content(start.line), text.content(end.line)
     low = text.offset(Point(start.line, len(indentation(first)))) - offset
     high = text.offset(Point(end.line, len(last.rstrip()))) - offset
+    if tree.root_node.has_error and (alone := by_itself(piece, low, high)) is not None:
+        tree = parse(alone, language_of(language_id)) or tree
+    source = _Source(text, piece, offset, stub)
     return [
         offer
         for definition in _definitions(tree.root_node, low, high)

@@ -111,6 +111,7 @@ def _alone(piece: str, start: int) -> bool:
 
 _BODILESS = re.compile(r"@[\w.]*\b(abstract\w*|overload)\b")
 _PROTOCOL = re.compile(r"\bProtocol\b")
+_NEVER_RUN = re.compile(r"(?:\w+\.)?TYPE_CHECKING")
 
 
 def _is_meant(ellipsis: Node, piece: str) -> bool:
@@ -123,12 +124,25 @@ def _is_meant(ellipsis: Node, piece: str) -> bool:
 
 
 def is_bodiless(function: Node, piece: str) -> bool:
-    """Whether the function's body is meant to be empty: it is abstract, or one of many heads."""
-    if _BODILESS.search(decorators(function, piece)):
+    """Whether the function's body is meant to be empty: it is abstract, one of many heads, or there
+    only for who reads types."""
+    if _BODILESS.search(decorators(function, piece)) or _never_run(function, piece):
         return True
     owner = class_around(function)
     bases = owner.child_by_field_name("superclasses") if owner is not None else None
     return bases is not None and bool(_PROTOCOL.search(piece, bases.start_byte, bases.end_byte))
+
+
+def _never_run(function: Node, piece: str) -> bool:
+    around = function.parent
+    while around is not None:
+        condition = around.child_by_field_name("condition")
+        if condition is not None and _NEVER_RUN.fullmatch(
+            piece, condition.start_byte, condition.end_byte
+        ):
+            return True
+        around = around.parent
+    return False
 
 
 def decorators(function: Node, piece: str) -> str:

@@ -172,6 +172,31 @@ def test_what_is_broken_gets_no_offer(source: str) -> None:
     assert found(source) == {}
 
 
+@pytest.mark.parametrize(
+    "above",
+    [
+        "x = sys.\n",
+        "x = foo(1,\n",
+        "s = 'abc\n",
+        "class B(\n",
+        "<<<<<<< a\nx = [\n=======\nx = (\n>>>>>>> b\n",
+        "if x\n    y\n",
+    ],
+)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_what_is_broken_above_keeps_no_offer_back(above: str, newline: str) -> None:
+    source = (
+        "\n@a\nclass A(\n    C,\n):\n    é = 1\n\n    @b\n    def f(self, a):\n        pass\n\n"
+    )
+    source = (above + source + "z = [\n\ny = (\n").replace("\n", newline)
+    offered = found(source, "pass")
+    assert {*offered} == {("f", "docstring"), ("f", "hints"), ("f", "body")}
+    assert around(source, offered["f", "body"].gaps) == source.replace("pass", "_")
+    hinted = around(source, offered["f", "hints"].gaps)
+    assert hinted == source.replace("(self, a):", "(self, a: _) -> _:")
+    assert {*found(source, "@a", "é")} == {("A", "docstring")}
+
+
 def test_nothing_without_a_grammar() -> None:
     text = Text.of(SOURCE)
     assert offers(text, Point(0, 0), text.end, "klingon") == []
@@ -222,6 +247,8 @@ class B:
     def h(self): ...
 def of(x=...): ...
 x = f(...)
+if typing.TYPE_CHECKING:
+    def read(x): ...
 """
 
 

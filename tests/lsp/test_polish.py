@@ -59,6 +59,10 @@ def shown(marked: str, text: str, automatic: bool = True, language_id: str = "py
         ("text'", "'", "text"),
         ('Doc."""', '"""\n', "Doc."),
         ("value = 3", "value = 3\n", ""),
+        ("nt", "nt('x')\n", ""),  # what is left of the word
+        ("x.count", "count(3)\n", "x."),
+        ("recount", "count(3)\n", "recount"),
+        ("not ready", "ready and x\n", "not "),
         ("n: int, total_size", " total_size = 1)", "n: int,"),
         ("done\n", "\nnext", "done"),
         ("done\n\n\n", "\nnext", "done"),
@@ -162,6 +166,12 @@ def test_loops(text: str, expected: str) -> None:
         ('"""|\n"""\nx', 'so."""', "so."),
         ("x = [\n|\n]", "    1,\n]", "    1,\n"),
         ("x = |", r"'\'(' + f('\\')", r"'\'(' + f('\\')"),
+        # Nothing behind a string's hole is made something else by what stands in front of it.
+        (r"x = 'a\|n'", "\\", ""),
+        (r"x = 'a\|n'", r"b\\", "b\\"),
+        ("x = 'a|b'", "c\\", "c"),
+        ("x = 'a|b'", r"c\\", r"c\\"),
+        ("x = 1 + |\n2", "\\", "\\"),
     ],
 )
 def test_brackets(marked: str, text: str, expected: str) -> None:
