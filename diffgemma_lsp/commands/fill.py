@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -16,7 +17,6 @@ from diffgemma_lsp.actions.blank import Blank
 from diffgemma_lsp.actions.fit import fitted
 from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.commands.source import (
-    language_id,
     newline_of,
     offset_of,
     position,
@@ -25,7 +25,9 @@ from diffgemma_lsp.commands.source import (
 from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow
 from diffgemma_lsp.commands.view import FillView, Screen
 from diffgemma_lsp.context.window import as_learned
-from diffgemma_lsp.polish.polish import Around, Polished, polish
+from diffgemma_lsp.polish.polish import Around, Offer, Polished, offers
+from diffgemma_lsp.session.engine import Answer
+from diffgemma_lsp.syntax.languages import language_id_of
 from diffgemma_lsp.text.documents import Document
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from diffgemma_lsp.text.text import Text, with_line_ends
@@ -66,7 +68,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Fills, and prints the middle or the JSON object."""
     request = build_request(arguments)
-    language = language_id(arguments.file)
+    language = language_id_of(arguments.file)
     learned = replace(request, template=as_learned(request.template, language))
     infill = asyncio.run(_fill(arguments, learned))
     if arguments.raw:
@@ -106,24 +108,19 @@ def build_request(arguments: argparse.Namespace) -> InfillRequest:
     )
 
 
-def offered(request: InfillRequest, infill: Infill, language: str) -> tuple[Polished, float]:
+def offered(request: InfillRequest, infill: Infill, language: str) -> Offer:
     """What an editor would be offered of the answer to `build_request`'s request, and how sure of
     it the model is."""
     before, draft, after = (
         part.text if isinstance(part, Fixed) else part.draft or "" for part in request.template
     )
     if draft:
-        return _rewritten(before, draft, after, infill.text, language), infill.confidence
+        return Offer(_rewritten(before, draft, after, infill.text, language), infill.confidence)
     newline = newline_of(before + after)
     around = Around(with_line_ends(before), with_line_ends(after), language, newline)
-    best = polish(infill.text, around)
-    if best.reason is None:
-        return best, infill.confidence
-    for other in infill.others:
-        polished = polish(other.text, around)
-        if polished.reason is None:
-            return polished, other.confidence
-    return best, infill.confidence
+    found = offers(Answer.of(infill).for_the_hole, around)
+    best = next(found)
+    return next((one for one in chain((best,), found) if one.polished.reason is None), best)
 
 
 def _rewritten(before: str, draft: str, after: str, text: str, language: str) -> Polished:

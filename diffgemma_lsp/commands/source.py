@@ -1,4 +1,4 @@
-"""Files, their languages and positions as the command line names them.
+"""Files and positions as the command line names them.
 
 Lines and columns count from 1, columns in characters; a line ends at \\n, \\r\\n or \\r and at
 nothing else, as in LSP.
@@ -15,25 +15,6 @@ from pathlib import Path
 from diffgemma_lsp.commands import UsageError
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
-
-_LANGUAGES = {
-    "python": ".py .pyi .pyw",
-    "c": ".c .h",
-    "cpp": ".cc .cpp .cxx .hh .hpp",
-    "csharp": ".cs",
-    "dart": ".dart",
-    "go": ".go",
-    "java": ".java",
-    "javascript": ".js .cjs .mjs",
-    "javascriptreact": ".jsx",
-    "json": ".json",
-    "jsonc": ".jsonc",
-    "kotlin": ".kt .kts",
-    "rust": ".rs",
-    "swift": ".swift",
-    "typescript": ".ts .cts .mts",
-    "typescriptreact": ".tsx",
-}
 
 
 @dataclass(frozen=True, order=True)
@@ -74,12 +55,6 @@ def read_source(name: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{name} is not UTF-8 (byte {error.start + 1})") from error
-
-
-def language_id(name: str) -> str:
-    """What LSP calls the language of a file of this name; "" if that is not known."""
-    suffix = Path(name).suffix.lower()
-    return next((found for found, ends in _LANGUAGES.items() if suffix in ends.split()), "")
 
 
 def newline_of(text: str) -> str:

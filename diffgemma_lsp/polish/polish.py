@@ -7,7 +7,7 @@ one that does not fit, the longest part is shown that does; if there is none, th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -24,6 +24,7 @@ from diffgemma_lsp.syntax.check import Site
 from diffgemma_lsp.syntax.indentation import in_units, placed, unit_of, within_scope
 from diffgemma_lsp.syntax.languages import Language, language_of
 from diffgemma_lsp.text.text import with_line_ends
+from engine.types import Other
 
 # How many parts of a filling are tried that breaks the syntax. Each try costs some milliseconds.
 TRIES = 8
@@ -55,6 +56,13 @@ class Polished(NamedTuple):
 
     text: str
     reason: str | None
+
+
+class Offer(NamedTuple):
+    """One answer as it is shown, and how sure the model is of it."""
+
+    polished: Polished
+    confidence: float
 
 
 _Rule = tuple[Callable[[str], str], str]
@@ -91,6 +99,19 @@ def polish(
             if not (text := rule(text)).strip():
                 return Polished("", reason)
     return Polished(text.replace("\n", around.newline), None)
+
+
+def offers(
+    answers: Iterable[tuple[Other, bool]], around: Around, *, automatic: bool = False
+) -> Iterator[Offer]:
+    """Each of several answers as it is shown, in their order, those that can't be among them.
+
+    answers: with whether each is whole. They are looked at one by one, when they are asked for,
+    since each takes a few milliseconds, and some many.
+    """
+    for answer, whole in answers:
+        polished = polish(answer.text, around, automatic=automatic, whole=whole)
+        yield Offer(polished, answer.confidence)
 
 
 def _shortening(site: Site, automatic: bool, max_lines: int | None) -> list[_Rule]:

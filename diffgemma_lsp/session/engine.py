@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -13,17 +13,13 @@ from lsprotocol.types import MessageType
 
 from diffgemma_lsp.context.neighbours import Neighbours
 from diffgemma_lsp.lsp.client import Client
-from diffgemma_lsp.session.requests import Nothing, PendingRequest, Requests
+from diffgemma_lsp.session.requests import Nothing, PendingRequest, Requests, still, unexpected
 from diffgemma_lsp.settings.effective import EffectiveSettings
 from diffgemma_lsp.settings.schema import Settings
 from engine.errors import (
     Cancelled,
     DeadlineExceeded,
     EngineError,
-    EngineUnavailable,
-    ModelError,
-    OutOfMemory,
-    describe,
 )
 from engine.types import Frame, Infill, InfillRequest, Other
 
@@ -68,6 +64,21 @@ class Answer(NamedTuple):
     finished: bool = True
     others: tuple[Other, ...] = ()
     whole: bool = True
+
+    @classmethod
+    def of(cls, event: Frame | Infill) -> Answer:
+        """What a result says, or the last frame of a run that had no more time."""
+        if isinstance(event, Frame):
+            return cls(event.texts, event.confidence, finished=False, whole=False)
+        finished = event.stop_reason != "deadline"
+        whole = finished and event.stop_reason != "max_tokens"
+        return cls(event.holes, event.confidence, finished, event.others, whole)
+
+    @property
+    def for_the_hole(self) -> Iterator[tuple[Other, bool]]:
+        """All answers to the one hole, the best first, each with whether it is whole."""
+        yield Other(self.holes[0], self.confidence), self.whole
+        yield from ((other, True) for other in self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +173,7 @@ class EngineSession:
         if run.done():
             answer = run.result()
         elif frames:
-            last = frames[-1]
-            answer = Answer(last.texts, last.confidence, finished=False, whole=False)
+            answer = Answer.of(frames[-1])
         else:
             raise DeadlineExceeded(
                 "the engine had nothing to show in time: it is loading, or too slow on this machine"
@@ -191,9 +201,7 @@ class EngineSession:
                     if not self.model.known:  # it is loaded by now
                         await self.status()
                     if isinstance(event, Infill):
-                        finished = event.stop_reason != "deadline"
-                        whole = finished and event.stop_reason != "max_tokens"
-                        return Answer(event.holes, event.confidence, finished, event.others, whole)
+                        return Answer.of(event)
                     frames[:] = [event]
                     if watch is not None:
                         watch(event)
@@ -286,15 +294,3 @@ class EngineSession:
         if status.get("state") in ("ready", "busy"):
             self.missed += 1
             self._requests.at_change()
-
-
-def still(error: EngineError | None) -> EngineError | None:
-    """What is left of an error once there is an engine with its model: nothing, if it said that
-    there is none. A request may still be too large for it."""
-    gone = isinstance(error, ModelError | EngineUnavailable) and not isinstance(error, OutOfMemory)
-    return None if gone else error
-
-
-def unexpected(error: Exception) -> EngineError:
-    """What is told of an error that nobody foresaw."""
-    return EngineError(f"internal error ({describe(error)}): please report it")

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 from lsprotocol.types import MessageType
 
 from diffgemma_lsp.lsp.client import Client
-from engine.errors import EngineError
+from engine.errors import EngineError, EngineUnavailable, ModelError, OutOfMemory, describe
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,18 @@ nobody yet, and it gives way to everything else."""
 
 class Nothing(Exception):
     """There is nothing to show, and no error; the text says why."""
+
+
+def still(error: EngineError | None) -> EngineError | None:
+    """What is left of an error once there is an engine with its model: nothing, if it said that
+    there is none. A request may still be too large for it."""
+    gone = isinstance(error, ModelError | EngineUnavailable) and not isinstance(error, OutOfMemory)
+    return None if gone else error
+
+
+def unexpected(error: Exception) -> EngineError:
+    """What is told of an error that nobody foresaw."""
+    return EngineError(f"internal error ({describe(error)}): please report it")
 
 
 def must_be_sure(confidence: float, least: float | None) -> None:

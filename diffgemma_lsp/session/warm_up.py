@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from diffgemma_lsp.session.engine import unexpected
+from diffgemma_lsp.session.requests import unexpected
 from diffgemma_lsp.session.session import Session
 from engine.errors import EngineError, ModelError
 

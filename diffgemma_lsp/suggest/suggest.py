@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 
 from diffgemma_lsp.context import window
 from diffgemma_lsp.polish.polish import Around, polish
@@ -100,9 +101,9 @@ class _Fitting:
         """Those that can be shown, so far."""
         return tuple(self._kept.values())
 
-    def add(self, answers: Iterable[Other], whole: bool = True) -> None:
-        """Adds answers to those that are left to look at. whole: as in `Answer`."""
-        self._left.extend((one, whole) for one in answers)
+    def add(self, answers: Iterable[tuple[Other, bool]]) -> None:
+        """Adds answers, each with whether it is whole, to those that are left to look at."""
+        self._left.extend(answers)
 
     def lacks(self, wanted: int) -> bool:
         """Whether fewer than `wanted` are found, and some are left."""
@@ -155,8 +156,7 @@ async def _run(
     request = request_for(session, snapshot, settings, most)
     answer = await session.engine.run(pending, request)
     fitting = _Fitting(_around(snapshot), settings, pending.invoked)
-    fitting.add([Other(answer.holes[0], answer.confidence)], answer.whole)
-    fitting.add(answer.others)
+    fitting.add(answer.for_the_hole)
     while fitting.lacks(wanted):
         fitting.look()
     missing = wanted - max(1, len(fitting.found)) if session.engine.model.draws else 0
@@ -169,7 +169,7 @@ async def _run(
         if not isinstance(one, BaseException)
     ]
     for one in sorted(more, key=lambda one: one.confidence, reverse=True):
-        fitting.add([Other(one.holes[0], one.confidence)], one.whole)
+        fitting.add(islice(one.for_the_hole, 1))
     while fitting.lacks(wanted):
         fitting.look()
     if not fitting.found:

@@ -12,6 +12,7 @@ import logging
 import re
 from dataclasses import dataclass
 from functools import cache
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -104,6 +105,32 @@ _LANGUAGES: dict[str, Language] = {
 def language_of(language_id: str) -> Language:
     """What is known of the language that LSP calls `language_id`."""
     return _LANGUAGES.get(language_id, _UNKNOWN)
+
+
+_SUFFIXES = {
+    "python": ".py .pyi .pyw",
+    "c": ".c .h",
+    "cpp": ".cc .cpp .cxx .hh .hpp",
+    "csharp": ".cs",
+    "dart": ".dart",
+    "go": ".go",
+    "java": ".java",
+    "javascript": ".js .cjs .mjs",
+    "javascriptreact": ".jsx",
+    "json": ".json",
+    "jsonc": ".jsonc",
+    "kotlin": ".kt .kts",
+    "rust": ".rs",
+    "swift": ".swift",
+    "typescript": ".ts .cts .mts",
+    "typescriptreact": ".tsx",
+}
+
+
+def language_id_of(name: str) -> str:
+    """What LSP calls the language of a file of this name; "" if that is not known."""
+    suffix = PurePath(name).suffix.lower()
+    return next((found for found, ends in _SUFFIXES.items() if suffix in ends.split()), "")
 
 
 def parse(text: str, language: Language) -> Tree | None:

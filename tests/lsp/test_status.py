@@ -23,7 +23,7 @@ from lsp_client import (
 )
 
 from diffgemma_lsp.session import status
-from diffgemma_lsp.session.engine import still
+from diffgemma_lsp.session.requests import still
 from engine.errors import EngineError, EngineUnavailable, ModelError, OutOfMemory
 
 NEWS = {"experimental": {"diffgemma": {"status": True}}}
