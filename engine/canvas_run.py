@@ -37,9 +37,7 @@ class CanvasRun(Run):
             if self.late():
                 break
             reason, layout, last = yield from self._denoise()
-            joined = self.sheet.commit(
-                layout, last.best.tolist(), last.certainty.tolist(), last=reason == "deadline"
-            )
+            joined = self.sheet.commit(layout, last.best, last.certainty, last=reason == "deadline")
         if not self.sheet.pending and self.rivals is not None:
             yield from self._choose(self.rivals)
         return reason
@@ -71,7 +69,7 @@ class CanvasRun(Run):
             engine.timed(seconds)
             self.timings.denoise += seconds
             self.steps, self.forward_passes = event.step, self.forward_passes + 1
-            guess = layout.guess(event.best.tolist(), event.certainty.tolist())
+            guess = layout.guess(event.best, event.certainty)
             yield self.frame(event.step, base + schedule.planned, guess, event.entropy)
             if event.settled:
                 return event.settled, layout, event

@@ -5,7 +5,7 @@ Shapes: T slots of a canvas, n free ones, d hidden size, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -16,6 +16,9 @@ from engine.attention.kv import KVBuffer
 from engine.attention.prefix_cache import PrefixCache, canvas_span
 from engine.attention.token_tree import ROOT, TokenTree
 
+Known = Sequence[int] | None
+"""The tokens of a canvas' first slots, as far as they are decided, for who reads them causally."""
+
 Read = Callable[[], tuple[Tensor, Tensor | None]]
 """What was asked of a model: logits at the free slots [n, V], and of a causal reading or None."""
 
@@ -23,19 +26,19 @@ Read = Callable[[], tuple[Tensor, Tensor | None]]
 class Denoiser(Protocol):
     """The model as the loop sees it: bound to a prefix, blind to text."""
 
-    def ask(self, ids: Tensor, soft: Tensor | None, free: Tensor, known: int | None) -> Read:
+    def ask(self, ids: Tensor, soft: Tensor | None, slots: Tensor, known: Known) -> Read:
         """Asks for a forward pass; what comes back is called when it is needed, and gives what the
-        pass gave. Canvas ids [T], soft embeddings [T, d], free bool [T] -> logits [n, V], float32.
+        pass gave. Canvas ids [T], soft embeddings [T, d], free slots [n] -> logits [n, V], float32.
 
-        With them, if so many first slots are `known`, logits [known + 1, V] of a causal reading:
-        what comes at each of those and behind them, from what is left of it alone. None if `known`
-        is None, or the model can't tell.
+        With them, if the tokens of so many first slots are `known`, logits [known + 1, V] of a
+        causal reading: what comes at each of those and behind them, from what is left of it alone.
+        None if `known` is None, or the model can't tell.
         """
         ...
 
-    def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
-        """Soft embeddings [T, d] of canvas ids [T]: the slots in `open_slots` (bool [T], n of
-        them) as `probs` [n, V] has it, all others as the tokens that they hold."""
+    def condition(self, ids: Tensor, probs: Tensor, slots: Tensor) -> Tensor:
+        """Soft embeddings [T, d] of canvas ids [T]: these slots [m] as `probs` [m, V] has it, all
+        others as the tokens that they hold."""
         ...
 
 
@@ -60,12 +63,12 @@ class CanvasDenoiser:
         self._own = KVBuffer(self.model.kv, self.model.dtype, self.model.device, growth=1)
         self._ticket: Ticket | None = None
 
-    def ask(self, ids: Tensor, soft: Tensor | None, free: Tensor, known: int | None) -> Read:
+    def ask(self, ids: Tensor, soft: Tensor | None, slots: Tensor, known: Known) -> Read:
         """Posts a pass; the head runs on the rows that are asked for only."""
         spans = [canvas_span(self.cache, self._start, self._own, ids, soft)]
         path: list[int] = []
         if self.tree is not None:
-            path = [] if known is None else [ROOT, *self.tree.path(ids[:known].tolist())]
+            path = [] if known is None else [ROOT, *self.tree.path(known)]
             spans += self.tree.spans()
         self._ticket = ticket = self._batch.post(spans)
 
@@ -74,8 +77,8 @@ class CanvasDenoiser:
             if self.tree is not None:
                 self.tree.took(others)
             if not path or self.tree is None:
-                return self.model.logits(hidden[free]), None
-            logits = self.model.logits(torch.cat((hidden[free], self.tree.rows(path))))
+                return self.model.logits(hidden[slots]), None
+            logits = self.model.logits(torch.cat((hidden[slots], self.tree.rows(path))))
             return logits[: -len(path)], logits[-len(path) :]
 
         return read
@@ -85,8 +88,8 @@ class CanvasDenoiser:
         if self._ticket is not None:
             self._ticket.withdraw()
 
-    def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
+    def condition(self, ids: Tensor, probs: Tensor, slots: Tensor) -> Tensor:
         """A clamp conditions as itself: the embedding of its token."""
         soft = self.model.embed(ids)
-        soft[open_slots] = self.model.soft_embed(probs)
+        soft[slots] = self.model.soft_embed(probs)
         return soft

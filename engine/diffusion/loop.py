@@ -6,22 +6,36 @@ whole canvas, a guess is drawn for every free slot, the surest are kept, the res
 
 It is a generator of passes: a plain call drains it, a preview shows each, a deadline or a cancel
 just stops asking.
+
+All of a pass is tensor operations, until one copy (`_told`) brings to the host what is shown and
+what it has to decide: a device is waited for once a pass.
+
+Shapes: T slots of a canvas, n of them free, V vocabulary.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from engine.diffusion.denoiser import Denoiser
 from engine.diffusion.process import Process
 from engine.diffusion.rng import Draws
-from engine.diffusion.samplers import Beliefs, Decision, entropies, sample, sampler_of, temperature
+from engine.diffusion.samplers import (
+    Beliefs,
+    Decision,
+    Holes,
+    entropies,
+    sample,
+    sampler_of,
+    temperature,
+)
 from engine.profile import Sampling
 from engine.text.canvas import Canvas
 
@@ -48,8 +62,8 @@ class Pass:
     """
 
     step: int
-    best: Tensor  # int64 [n]
-    certainty: Tensor  # float32 [n]
+    best: list[int]
+    certainty: list[float]
     entropy: float
     settled: Literal["settled", "steps"] | None
 
@@ -69,59 +83,77 @@ def denoise(
     """
     sampling, planned = schedule.sampling, schedule.planned
     sampler = sampler_of(sampling)
-    noisy = _start(canvas, process, draws, first_step)
-    slots = canvas.free.nonzero().squeeze(-1)
-    local = _local_holes(canvas)
-    bias = _bias(canvas, slots)
+    free = _Free(canvas)
+    noisy = _start(canvas, free, process, draws, first_step)
+    causal = _Causal(canvas, free, noisy, sampling.causal_share) if sampling.causal_share else None
+    bias = _bias(canvas, free)
     # A run that begins in the middle of the schedule is as cool as the schedule is there.
     t_max = sampling.t_min + (sampling.t_max - sampling.t_min) * schedule.strength
     soft: Tensor | None = None
-    history: list[Tensor] = []
+    history: list[list[int]] = []
     for step in range(planned):
         counter = first_step + step + 1
-        known = _known(canvas, slots, noisy) if sampling.causal_share else None
-        read = model.ask(canvas.ids, soft, canvas.free, known)
+        read = model.ask(canvas.ids, soft, free.slots, causal.known if causal else None)
         yield None
         raw, expected = read()
-        raw = process.without_noise(raw + bias, canvas.ids[slots], noisy)
-        if expected is not None:
-            raw = _heard_causally(raw, expected, canvas, slots, sampling.causal_share, bias)
+        raw = process.without_noise(raw + bias, canvas.ids[free.slots], noisy)
+        if causal is not None and expected is not None:
+            raw = causal.heard(raw, expected, bias)
         heat = temperature(step, planned, t_max, sampling.t_min)
         probs = (raw / heat).softmax(-1)
-        drawn = sample(probs, draws.uniform(counter, slots, Draws.TOKEN))
-        held = canvas.held[slots]
-        beliefs = Beliefs(raw, probs, drawn, canvas.ids[slots], noisy, held, local, canvas.slack)
+        drawn = sample(probs, draws.uniform(counter, free.numbers, Draws.TOKEN))
+        current, held = canvas.ids[free.slots], canvas.held[free.slots]
+        beliefs = Beliefs(raw, probs, drawn, current, noisy, held, free.holes, canvas.slack)
         decision = sampler.decide(beliefs)
-        entropy = float(entropies(probs).mean())
+        share = schedule.strength * (planned - step - 1) / planned
+        noisy = _advance(canvas, free, decision, beliefs, process, share, draws, counter)
+        told = _told(decision, entropies(probs).mean(), canvas.ids[free.slots], noisy)
         stable = sampling.stability == 0 or (
             len(history) >= sampling.stability
-            and all(torch.equal(decision.best, old) for old in history[-sampling.stability :])
+            and all(told.best == old for old in history[-sampling.stability :])
         )
         done = None
-        if stable and (entropy < sampling.confidence or bool(decision.confirmed.all())):
+        if stable and (told.entropy < sampling.confidence or told.confirmed):
             done = "settled"
         elif step + 1 == planned:
             done = "steps"
-        yield Pass(first_step + step + 1, decision.best, decision.certainty, entropy, done)
+        yield Pass(counter, told.best, told.certainty, told.entropy, done)
         if done:
             return
-        history = [*history, decision.best][-max(1, sampling.stability) :]
-        share = schedule.strength * (planned - step - 1) / planned
-        noisy = _advance(canvas, slots, decision, beliefs, process, share, draws, counter)
-        if process.conditions:
-            believed = noisy if sampler.confirms else torch.ones_like(noisy)
-            open_slots = canvas.free.clone()
-            open_slots[slots] = believed
-            soft = model.condition(canvas.ids, probs[believed], open_slots)
+        history = [*history, told.best][-max(1, sampling.stability) :]
+        if causal is not None:
+            causal.follow(told)
+        if process.conditions and sampler.confirms:
+            rows = torch.tensor(told.noisy, dtype=torch.int64, device=canvas.ids.device)
+            soft = model.condition(canvas.ids, probs[rows], free.slots[rows])
+        elif process.conditions:
+            soft = model.condition(canvas.ids, probs, free.slots)
 
 
-def _start(canvas: Canvas, process: Process, draws: Draws, step: int) -> Tensor:
+class _Free:
+    """The free slots of a canvas. numbers: which they are. slots: the same as int64 [n]. holes:
+    which of them form one. drafted: whether some hold a draft's tokens."""
+
+    def __init__(self, canvas: Canvas) -> None:
+        device = canvas.ids.device
+        self.numbers = [slot for hole in canvas.holes for slot in range(hole.start, hole.stop)]
+        self.slots = torch.tensor(self.numbers, device=device)
+        self.holes = Holes(canvas.holes, device)
+        self.drafted = bool(canvas.held.any())
+
+    def local(self, hole: slice) -> slice:
+        """A hole as a slice of the free slots instead of the canvas."""
+        first = self.numbers.index(hole.start)
+        return slice(first, first + hole.stop - hole.start)
+
+
+def _start(canvas: Canvas, free: _Free, process: Process, draws: Draws, step: int) -> Tensor:
     """Fills the free slots for the first pass: a draft's with the probability that its strength
     says, all others always. Returns which free slots [n] hold noise now."""
-    slots = canvas.free.nonzero().squeeze(-1)
-    kept = draws.uniform(step, slots, Draws.RENOISE) >= canvas.strength[slots]
+    slots = free.slots
+    kept = draws.uniform(step, free.numbers, Draws.RENOISE) >= canvas.strength[slots]
     keep = canvas.held[slots] & kept
-    fresh = process.noise(draws, step, slots)
+    fresh = process.noise(draws, step, free.numbers)
     canvas.ids[slots] = torch.where(keep, canvas.ids[slots], fresh)
     canvas.held[slots] = keep
     return ~keep
@@ -129,7 +161,7 @@ def _start(canvas: Canvas, process: Process, draws: Draws, step: int) -> Tensor:
 
 def _advance(
     canvas: Canvas,
-    slots: Tensor,
+    free: _Free,
     decision: Decision,
     beliefs: Beliefs,
     process: Process,
@@ -143,78 +175,109 @@ def _advance(
     """
     current, accepted = beliefs.current, decision.accepted
     held = beliefs.held & ~accepted
-    # Of the draft, only the least likely tokens are given up: a share that falls to nothing.
-    let_go = int(share * int(held.sum()))
-    if let_go:
+    if free.drafted:
+        # Of the draft, only the least likely tokens are given up: a share that falls to nothing.
         # The head may have no row for what noise is; a draft's tokens are never noise.
         known = current.clamp(max=beliefs.probs.shape[1] - 1).unsqueeze(1)
         belief = beliefs.probs.gather(1, known).squeeze(1).masked_fill(~held, 2.0)
-        held[belief.argsort()[:let_go]] = False
-    fresh = process.noise(draws, counter, slots)
-    canvas.ids[slots] = torch.where(accepted, decision.tokens, torch.where(held, current, fresh))
-    canvas.held[slots] = held
+        place = torch.empty_like(free.slots).scatter(0, belief.argsort(), free.holes.at)
+        held = held & (place >= (share * held.sum()).floor())
+    fresh = process.noise(draws, counter, free.numbers)
+    ids = torch.where(accepted, decision.tokens, torch.where(held, current, fresh))
+    canvas.ids[free.slots] = ids
+    canvas.held[free.slots] = held
     return ~(accepted | held)
 
 
-def _known(canvas: Canvas, slots: Tensor, noisy: Tensor) -> int:
-    """How many first slots of the canvas hold no noise; the last one leads to nothing in it."""
-    return int(slots[noisy.nonzero()[0, 0]]) if bool(noisy.any()) else len(canvas.ids) - 1
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the host gets to know of a pass. confirmed: whether all that was decided stays. ids:
+    what the free slots hold now; noisy: which of them, counted from 0, hold noise."""
+
+    best: list[int]
+    certainty: list[float]
+    entropy: float
+    confirmed: bool
+    ids: list[int]
+    noisy: list[int]
 
 
-def _heard_causally(
-    raw: Tensor, expected: Tensor, canvas: Canvas, slots: Tensor, share: float, bias: Tensor
-) -> Tensor:
-    """The logits [n, V] with a second opinion, that of the same weights' causal reading, wherever
-    all that is left of a slot is known: what it expects [known + 1, V].
+def _told(decision: Decision, entropy: Tensor, ids: Tensor, noisy: Tensor) -> _Told:
+    """Brings it there in one copy: all as 32-bit integers, some of which are the bits of floats."""
+    scalars = torch.stack((entropy.view(torch.int32), decision.confirmed.all().int()))
+    floats = decision.certainty.view(torch.int32)
+    copied = torch.cat((decision.best.int(), floats, ids.int(), noisy.int(), scalars)).cpu().numpy()
+    best, sure, now, noise, rest = np.split(copied, np.cumsum([len(ids)] * 4))
+    return _Told(
+        best.tolist(),
+        sure.view(np.float32).tolist(),
+        float(rest[:1].view(np.float32)[0]),
+        bool(rest[1]),
+        now.tolist(),
+        noise.nonzero()[0].tolist(),
+    )
 
-    A product of experts: what is known to both sides of a hole, and a language model's fluency,
-    which small weights have long before. share: the weight of the second one.
+
+class _Causal:
+    """A second opinion, that of the same weights' causal reading, wherever all that is left of a
+    slot is known.
+
+    known: the tokens of the canvas in front of its first noise; the last slot leads to nothing in
+    it. share: what the opinion weighs.
     """
-    rows = (slots < len(expected)).nonzero().squeeze(-1)
-    believed = raw[rows].log_softmax(-1)
-    opinion = (expected[slots[rows]] + bias[rows]).log_softmax(-1)
-    if canvas.slack is not None:
-        read = expected.log_softmax(-1)
-        for hole in canvas.holes:
-            own = (slots[rows] >= hole.start) & (slots[rows] < hole.stop)
-            # A causal reading knows no slack. That a hole ends means that what follows it comes.
-            following = _behind(canvas, hole)
-            if following is None or bool(canvas.banned[following].isneginf()):
-                opinion[own, canvas.slack] = believed[own, canvas.slack]
-            else:
-                opinion[own, canvas.slack] = read[slots[rows][own], following]
-    heard = raw.clone()
-    heard[rows] = believed + share * opinion
-    return heard
+
+    def __init__(self, canvas: Canvas, free: _Free, noisy: Tensor, share: float) -> None:
+        self._canvas, self._free, self._share = canvas, free, share
+        self._ids: list[int] = canvas.ids.tolist()
+        self._ends = [(free.local(hole), self._behind(hole)) for hole in canvas.holes]
+        self.known: list[int] = self._known(noisy.nonzero()[:, 0].tolist())
+
+    def follow(self, told: _Told) -> None:
+        """The canvas has gone on."""
+        for slot, token in zip(self._free.numbers, told.ids, strict=True):
+            self._ids[slot] = token
+        self.known = self._known(told.noisy)
+
+    def heard(self, raw: Tensor, expected: Tensor, bias: Tensor) -> Tensor:
+        """The logits [n, V] with what it expects [known + 1, V]: a product of experts, what is
+        known to both sides of a hole, and a language model's fluency, which small weights have
+        long before."""
+        count = bisect_left(self._free.numbers, len(expected))
+        slots, slack = self._free.slots[:count], self._canvas.slack
+        believed = raw[:count].log_softmax(-1)
+        opinion = (expected[slots] + bias[:count]).log_softmax(-1)
+        if slack is not None:
+            read = expected.log_softmax(-1)
+            for hole, following in self._ends:
+                own = slice(hole.start, min(hole.stop, count))
+                # A causal reading knows no slack. That a hole ends means that what follows comes.
+                if following is None:
+                    opinion[own, slack] = believed[own, slack]
+                else:
+                    opinion[own, slack] = read[slots[own], following]
+        return torch.cat((believed + self._share * opinion, raw[count:]))
+
+    def _known(self, noisy: list[int]) -> list[int]:
+        first = self._free.numbers[noisy[0]] if noisy else len(self._ids) - 1
+        return self._ids[:first]
+
+    def _behind(self, hole: slice) -> int | None:
+        """The clamped token behind a hole, if the model may say it."""
+        canvas, stop = self._canvas, hole.stop
+        if stop == len(self._ids) or bool(canvas.free[stop]):
+            return None
+        return None if bool(canvas.banned[self._ids[stop]].isneginf()) else self._ids[stop]
 
 
-def _behind(canvas: Canvas, hole: slice) -> int | None:
-    """The clamped token behind a hole."""
-    stop = hole.stop
-    return int(canvas.ids[stop]) if stop < len(canvas.ids) and not canvas.free[stop] else None
-
-
-def _local_holes(canvas: Canvas) -> list[slice]:
-    """The holes as slices of the free slots instead of the canvas."""
-    starts = [0]
-    for hole in canvas.holes:
-        starts.append(starts[-1] + hole.stop - hole.start)
-    return [slice(a, b) for a, b in pairwise(starts)]
-
-
-def _bias(canvas: Canvas, slots: Tensor) -> Tensor:
+def _bias(canvas: Canvas, free: _Free) -> Tensor:
     """What is added to the logits [n, V] of the free slots: 0, or -inf where a token is banned."""
-    bias = canvas.banned.expand(len(slots), -1)
+    bias = canvas.banned.expand(len(free.slots), -1)
     for slot, allowed in canvas.first.items():
         bias = bias.clone()
-        row = int((slots == slot).nonzero())
-        only = torch.full_like(bias[row], float("-inf"))
-        only[allowed] = 0.0
-        bias[row] = only
+        row = bias[free.numbers.index(slot)].fill_(float("-inf"))
+        row[allowed] = 0.0
     if canvas.slack is not None and canvas.fixed:
-        full = torch.zeros_like(canvas.free)
-        for hole in canvas.fixed:
-            full[hole] = True
         bias = bias.clone()
-        bias[full[slots], canvas.slack] = float("-inf")
+        for hole in canvas.fixed:
+            bias[free.local(hole), canvas.slack] = float("-inf")
     return bias

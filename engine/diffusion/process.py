@@ -6,6 +6,7 @@ absorbing  a fresh slot holds the mask token (Dream, LLaDA, mini)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +24,7 @@ class Process(Protocol):
 
     @property
     def conditions(self) -> bool: ...
-    def noise(self, draws: Draws, step: int, slots: Tensor) -> Tensor:
+    def noise(self, draws: Draws, step: int, slots: Sequence[int]) -> Tensor:
         """What fresh slots [n] hold, as tokens [n]."""
         ...
 
@@ -40,7 +41,7 @@ class Uniform:
     vocab_size: int
     conditions: bool = True
 
-    def noise(self, draws: Draws, step: int, slots: Tensor) -> Tensor:
+    def noise(self, draws: Draws, step: int, slots: Sequence[int]) -> Tensor:
         return draws.tokens(step, slots, self.vocab_size)
 
     def without_noise(self, raw: Tensor, current: Tensor, noisy: Tensor) -> Tensor:
@@ -61,8 +62,8 @@ class Absorbing:
     mask_id: int
     conditions: bool = False
 
-    def noise(self, draws: Draws, step: int, slots: Tensor) -> Tensor:
-        return torch.full_like(slots, self.mask_id)
+    def noise(self, draws: Draws, step: int, slots: Sequence[int]) -> Tensor:
+        return torch.full((len(slots),), self.mask_id, device=draws.device)
 
     def without_noise(self, raw: Tensor, current: Tensor, noisy: Tensor) -> Tensor:
         return raw

@@ -5,11 +5,13 @@ clamp. Source: transformers' `EntropyBoundSampler` and "Accelerated Sampling fro
 Models via Entropy Bounded Unmasking" (arXiv 2505.24857); without drafts and slack, one step gives
 what the reference gives for the same draws.
 
-Shapes: n free positions, V vocabulary.
+Shapes: n free positions, V vocabulary. Nothing here asks for a tensor's value, so that a device is
+never waited for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,49 +31,69 @@ def entropies(probs: Tensor) -> Tensor:
     return torch.special.entr(probs).sum(-1)
 
 
+class Holes:
+    """Which of n free slots form a hole together, as tensors: no question about them waits for the
+    device.
+
+    of: int64 [n], the number of each slot's hole. at: int64 [n], 0 … n - 1. first: int64 [h], the
+    first slot of each hole.
+    """
+
+    def __init__(self, holes: Sequence[slice], device: torch.device) -> None:
+        sizes = [hole.stop - hole.start for hole in holes]
+        numbers = [number for number, size in enumerate(sizes) for _ in range(size)]
+        self.of = torch.tensor(numbers, device=device)
+        self.at = torch.arange(len(numbers), device=device)
+        self.first = torch.tensor([sum(sizes[:i]) for i in range(len(sizes))], device=device)
+
+    def find(self, marked: Tensor) -> Tensor:
+        """The first `marked` slot (bool [n]) of each slot's hole, [n]; n where none is."""
+        n = len(marked)
+        found = torch.full_like(self.first, n)
+        found = found.scatter_reduce(0, self.of, self.at.masked_fill(~marked, n), "amin")
+        return found[self.of]
+
+    def running(self, values: Tensor) -> Tensor:
+        """Sums of `values` [n] from the beginning of each slot's hole, itself included."""
+        total = values.cumsum(0)
+        return total - (total - values)[self.first[self.of]]
+
+
 def within_budget(entropy: Tensor, bound: float) -> Tensor:
     """The surest positions whose entropies, but for the largest, sum to at most `bound`.
 
-    entropy [n] in nats -> bool [n]. At least the surest position is always accepted.
+    entropy [n] in nats -> bool [n]. At least the surest position is always accepted; those of
+    infinite entropy are behind all others, and never.
     """
-    ordered, order = entropy.sort()
-    accepted = torch.zeros_like(entropy, dtype=torch.bool)
-    accepted[order] = ordered.cumsum(0) - ordered <= bound
-    return accepted
+    ordered, order = entropy.sort(stable=True)
+    kept = (ordered.cumsum(0) - ordered <= bound) & ordered.isfinite()
+    return torch.zeros_like(kept).scatter(0, order, kept)
 
 
 def accept(
-    entropy: Tensor, tokens: Tensor, slack: int | None, holes: list[slice], bound: float
+    entropy: Tensor, tokens: Tensor, slack: int | None, holes: Holes, bound: float
 ) -> tuple[Tensor, Tensor]:
     """Which of the sampled `tokens` [n] are kept in this pass, as bool [n], and the tokens.
 
     Slack is the easiest token to predict: accepted like any other it would fill every hole. One
     ends a hole only where all the text before it in the hole is kept, and if it is no less sure
     than what is kept anyway; then the rest of the hole is slack, whatever was sampled there. It
-    spends nothing of the text's budget. `holes` are the slices of the free positions that form one.
+    spends nothing of the text's budget.
     """
     if slack is None:
         return within_budget(entropy, bound), tokens
     text = tokens != slack
-    accepted = torch.zeros_like(text)
-    limit = float("inf")
-    if bool(text.any()):
-        accepted[text] = within_budget(entropy[text], bound)
-        limit = max(bound, float(entropy[accepted].max()))
-    tokens = tokens.clone()
-    for hole in holes:
-        end = hole.start + int(accepted[hole].long().cumprod(0).sum())
-        if end < hole.stop and not bool(text[end]) and float(entropy[end]) <= limit:
-            accepted[end : hole.stop] = True
-            tokens[end : hole.stop] = slack
-    return accepted, tokens
+    accepted = within_budget(entropy.masked_fill(~text, float("inf")), bound)
+    limit = entropy.masked_fill(~accepted, 0.0).amax().clamp(min=bound)
+    sure = (entropy <= limit) | ~text.any()
+    return _ended(accepted, tokens, slack, holes, holes.find(~accepted), ~text & sure)
 
 
 def accept_from_left(
     entropy: Tensor,
     tokens: Tensor,
     slack: int | None,
-    holes: list[slice],
+    holes: Holes,
     bound: float,
     decided: Tensor,
 ) -> tuple[Tensor, Tensor]:
@@ -81,23 +103,23 @@ def accept_from_left(
     For models that can't yet tell where in a hole something will stand that they are sure of: what
     they place far ahead fixes how long everything before it has to be.
     """
-    tokens, accepted = tokens.clone(), decided.clone()
-    for hole in holes:
-        first = hole.start + int(decided[hole].long().cumprod(0).sum())
-        if first == hole.stop:
-            continue
-        spent = entropy[first : hole.stop].masked_fill(decided[first : hole.stop], 0.0)
-        spent[0] = 0.0
-        stop = first + int((spent.cumsum(0) <= bound).sum())
-        accepted[first:stop] = True
-        if slack is None:
-            continue
-        end = first + int((tokens[first:stop] != slack).long().cumprod(0).sum())
-        if end < stop:
-            # Slack is the hole's end, and the rest of the hole is slack.
-            accepted[first : hole.stop] = True
-            tokens[end : hole.stop] = slack
-    return accepted, tokens
+    first = holes.find(~decided)
+    spent = entropy.masked_fill(decided | (holes.at <= first), 0.0)
+    new = (holes.at >= first) & (holes.running(spent) <= bound)
+    if slack is None:
+        return decided | new, tokens
+    end = holes.find((tokens == slack) & (holes.at >= first))
+    return _ended(decided | new, tokens, slack, holes, end, new)
+
+
+def _ended(
+    accepted: Tensor, tokens: Tensor, slack: int, holes: Holes, end: Tensor, may: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Where a hole's slot `end` [n] (n: it has none) is one at which it `may` end (bool [n]), the
+    rest of the hole is accepted as slack."""
+    n = len(tokens)
+    behind = (holes.at >= end) & may[end.clamp(max=n - 1)]
+    return accepted | behind, tokens.masked_fill(behind, slack)
 
 
 def sample(probs: Tensor, uniform: Tensor) -> Tensor:
@@ -119,7 +141,7 @@ class Beliefs:
 
     raw: logits [n, V]. probs: the same, cooled, as probabilities. drawn: a token drawn from them.
     current: the tokens that are there. noisy: where that is noise. held: where it is a draft's.
-    holes: the slices of free slots that form one. slack: the token that ends a hole, if any.
+    holes: which of the slots form one. slack: the token that ends a hole, if any.
     """
 
     raw: Tensor
@@ -128,7 +150,7 @@ class Beliefs:
     current: Tensor
     noisy: Tensor
     held: Tensor
-    holes: list[slice]
+    holes: Holes
     slack: int | None
 
 
@@ -202,14 +224,13 @@ def _confirmed(beliefs: Beliefs, confirms: bool) -> tuple[Tensor, Tensor]:
     """
     if not confirms:
         return torch.zeros_like(beliefs.noisy), beliefs.drawn
-    current, slack = beliefs.current, beliefs.slack
+    current, holes, slack = beliefs.current, beliefs.holes, beliefs.slack
     confirmed = ~beliefs.noisy & (beliefs.probs.argmax(-1) == current)
-    for hole in beliefs.holes:
+    if slack is not None:
         # A hole's end is one decision: the slack behind the first one stands and falls with it.
-        ends = (~beliefs.noisy[hole] & (current[hole] == slack)).nonzero()
-        if slack is not None and len(ends):
-            first = hole.start + int(ends[0])
-            confirmed[first : hole.stop] = confirmed[first].clone()
+        end = holes.find(~beliefs.noisy & (current == slack))
+        first = confirmed[end.clamp(max=len(current) - 1)]
+        confirmed = torch.where(holes.at >= end, first, confirmed)
     return confirmed, torch.where(confirmed, current, beliefs.drawn)
 
 

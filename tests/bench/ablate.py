@@ -25,7 +25,7 @@ from sweep import validation_sources
 from torch import Tensor
 
 import engine.canvas_run
-from engine.diffusion.denoiser import CanvasDenoiser, Read
+from engine.diffusion.denoiser import CanvasDenoiser, Known, Read
 from engine.engine import InfillEngine
 from engine.errors import EngineError
 from engine.evaluation.answers import Denoised
@@ -79,22 +79,23 @@ class Conditioned(CanvasDenoiser):
 
     clamps = "token"
 
-    def ask(self, ids: Tensor, soft: Tensor | None, free: Tensor, known: int | None) -> Read:
-        asked = super().ask(ids, soft, torch.ones_like(free), known)
+    def ask(self, ids: Tensor, soft: Tensor | None, slots: Tensor, known: Known) -> Read:
+        asked = super().ask(ids, soft, torch.arange(len(ids), device=ids.device), known)
 
         def read() -> tuple[Tensor, Tensor | None]:
             logits, expected = asked()
-            self._free, self._others = free, logits[~free]
-            return logits[free], expected
+            self._clamped = torch.ones_like(ids, dtype=torch.bool).index_fill(0, slots, False)
+            self._others = logits[self._clamped]
+            return logits[slots], expected
 
         return read
 
-    def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
-        soft = super().condition(ids, probs, open_slots)
+    def condition(self, ids: Tensor, probs: Tensor, slots: Tensor) -> Tensor:
+        soft = super().condition(ids, probs, slots)
         if self.clamps == "zero":
-            soft[~self._free] = 0
+            soft[self._clamped] = 0
         elif self.clamps == "own":
-            soft[~self._free] = self.model.soft_embed(self._others.softmax(-1))
+            soft[self._clamped] = self.model.soft_embed(self._others.softmax(-1))
         return soft
 
 

@@ -18,6 +18,7 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
 
 from engine.diffusion.rng import Draws
 from engine.diffusion.samplers import (
+    Holes,
     accept,
     accept_from_left,
     entropies,
@@ -63,7 +64,7 @@ def test_what_is_accepted_is_what_the_reference_accepts(
     current, guess = torch.zeros(1, rows).long(), torch.ones(1, rows).long()
     canvas = reference.accept_canvas(current, guess, logits[None], cur_step=1)
 
-    ours, _ = accept(entropy, guess[0] * 0, None, [slice(0, rows)], bound)
+    ours, _ = accept(entropy, guess[0] * 0, None, Holes([slice(0, rows)], CPU), bound)
     assert torch.equal(ours, canvas[0].bool())
     assert bool(ours[entropy.argmin()])
 
@@ -111,7 +112,7 @@ def test_slack_is_accepted_only_behind_accepted_text(
     tokens = torch.tensor([SLACK, SLACK, 7, 8])[torch.randint(0, 4, (n,), generator=generator)]
     entropy = torch.rand(n, generator=generator) ** 3 * 4
 
-    accepted, kept = accept(entropy, tokens, SLACK, holes, bound)
+    accepted, kept = accept(entropy, tokens, SLACK, Holes(holes, CPU), bound)
 
     text = tokens != SLACK
     limit = math.inf
@@ -152,7 +153,8 @@ def test_from_the_left_each_hole_goes_on_where_it_is_not_decided(
     decided = torch.rand(n, generator=generator) < 0.4
     holes = [slice(a, b) for a, b in pairwise(ends)]
 
-    accepted, kept = accept_from_left(entropy, tokens, slack, holes, bound, decided)
+    parted = Holes(holes, CPU)
+    accepted, kept = accept_from_left(entropy, tokens, slack, parted, bound, decided)
 
     assert bool(accepted[decided].all())
     for hole in holes:
@@ -196,7 +198,7 @@ def test_a_banned_token_is_never_drawn(seed: int, uniform: float, allowed: list[
 
 
 def test_draws_are_uniform() -> None:
-    numbers = Draws(5, CPU).uniform(3, torch.arange(200_000), Draws.TOKEN)
+    numbers = Draws(5, CPU).uniform(3, range(200_000), Draws.TOKEN)
     assert float(numbers.min()) >= 0
     assert float(numbers.max()) < 1
     assert abs(float(numbers.mean()) - 0.5) < 0.003
@@ -207,7 +209,7 @@ def test_draws_are_uniform() -> None:
 
 @pytest.mark.parametrize("vocab_size", [1, 7, 4096, 262_144])
 def test_drawn_tokens_cover_the_vocabulary_and_no_more(vocab_size: int) -> None:
-    tokens = Draws(1, CPU).tokens(2, torch.arange(50_000), vocab_size)
+    tokens = Draws(1, CPU).tokens(2, range(50_000), vocab_size)
     assert int(tokens.min()) >= 0
     assert int(tokens.max()) < vocab_size
     mean = float(tokens.double().mean())
@@ -218,21 +220,21 @@ def test_drawn_tokens_cover_the_vocabulary_and_no_more(vocab_size: int) -> None:
 @given(seed=st.integers(0, 2**63 - 1), step=st.integers(0, 500), slots=st.permutations(range(40)))
 def test_a_draw_depends_on_its_own_slot_alone(seed: int, step: int, slots: list[int]) -> None:
     draws = Draws(seed, CPU)
-    together = draws.uniform(step, torch.tensor(slots), Draws.TOKEN)
+    together = draws.uniform(step, slots, Draws.TOKEN)
     for at, slot in enumerate(slots[:5]):
-        alone = draws.uniform(step, torch.tensor([slot]), Draws.TOKEN)
+        alone = draws.uniform(step, [slot], Draws.TOKEN)
         assert float(alone) == float(together[at])
 
 
 def test_draws_of_other_seeds_passes_and_purposes_have_nothing_in_common() -> None:
-    slots = torch.arange(4000)
+    slots = range(4000)
     base = Draws(7, CPU).uniform(1, slots, Draws.TOKEN)
     others = [
         Draws(8, CPU).uniform(1, slots, Draws.TOKEN),
         Draws(7 + 2**32, CPU).uniform(1, slots, Draws.TOKEN),
         Draws(7, CPU).uniform(2, slots, Draws.TOKEN),
         Draws(7, CPU).uniform(1, slots, Draws.NOISE),
-        Draws(7, CPU).uniform(1, slots + 1, Draws.TOKEN),
+        Draws(7, CPU).uniform(1, range(1, 4001), Draws.TOKEN),
     ]
     for other in others:
         correlation = float(torch.corrcoef(torch.stack((base, other)))[0, 1])

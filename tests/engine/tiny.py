@@ -18,7 +18,7 @@ from engine.backbones.config import ModelConfig, parse_config
 from engine.backbones.dense import Adapter, Dense
 from engine.backbones.dense_config import parse_dense
 from engine.backbones.diffusion_gemma import DiffusionGemma
-from engine.diffusion.denoiser import Read
+from engine.diffusion.denoiser import Known, Read
 from engine.engine import InfillEngine
 from engine.profile import Profile, Sampling
 from engine.text.tokenizer import TextTokenizer
@@ -352,22 +352,22 @@ class FakeDenoiser:
     ids: list[Tensor] = field(default_factory=list[Tensor])
     soft: list[Tensor | None] = field(default_factory=list[Tensor | None])
 
-    def ask(self, ids: Tensor, soft: Tensor | None, free: Tensor, known: int | None) -> Read:
+    def ask(self, ids: Tensor, soft: Tensor | None, slots: Tensor, known: Known) -> Read:
         seen = ids.clone()
 
         def read() -> tuple[Tensor, Tensor | None]:
             assert torch.equal(ids, seen), "a canvas stays as it is until its pass has run"
             self.ids.append(seen)
             self.soft.append(soft)
-            return self.logits(seen, free.nonzero().squeeze(-1), known)
+            return self.logits(seen, slots, known)
 
         return read
 
-    def logits(self, ids: Tensor, slots: Tensor, known: int | None) -> tuple[Tensor, Tensor | None]:
-        """What the pass gives. known: how many first slots a causal reading reads."""
+    def logits(self, ids: Tensor, slots: Tensor, known: Known) -> tuple[Tensor, Tensor | None]:
+        """What the pass gives. known: what a causal reading reads."""
         return self.script(len(self.ids), ids, slots), None
 
-    def condition(self, ids: Tensor, probs: Tensor, open_slots: Tensor) -> Tensor:
+    def condition(self, ids: Tensor, probs: Tensor, slots: Tensor) -> Tensor:
         soft = torch.nn.functional.one_hot(ids, self.vocab_size).float()
-        soft[open_slots] = probs
+        soft[slots] = probs
         return soft
