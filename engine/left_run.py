@@ -11,8 +11,8 @@ from math import exp
 
 from engine.attention.token_tree import Hole, TokenTree, Written
 from engine.choice.ahead import Ahead
-from engine.choice.beam import Beam
 from engine.choice.rank import Judge, Likelihood, rank
+from engine.choice.search import Search
 from engine.diffusion.lookahead import look_ahead
 from engine.profile import Weights
 from engine.run import CHOOSING, Run
@@ -24,11 +24,7 @@ SLOTS = (16, 24, 32, 48, 64, 96, 128)
 """How many slots a hole has whose length is open."""
 
 SEARCHED = 48
-"""Up to so many tokens answers are searched for by a beam; only the likeliest goes on behind."""
-
-MARGIN = 1.5
-"""Nats by which an answer may be less likely than the likeliest: both sides are in view already, so
-that what is less likely is hardly ever the one that goes best with the text behind the hole."""
+"""Up to so many tokens answers are searched for; only the likeliest goes on behind."""
 
 JUDGED = 3
 """So many answers, the likeliest, are judged by the text behind the hole."""
@@ -59,11 +55,12 @@ class LeftRun(Run):
         draft or a fixed length is decided at once."""
         tree = self._tree(gap)
         if gap.hole.draft is None and not gap.hole.fixed_length:
-            beam = yield from self._search(gap, tree, min(gap.cap, SEARCHED))
-            best, cut = beam.best, beam.cut
-            if cut is None or (beam.found and cut.likelihood <= best.likelihood):
-                yield from self._chosen(gap, beam.likeliest or [best])
-                return "settled" if beam.found or beam.done else "deadline"
+            search = yield from self._search(gap, tree, min(gap.cap, SEARCHED))
+            best, cut = search.best, search.cut
+            if cut is None or (search.found and cut.likelihood <= best.likelihood):
+                ended = best in search.found
+                yield from self._chosen(gap, search.likeliest if ended else [best])
+                return "settled" if ended or search.done else "deadline"
             if gap.cap <= SEARCHED or self.late():
                 yield from self._chosen(gap, [cut])
                 gap.capped = True
@@ -129,37 +126,26 @@ class LeftRun(Run):
                 return *guess, look.settled is not None
         raise AssertionError("looking ahead ends with its last pass")
 
-    def _search(self, gap: Gap, tree: TokenTree, most: int) -> Generator[Frame | None, None, Beam]:
-        """Answers of at most `most` tokens by beam search, with both sides in view."""
+    def _search(
+        self, gap: Gap, tree: TokenTree, most: int
+    ) -> Generator[Frame | None, None, Search]:
+        """Answers of at most `most` tokens, with both sides in view."""
         end = self.sheet.slack
+        assert end is not None
         writable = Writable(self.engine.tokenizer, gap.typed, self.engine.writable)
-        cost = self._end_cost(gap)
-        beam = Beam(
-            tree,
-            writable,
-            lambda token: token == end,
-            most,
-            margin=MARGIN,
-            blank=True,
-            end_cost=cost,
-        )
-        context = self.cache.ids[: self.length]
-        ahead = Ahead(tree, writable, [*context, *self.sheet.behind(gap, AFTER)], end)
-        while not beam.done and not self.late():
+        before, after = self.cache.ids[: self.length], self.sheet.behind(gap, AFTER)
+        ahead = Ahead(writable, before, after, end)
+        search = Search(tree, writable, end, most, ahead, end_cost=self._end_cost(gap))
+        while not search.done and not self.late():
             self.look_up()
-            below, masks = ahead.add(beam.live[0], context)
             # The first pass reads the text behind the hole, too.
             phase = "denoise" if self.steps else "judge"
-            tree.took((yield from self.run_pass(tree.spans(below, masks), phase)))
-            ahead.learn()
-            beam.step()
-            while not beam.done and tree.knows([one.place for one in beam.live]):
-                beam.step()
+            search.took((yield from self.run_pass(search.spans(), phase)))
             self.steps += 1
-            best = beam.best
+            best = search.best
             sure = [exp(best.likelihood / max(1, len(best.ids)))] * len(best.ids)
             yield self.frame(self.steps, most, {id(gap): (list(best.ids), sure)}, 0.0)
-        return beam
+        return search
 
     def _chosen(self, gap: Gap, found: Sequence[Written]) -> Generator[None, None, None]:
         """Settles a hole on the best answer. Of the likeliest ones the encoder says how well the

@@ -87,15 +87,6 @@ class TokenTree:
         return len(self._ids) + 1 > len(self._rows)
 
     @property
-    def unread(self) -> int:
-        """How many of the added tokens are still to be read."""
-        return len(self._ids) - max(0, len(self._rows) - 1)
-
-    def knows(self, places: Sequence[int]) -> bool:
-        """Whether all of these were read."""
-        return all(place + 1 < len(self._rows) for place in places)
-
-    @property
     def masked(self) -> Tensor:
         """Hidden rows [m, d] of the masks that the last pass ended in."""
         assert self._masked is not None
@@ -113,6 +104,10 @@ class TokenTree:
             self._ids.append(token)
             self._parents.append(parent)
         return place
+
+    def place(self, token: int, parent: int = ROOT) -> int | None:
+        """The place of `token` below the one at `parent`; None if it was not added."""
+        return self._places.get((parent, token))
 
     def path(self, ids: Iterable[int], parent: int = ROOT) -> list[int]:
         """The places of tokens that stand one below the other."""

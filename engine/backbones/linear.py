@@ -3,7 +3,7 @@
 Weights stay what the checkpoint holds; a `Kernel` is how they are multiplied:
 
 plain   `F.linear` in the weights' own precision
-int8    weights rounded to 8 bits a channel, rows to 8 bits as they come (CPU)
+int8    weights rounded to 8 bits a channel, rows to 8 bits as they come, each by itself (CPU)
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ from torch import Tensor
 
 Format = Literal["plain", "int8"]
 
-
-BLOCK = 8
-"""Rows that are rounded with one scale: an outlier in one of them costs no more than these their
-precision. Blocks of so few are multiplied as fast as all rows at once."""
+TINY = 1e-9
+"""A row of nothing but zeros is divided by it."""
 
 
 def trim_memory() -> None:
@@ -49,19 +47,20 @@ class Linear:
         self, weight: Tensor, bias: Tensor | None = None, format: Format = "plain"
     ) -> None:
         self.out_features, self.in_features = weight.shape
-        self.bias = bias
+        self.bias = bias if bias is None or format == "plain" else bias.float()
         self.weight = weight if format == "plain" else None
-        self._packed = _int8(weight, bias) if format == "int8" else None
+        self._packed = _int8(weight) if format == "int8" else None
 
     def __call__(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out], in x's precision."""
         if self.weight is not None:
             return F.linear(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)
-        blocks = x.reshape(-1, self.in_features).split(BLOCK)
+        # The kernel rounds all rows with one scale. Brought to one size before, each has its own:
+        # an outlier in one costs the others nothing, and none depends on what else is in the pass.
+        sizes = x.abs().amax(dim=-1, keepdim=True).clamp_(min=TINY)
         multiply = torch.ops.quantized.linear_dynamic
-        parts = [multiply(rows, self._packed, reduce_range=False) for rows in blocks]
-        out = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return out.view(*x.shape[:-1], self.out_features)
+        out = multiply(x / sizes, self._packed, reduce_range=False).mul_(sizes)
+        return out if self.bias is None else out.add_(self.bias)
 
 
 class LowRank:
@@ -99,7 +98,7 @@ CHUNK = 8192
 """Rows of a weight that are rounded at a time: in float32 they take four times as much."""
 
 
-def _int8(weight: Tensor, bias: Tensor | None) -> object:
+def _int8(weight: Tensor) -> object:
     """Symmetric int8, one scale for each output channel, packed for the CPU's int8 kernels."""
     scales = weight.abs().amax(dim=1).float().clamp(min=1e-8) / 127.0
     rounded = torch.empty(weight.shape, dtype=torch.int8)
@@ -111,4 +110,4 @@ def _int8(weight: Tensor, bias: Tensor | None) -> object:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # quantized tensors are deprecated, the kernels are not
         made = torch._make_per_channel_quantized_tensor(rounded, scales, zeros, 0)  # pyright: ignore
-    return torch.ops.quantized.linear_prepack(made, None if bias is None else bias.float())
+    return torch.ops.quantized.linear_prepack(made, None)
