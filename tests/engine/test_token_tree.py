@@ -135,7 +135,7 @@ def test_a_bound_model_reads_what_encoding_it_all_gives(
     free = known <= CANVAS
     for ids in readings:
         canvas = torch.tensor(ids)
-        logits, expected = bound.ask(canvas, None, free, known)()
+        logits, expected = bound.ask(canvas, None, free, ids[:known])()
         same(logits, model.logits(cache.canvas(canvas)[free]))
         whole = PrefixCache(model).extend([*prefix, *ids[:known]])
         assert expected is not None
