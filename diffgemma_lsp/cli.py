@@ -1,6 +1,7 @@
 """The command line: which subcommand runs, and what its failures look like.
 
-Exit codes: 0 done; 1 the subcommand's own "no" (`doctor` found something, no engine is running);
+Exit codes: 0 done; 1 the subcommand's own "no" (`fill` has nothing to give, `doctor` found something,
+no engine is running);
 2 bad input or an engine that can't do it, with one line on stderr; 130 after Ctrl-C; 141 when
 whoever read the output has gone.
 """

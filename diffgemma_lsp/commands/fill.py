@@ -1,4 +1,4 @@
-"""`diffgemma-lsp fill FILE --at LINE:COL`: fills one hole, or rewrites one range."""
+"""`diffgemma-lsp fill FILE:LINE:COL`: fills holes, rewrites a range, adds what is missing."""
 
 from __future__ import annotations
 
@@ -7,32 +7,30 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from diffgemma_lsp.actions.blank import Blank
-from diffgemma_lsp.actions.fit import fitted
+from diffgemma_lsp.actions.run import SEEDS
 from diffgemma_lsp.commands import UsageError
+from diffgemma_lsp.commands.fill_action import ACTIONS, action_on, holes_at
+from diffgemma_lsp.commands.fill_hole import Filling, Job, OneHole
+from diffgemma_lsp.commands.fill_output import Found, diff, filled, result_to_json
 from diffgemma_lsp.commands.source import (
-    newline_of,
+    Position,
+    end_of_line,
     offset_of,
     position,
     read_source,
+    split_place,
+    write_source,
 )
 from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow
 from diffgemma_lsp.commands.view import FillView, Screen
-from diffgemma_lsp.context.window import as_learned
-from diffgemma_lsp.polish.polish import Around, Offer, Polished, offers
-from diffgemma_lsp.session.engine import Answer
+from diffgemma_lsp.engine_client import EngineClient
 from diffgemma_lsp.syntax.languages import language_id_of
-from diffgemma_lsp.text.documents import Document
-from diffgemma_lsp.text.snapshot import DocumentSnapshot
-from diffgemma_lsp.text.text import Text, with_line_ends
 from engine.errors import complaint
-from engine.types import Fixed, Hole, Infill, InfillRequest, SamplingParams
+from engine.types import Infill, InfillRequest, SamplingParams
 
 if TYPE_CHECKING:
     from diffgemma_lsp.commands import Subparsers
@@ -40,20 +38,32 @@ if TYPE_CHECKING:
 DEFAULT_STRENGTH = 0.6
 """Of a rewrite: enough to change more than a name, not enough to forget the draft."""
 
+MOST_CANDIDATES = 20
+
+NOTHING = 1
+"""The exit code where there is nothing to give."""
+
 
 def add_parser(subparsers: Subparsers) -> None:
     """Adds `fill` to the command line."""
     parser = subparsers.add_parser(
         "fill",
-        help="fill the middle of a file",
+        help="fill holes of a file, rewrite a part of it, add what is missing",
         description="Fills a hole in a file, or rewrites a range of it, and prints the middle "
-        "alone: what an editor would be offered of it. Lines and columns count from 1, columns in "
-        "characters.",
+        "alone: what an editor would be offered of it. What fills several places is printed as a "
+        "diff. Lines and columns count from 1, columns in characters. Exits with 1 if there is "
+        "nothing to give.",
     )
     add = parser.add_argument
-    add("file", metavar="FILE", help="the file; - reads standard input")
-    add("--at", type=position, required=True, metavar="LINE:COL", help="where the hole is")
-    add("--to", type=position, metavar="LINE:COL", help="rewrite the range from --at to here")
+    place = "the file, and where the hole is: at a column, or at the end of a line; - reads input"
+    add("file", metavar="FILE[:LINE[:COL]]", help=place)
+    add("--at", type=position, action="append", metavar="LINE:COL", help="a hole; may be repeated")
+    add("--to", type=position, metavar="LINE:COL", help="rewrite the range from the place to here")
+    what = "do what an editor's action does: there, in the range to --to, or in the whole file"
+    add("--action", choices=ACTIONS, help=what)
+    add("--write", action="store_true", help="put it into the file instead of printing it")
+    most = _whole_number(1, MOST_CANDIDATES)
+    add("--candidates", type=most, default=1, metavar="N", help="so many different middles")
     add("--strength", type=_share, metavar="S", help="how much a rewrite may change, from 0 to 1")
     add("--seed", type=_whole_number(0, 2**63 - 1), default=0, metavar="N", help="(default: 0)")
     add("--steps", type=_whole_number(1), metavar="N", help="the most denoising passes")
@@ -66,104 +76,130 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Fills, and prints the middle or the JSON object."""
-    request = build_request(arguments)
-    language = language_id_of(arguments.file)
-    learned = replace(request, template=as_learned(request.template, language))
-    infill = asyncio.run(_fill(arguments, learned))
-    if arguments.raw:
-        text, reason, confidence = infill.text, None, infill.confidence
-    else:
-        (text, reason), confidence = offered(request, infill, language)
+    """Fills, and prints or writes what came of it."""
+    text, job = prepare(arguments)
+    found = asyncio.run(_fill(arguments, job))
+    several = not isinstance(job, OneHole)
+    if arguments.write and found.fillings:
+        write_source(arguments.file, text, filled(text, job, found.fillings[0]))
     if arguments.json:
-        shown = result_to_json(infill, text, reason, confidence)
+        shown = result_to_json(text, job, found, arguments.raw, arguments.candidates > 1)
         _write(json.dumps(shown, ensure_ascii=False) + "\n")
-    elif reason is not None:
-        print(complaint(f"{reason}; --raw prints what the model wrote"), file=sys.stderr)
-    else:
-        # Bit for bit in a pipe; on a terminal the prompt should not stick to it.
-        ends_line = text.endswith("\n") or not sys.stdout.isatty()
-        _write(text + ("" if ends_line else "\n"))
-    return 0
+    elif arguments.raw:
+        _show(found.infill.text)
+        return 0
+    elif found.reason is not None:
+        hint = "" if several else "; --raw prints what the model wrote"
+        print(complaint(f"{found.reason}{hint}"), file=sys.stderr)
+    elif not arguments.write:
+        _print(text, job, found.fillings, arguments)
+    return 0 if found.fillings or arguments.raw else NOTHING
 
 
-def build_request(arguments: argparse.Namespace) -> InfillRequest:
-    """The request that the flags describe. Raises UsageError."""
-    if arguments.strength is not None and arguments.to is None:
-        raise UsageError("--strength is for a rewrite, which needs --to")
-    if arguments.to is not None and arguments.to < arguments.at:
-        raise UsageError(f"--to {arguments.to} lies before --at {arguments.at}")
+def prepare(arguments: argparse.Namespace) -> tuple[str, Job]:
+    """The file's text, and what the flags describe. Raises UsageError."""
+    arguments.file, line, column = split_place(arguments.file)
     text = read_source(arguments.file)
-    start = offset_of(text, arguments.at)
-    end = offset_of(text, arguments.to) if arguments.to else start
-    if start == end:
-        hole = Hole(max_tokens=arguments.max_tokens)
-    else:
-        strength = DEFAULT_STRENGTH if arguments.strength is None else arguments.strength
-        hole = Hole(text[start:end], strength, arguments.max_tokens)
-    return InfillRequest(
-        (Fixed(text[:start]), hole, Fixed(text[end:])),
-        SamplingParams(max_steps=arguments.steps),
-        seed=arguments.seed,
-    )
+    places: list[Position] = list(arguments.at or ())
+    if line is not None:
+        places.insert(0, end_of_line(text, line) if column is None else Position(line, column))
+    _check(arguments, places)
+    language = language_id_of(arguments.file)
+    offsets = [offset_of(text, place) for place in places]
+    end = offset_of(text, arguments.to) if arguments.to else None
+    if arguments.action is not None:
+        start = offsets[0] if offsets else 0
+        whole = 0 if offsets else len(text)
+        span = (start, whole or start if end is None else end)
+        return text, action_on(text, span, arguments.action, arguments.file, language)
+    if len(offsets) > 1:
+        return text, holes_at(text, sorted({*offsets}), arguments.file, language)
+    strength = DEFAULT_STRENGTH if arguments.strength is None else arguments.strength
+    last = offsets[0] if end is None else end
+    return text, OneHole(text, offsets[0], last, language, strength, arguments.max_tokens)
 
 
-def offered(request: InfillRequest, infill: Infill, language: str) -> Offer:
-    """What an editor would be offered of the answer to `build_request`'s request, and how sure of
-    it the model is."""
-    before, draft, after = (
-        part.text if isinstance(part, Fixed) else part.draft or "" for part in request.template
-    )
-    if draft:
-        return Offer(_rewritten(before, draft, after, infill.text, language), infill.confidence)
-    newline = newline_of(before + after)
-    around = Around(with_line_ends(before), with_line_ends(after), language, newline)
-    found = offers(Answer.of(infill).for_the_hole, around)
-    best = next(found)
-    return next((one for one in chain((best,), found) if one.polished.reason is None), best)
+def _check(arguments: argparse.Namespace, places: list[Position]) -> None:
+    """Raises UsageError where flags don't go together."""
+    several = len(places) > 1
+    if not places and arguments.action is None:
+        raise UsageError(f"where? name a place: {arguments.file}:LINE:COL, or --at LINE:COL")
+    if several and (arguments.to is not None or arguments.action is not None):
+        raise UsageError("--to and --action take one place, not several")
+    if arguments.to is not None and not places:
+        raise UsageError("--to ends what begins at a place: name that, too")
+    if arguments.to is not None and arguments.to < places[0]:
+        raise UsageError(f"--to {arguments.to} lies before --at {places[0]}")
+    if arguments.strength is not None and (arguments.to is None or arguments.action is not None):
+        raise UsageError("--strength is for a rewrite, which needs --to")
+    if several or arguments.action is not None:
+        for flag, given in (
+            ("--raw", arguments.raw),
+            ("--candidates", arguments.candidates > 1),
+            ("--max-tokens", arguments.max_tokens is not None),
+        ):
+            if given:
+                raise UsageError(f"{flag} is for one hole")
+    if arguments.write and (arguments.raw or arguments.candidates > 1):
+        raise UsageError("--write takes what is best: no --raw, no --candidates")
+    if arguments.write and arguments.file == "-":
+        raise UsageError("standard input can't be written: leave --write away")
 
 
-def _rewritten(before: str, draft: str, after: str, text: str, language: str) -> Polished:
-    """A rewrite, if it breaks no syntax; white space at the end stays as it was."""
-    document = Document("", language, 0, Text.of(before + draft + after))
-    start, end = (document.text.point(at) for at in (len(before), len(before + draft)))
-    new = text.rstrip() + draft[len(draft.rstrip()) :]
-    blank = Blank(start, end, draft=draft, shape=str)
-    snapshot = DocumentSnapshot.of(document, start, end)
-    (fitting,), _ = fitted((blank,), (with_line_ends(new),), snapshot)
-    if fitting is None:
-        return Polished("", "the rewrite would break the syntax: try another --seed")
-    as_it_was = with_line_ends(fitting) == with_line_ends(new)  # whatever its lines end with
-    return Polished(new if as_it_was else fitting, None)
-
-
-def result_to_json(
-    infill: Infill, text: str, reason: str | None, confidence: float
-) -> dict[str, object]:
-    """What --json prints. text, confidence: of what is shown; if that is nothing, the reason says
-    why. holes: what the model thinks best."""
-    return {
-        "text": text,
-        "reason": reason,
-        "holes": list(infill.holes),
-        "steps": infill.steps,
-        "forward_passes": infill.forward_passes,
-        "stop_reason": infill.stop_reason,
-        "confidence": round(confidence, 4),
-        "ms": round(infill.timings.get("total", 0.0), 1),
-    }
-
-
-async def _fill(arguments: argparse.Namespace, request: InfillRequest) -> Infill:
+async def _fill(arguments: argparse.Namespace, job: Job) -> Found:
+    """As many offers as are wanted. While there are fewer, other seeds are tried, as long as they
+    give something else."""
+    params = SamplingParams(max_steps=arguments.steps)
+    found: dict[tuple[str | None, ...], Filling] = {}
+    first, reason, told = None, None, set[tuple[str, ...]]()
     async with connected(arguments) as client:
-        if not arguments.watch:
-            return await follow(client, request)
-        # Not on stdout if that can be helped: there the middle stands alone.
-        console = Console(stderr=sys.stderr.isatty() or not sys.stdout.isatty() or arguments.json)
-        with Screen(console, FillView(request.template, arguments.file)) as screen:
-            infill = await follow(client, request, screen.frame)
-            screen.result(infill)
-        return infill
+        for number in range(1 if arguments.raw else arguments.candidates + SEEDS - 1):
+            seed = (arguments.seed + number) % 2**63
+            request = InfillRequest(job.template, params, seed=seed)
+            infill = await _one_run(arguments, client, request)
+            first = first or infill
+            if infill.holes in told:
+                break  # many a model draws nothing
+            told.add(infill.holes)
+            for filling in job.fillings(infill):
+                if filling.reason is None:
+                    found.setdefault(filling.texts, filling)
+                reason = reason or filling.reason
+                if len(found) == arguments.candidates:
+                    return Found(first, tuple(found.values()), None)
+    assert first is not None, "there is one run at least"
+    return Found(first, tuple(found.values()), None if found else reason)
+
+
+async def _one_run(
+    arguments: argparse.Namespace, client: EngineClient, request: InfillRequest
+) -> Infill:
+    if not arguments.watch:
+        return await follow(client, request)
+    # Not on stdout if that can be helped: there the middle stands alone.
+    console = Console(stderr=sys.stderr.isatty() or not sys.stdout.isatty() or arguments.json)
+    with Screen(console, FillView(request.template, arguments.file)) as screen:
+        infill = await follow(client, request, screen.frame)
+        screen.result(infill)
+    return infill
+
+
+def _print(
+    text: str, job: Job, fillings: tuple[Filling, ...], arguments: argparse.Namespace
+) -> None:
+    if not isinstance(job, OneHole):
+        _show(diff(text, filled(text, job, fillings[0]), arguments.file))
+    elif arguments.candidates == 1:
+        _show(fillings[0].texts[0] or "")
+    else:
+        for number, filling in enumerate(fillings, 1):
+            _write(f"# {number}: {filling.confidence:.0%} sure\n{filling.texts[0]}\n")
+
+
+def _show(text: str) -> None:
+    # Bit for bit in a pipe; on a terminal the prompt should not stick to it.
+    ends_line = text.endswith("\n") or not sys.stdout.isatty()
+    _write(text + ("" if ends_line else "\n"))
 
 
 def _write(text: str) -> None:

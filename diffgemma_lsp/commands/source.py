@@ -7,7 +7,10 @@ nothing else, as in LSP.
 from __future__ import annotations
 
 import argparse
+import codecs
+import os
 import re
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +39,17 @@ def position(text: str) -> Position:
     return Position(int(match[1]), int(match[2]))
 
 
+_PLACE = re.compile(r"(.+?):([1-9][0-9]{0,17})(?::([1-9][0-9]{0,17}))?:?", re.DOTALL)
+
+
+def split_place(name: str) -> tuple[str, int | None, int | None]:
+    """FILE[:LINE[:COL]] as compilers print it. A file that is called so is just that file."""
+    found = None if Path(name).exists() else _PLACE.fullmatch(name)
+    if found is None:
+        return name, None, None
+    return found[1], int(found[2]), int(found[3]) if found[3] else None
+
+
 def read_source(name: str) -> str:
     """The text of a file, or of standard input for "-", with its line ends as they are."""
     if name == "-":
@@ -57,6 +71,26 @@ def read_source(name: str) -> str:
         raise UsageError(f"{name} is not UTF-8 (byte {error.start + 1})") from error
 
 
+def write_source(name: str, old: str, new: str) -> None:
+    """Puts `new` in the place of `old`, which was read from the file: all of it or nothing.
+
+    Raises UsageError, also where somebody else has changed the file since.
+    """
+    path = Path(name).resolve()
+    if read_source(name) != old:
+        raise UsageError(f"{name} was changed meanwhile: nothing was written")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        mark = codecs.BOM_UTF8 if path.read_bytes().startswith(codecs.BOM_UTF8) else b""
+        beside.write_bytes(mark + new.encode("utf-8"))
+        shutil.copymode(path, beside)
+        beside.replace(path)
+    except OSError as error:
+        raise UsageError(f"can't write {name}: {error.strerror or error}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def newline_of(text: str) -> str:
     """How its first line ends; "\\n" if it is the only one."""
     found = _LINE_END.search(text)
@@ -76,3 +110,18 @@ def offset_of(text: str, at: Position) -> int:
         last = Position(at.line, length + 1)
         raise UsageError(f"{at} is past the end of its line; the last position there is {last}")
     return start + at.column - 1
+
+
+def end_of_line(text: str, number: int) -> Position:
+    """The end of a line; of one that is not there the beginning."""
+    starts = [0, *(match.end() for match in _LINE_END.finditer(text))]
+    if number > len(starts):
+        return Position(number, 1)
+    line_end = _LINE_END.search(text, starts[number - 1])
+    return Position(number, (line_end.start() if line_end else len(text)) - starts[number - 1] + 1)
+
+
+def position_of(text: str, offset: int) -> Position:
+    """The inverse of `offset_of`."""
+    starts = [0, *(match.end() for match in _LINE_END.finditer(text) if match.end() <= offset)]
+    return Position(len(starts), offset - starts[-1] + 1)

@@ -105,7 +105,7 @@ def test_what_else_was_considered_stands_in_where_the_best_does_not_fit(
     shown = json.loads(capfd.readouterr().out)
     assert (shown["text"], shown["confidence"], shown["holes"]) == ("x", 0.1, ["= 1"])
     fake.others = (Other("= 2", 0.2),)
-    assert run("fill", source, "--at", "2:12") == 0
+    assert run("fill", source, "--at", "2:12") == 1
     assert "syntax" in complaint(capfd)
     assert run("fill", source, "--at", "2:12", "--raw") == 0
     assert capfd.readouterr() == ("= 1", "")
@@ -199,12 +199,45 @@ def test_a_filling_that_nobody_would_be_offered_has_its_reason(
 ) -> None:
     fake.fills = ["print('🙂é')\n"]
     reason = "the suggestion only repeats what follows"
-    assert run("fill", source, "--at", "3:2") == 0
+    assert run("fill", source, "--at", "3:2") == 1
     said = f"diffgemma-lsp: {reason}; --raw prints what the model wrote\n"
     assert capfd.readouterr() == ("", said)
-    assert run("fill", source, "--at", "3:2", "--json") == 0
+    assert run("fill", source, "--at", "3:2", "--json") == 1
     shown = json.loads(capfd.readouterr().out)
-    assert (shown["text"], shown["reason"], shown["holes"]) == ("", reason, fake.fills)
+    assert (shown["text"], shown["reason"], shown["holes"]) == (None, reason, fake.fills)
+
+
+def test_a_place_stands_behind_the_file(
+    fake: FakeEngine, source: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for place in (f"{source}:2:12", f"{source}:2"):
+        assert run("fill", place) == 0
+        assert capfd.readouterr() == ("filled", "")
+        assert fake.requests[-1].template[0] == Fixed("def f(x):\r\n    return ")
+
+
+def test_several_holes_and_actions_are_a_diff_or_are_written(
+    fake: FakeEngine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "two.py"
+    path.write_bytes(b"\xef\xbb\xbfx = \ny = \ndef f(a):\n    ...\n")
+    fake.fills = ["1", "2"]
+    assert run("fill", path, "--at", "1:5", "--at", "2:5") == 0
+    assert "-x = \n-y = \n+x = 1\n+y = 2\n" in capfd.readouterr().out
+    assert run("fill", f"{path}:1:5", "--at", "2:5", "--write") == 0
+    fake.fills = ["return a"]
+    assert run("fill", f"{path}:3", "--action", "body", "--write") == 0
+    assert capfd.readouterr() == ("", "")
+    assert path.read_bytes() == b"\xef\xbb\xbfx = 1\ny = 2\ndef f(a):\n    return a\n"
+    assert [each.name for each in tmp_path.iterdir()] == ["two.py"]
+
+
+def test_candidates_differ(
+    fake: FakeEngine, source: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake.fills, fake.others = ["x"], (Other("x", 0.3), Other("y", 0.2), Other("z", 0.1))
+    assert run("fill", source, "--at", "2:12", "--candidates", "2") == 0
+    assert capfd.readouterr().out == "# 1: 88% sure\nx\n# 2: 20% sure\ny\n"
 
 
 def test_a_rewrite_keeps_the_white_space_at_its_end(
@@ -227,7 +260,8 @@ def test_a_rewrite_keeps_the_white_space_at_its_end(
         (["ok.py", "--at", "1:3", "--to", "1:2"], "--to 1:2 lies before --at 1:3"),
         (["ok.py", "--at", "0:1"], "argument --at: expected LINE:COL, both from 1, not '0:1'"),
         (["ok.py", "--at", "1"], "argument --at: expected LINE:COL"),
-        (["ok.py"], "--at"),
+        (["ok.py"], "where? name a place: ok.py:LINE:COL, or --at LINE:COL"),
+        (["ok.py", "--at", "1:1", "--candidates", "2", "--write"], "--write takes what is best"),
         (["ok.py", "--at", "1:1", "--steps", "0"], "a whole number of at least 1, not '0'"),
         (["ok.py", "--at", "1:1", "--seed", "-1"], "from 0 to 9223372036854775807, not '-1'"),
         (["ok.py", "--at", "1:1", "--seed", "x"], "not 'x'"),

@@ -28,7 +28,9 @@ def run(env: dict[str, str], *arguments: object, stdin: bytes = b"") -> bytes:
     done = subprocess.run(
         [*PROGRAM, *map(str, arguments)], env=env, input=stdin, capture_output=True, check=False
     )
-    assert done.returncode == 0, done.stderr.decode()
+    # 1 where the real model has nothing to give, which --json says itself.
+    nothing = done.returncode == 1 and b'"text": null' in done.stdout
+    assert done.returncode == 0 or nothing, done.stderr.decode()
     assert done.stderr == b""
     return done.stdout
 
@@ -59,7 +61,7 @@ def test_a_real_file(real_engine: dict[str, str], position: str) -> None:
         "confidence",
         "ms",
     ]
-    assert (filled["text"] == "") == (filled["reason"] is not None)
+    assert (filled["text"] is None) == (filled["reason"] is not None)
     assert 0 <= float(str(filled["confidence"])) <= 1
     raw = result(real_engine, SOURCE, "--at", position, "--max-tokens", 16, "--raw")
     assert [raw["text"]] == raw["holes"] == filled["holes"]

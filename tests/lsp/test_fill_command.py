@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from diffgemma_lsp.commands.fill import offered
-from engine.types import Infill, InfillRequest, Other, fill_in_the_middle, rewrite
+from diffgemma_lsp.commands.fill_hole import OneHole
+from engine.types import Infill, Other
 
 
 def answer(text: str, *others: Other) -> Infill:
     return Infill(text, (text,), 1, 1, "settled", 0.5, {}, others)
+
+
+def offered(
+    before: str, draft: str, after: str, answer: Infill, language: str
+) -> tuple[str | None, str | None, float]:
+    """What is offered first: the text, or why there is none, and the confidence."""
+    job = OneHole(before + draft + after, len(before), len(before + draft), language, 0.6)
+    found = list(job.fillings(answer))
+    one = next((one for one in found if one.reason is None), found[0])
+    return one.texts[0], one.reason, one.confidence
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
@@ -18,32 +28,32 @@ def test_a_rewrite_that_fits_ends_as_the_draft_did(newline: str) -> None:
         part.replace("\n", newline) for part in ("if a:\n", "    b\n    c \n", "d\n")
     )
     text = "    e\n    f  \n\n".replace("\n", newline)
-    request = InfillRequest(rewrite(before, draft, after, 0.6))
-    (shown, reason), confidence = offered(request, answer(text), "python")
+    request = (before, draft, after)
+    shown, reason, confidence = offered(*request, answer(text), "python")
     assert (shown, reason, confidence) == (f"    e{newline}    f {newline}", None, 0.5)
 
 
 def test_a_rewrite_that_breaks_the_syntax_is_not_printed() -> None:
-    request = InfillRequest(rewrite("if a:\n", "    b\n", "c\n", 0.6))
-    (shown, reason), _ = offered(request, answer("    (b\n"), "python")
-    assert shown == ""
+    request = ("if a:\n", "    b\n", "c\n")
+    shown, reason, _ = offered(*request, answer("    (b\n"), "python")
+    assert shown is None
     assert reason is not None
     assert "break the syntax: try another --seed" in reason
-    (shown, reason), _ = offered(request, answer("    (b\n"), "markdown")
+    shown, reason, _ = offered(*request, answer("    (b\n"), "markdown")
     assert (shown, reason) == ("    (b\n", None), "of which no syntax is known"
 
 
 def test_another_answer_stands_in_for_one_that_does_not_fit() -> None:
-    request = InfillRequest(fill_in_the_middle("x = f(", ")\n"))
+    request = ("x = f(", "", ")\n")
     best = answer("", Other(" ", 0.3), Other("b", 0.2))
-    (shown, reason), confidence = offered(request, best, "python")
+    shown, reason, confidence = offered(*request, best, "python")
     assert (shown, reason, confidence) == ("b", None, 0.2)
 
 
 def test_what_is_printed_is_indented_as_the_file_is() -> None:
-    request = InfillRequest(fill_in_the_middle("def f():\n\t", "\n\treturn x\n"))
-    (shown, _), _ = offered(request, answer("if y:\n        x = 1"), "python")
+    request = ("def f():\n\t", "", "\n\treturn x\n")
+    shown, _, _ = offered(*request, answer("if y:\n        x = 1"), "python")
     assert shown == "if y:\n\t\tx = 1"
-    request = InfillRequest(rewrite("def f():\n\t", "x = 1", "\n\treturn x\n", 0.6))
-    (shown, _), _ = offered(request, answer("if y:\n        x = 1"), "python")
+    request = ("def f():\n\t", "x = 1", "\n\treturn x\n")
+    shown, _, _ = offered(*request, answer("if y:\n        x = 1"), "python")
     assert shown == "if y:\n\t\tx = 1"
