@@ -1,9 +1,8 @@
 """The command line: which subcommand runs, and what its failures look like.
 
-Exit codes: 0 done; 1 the subcommand's own "no" (`fill` has nothing to give, `doctor` found something,
-no engine is running);
-2 bad input or an engine that can't do it, with one line on stderr; 130 after Ctrl-C; 141 when
-whoever read the output has gone.
+Exit codes: 0 done; 1 the subcommand's own "no" (`fill` has nothing to give, `doctor` found
+something, no engine is running); 2 bad input or an engine that can't do it, with one line on
+stderr; 130 after Ctrl-C; 141 when whoever read the output has gone.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def test_what_else_was_considered_stands_in_where_the_best_does_not_fit(
 
 def test_flags_reach_the_engine(fake: FakeEngine, source: Path) -> None:
     flags = ["--seed", 7, "--steps", 9, "--max-tokens", 5, "--device", "cpu"]
-    assert run("fill", source, "--at", "1:1", *flags) == 0
+    assert run("fill", source, "--at", "2:12", *flags) == 0
     request = fake.requests[0]
     assert request.seed == 7
     assert request.params == SamplingParams(max_steps=9)
@@ -122,7 +122,7 @@ def test_flags_reach_the_engine(fake: FakeEngine, source: Path) -> None:
 
 
 def test_a_range_is_a_rewrite(fake: FakeEngine, source: Path) -> None:
-    assert run("fill", source, "--at", "1:1", "--to", "2:5", "--strength", "0.25") == 0
+    assert run("fill", source, "--at", "1:1", "--to", "2:5", "--strength", "0.25", "--raw") == 0
     assert fake.requests[0].template[:2] == (Fixed(""), Hole("def f(x):\r\n    ", 0.25))
     assert run("fill", source, "--at", "2:5", "--to", "2:5") == 0
     assert fake.requests[1].template[1] == Hole()
@@ -133,7 +133,7 @@ def test_a_relative_model_path_is_made_absolute(
 ) -> None:
     (tmp_path / "model").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert run("fill", source, "--at", "1:1", "--model", "model") == 0
+    assert run("fill", source, "--at", "2:12", "--model", "model") == 0
     assert fake.options.model == str((tmp_path / "model").resolve())
 
 
@@ -149,7 +149,7 @@ def test_a_relative_model_path_is_made_absolute(
 def test_columns_are_characters_and_a_form_feed_ends_no_line(
     fake: FakeEngine, source: Path, position: str, prefix: str
 ) -> None:
-    assert run("fill", source, "--at", position) == 0
+    assert run("fill", source, "--at", position, "--raw") == 0
     assert fake.requests[0].template[0] == Fixed(prefix)
 
 
