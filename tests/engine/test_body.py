@@ -20,6 +20,16 @@ from engine.text.body import in_an_empty_body
         ("def f(x):\n    ", "return x\n", False),
         ("x = {'a': ", "}\n", False),
         ("", "", False),
+        ('def f(x):\n    """Adds."""\n    ', "\n\n\ndef g():\n", True),
+        ('def f(x):\n    """Adds.\n\n    All of it.\n    """\n\n    ', "\n", True),
+        ("def f(x):\n    # adds one\n    # and one more\n    ", "\nx = 1\n", True),
+        ('def f(x):\n    # adds\n    """Adds."""\n    # and so on\n    ', "\n", True),
+        ("function f(a) {\n  // adds\n  ", "\n}\n", True),
+        ('def f(x):\n    y = """Adds."""\n    ', "\n", False),
+        ('y = 1\n"""Adds."""\n', "\n", False),
+        ('def f(x):\n    """Adds.', '"""\n', False),
+        ('"""', "\n", False),
+        ("# adds\n", "\n", False),
     ],
 )
 def test_where_a_body_is_empty(before: str, after: str, empty: bool) -> None:
