@@ -20,7 +20,7 @@ from engine.text.typed import Writable
 FURTHEST = 4
 """Tokens that are guessed at a time."""
 
-MASKS = 4
+MASKS = 3
 """Masks that guess them."""
 
 SURE = 0.35

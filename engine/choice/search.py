@@ -23,8 +23,8 @@ from engine.choice.ahead import Ahead
 from engine.choice.beam import largest
 from engine.text.typed import Writable
 
-ROWS = 16
-"""Rows of a pass: twice as many as are read at the price of one, for a third more."""
+ROWS = 8
+"""Rows of a pass: so many are read at the price of one."""
 
 WIDTH = 8
 """So many continuations of one length are gone on with."""
@@ -32,7 +32,7 @@ WIDTH = 8
 BRANCHES = 16
 """The likeliest tokens behind a continuation that are thought of."""
 
-CREDIT = 0.7
+CREDIT = 1.5
 """Nats that a token is worth when continuations of unequal length are compared: what is longer is
 less likely, and nearer to an end."""
 

@@ -30,7 +30,7 @@ export function serverPath(): string {
 
 /** The languages whose documents the server gets to see; ["*"] is all. */
 export function servedLanguages(): string[] {
-  return workspace.getConfiguration(SECTION).get("server.languages", ["python"]);
+  return workspace.getConfiguration(SECTION).get<string[]>("server.languages", []);
 }
 
 export function rewriteStrength(document: TextDocument): number {
