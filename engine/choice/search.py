@@ -41,6 +41,10 @@ MARGIN = 1.5
 that what is less likely is hardly ever the one that goes best with the text behind the hole."""
 
 
+UNFINISHED = 1.0
+"""Nats that an answer's beginning is to be likelier by than one with an end, where time is up."""
+
+
 class _Leaf(NamedTuple):
     """A continuation that was not gone on with: the last of `ids` stands below `parent`."""
 
@@ -107,10 +111,11 @@ class Search:
 
     @property
     def best(self) -> Written:
-        """The likeliest that has ended, unless one that has not promises more."""
+        """The likeliest that has ended, unless one that has not is likelier by far: that can only
+        become less likely, but what ended early is seldom right."""
         ended = max(self.found, key=lambda one: one.likelihood, default=None)
         further = self._furthest
-        if ended and (self.done or _promise(ended) + CREDIT >= _promise(further)):
+        if ended and (self.done or ended.likelihood >= further.likelihood - UNFINISHED):
             return ended
         return further
 
