@@ -53,8 +53,8 @@ class Ahead:
         """How many masks to read, if so many rows are free."""
         return min(MASKS, room)
 
-    def asked(self, ids: tuple[int, ...], masks: int) -> None:
-        """The next pass reads so many masks behind `ids`."""
+    def asked(self, ids: tuple[int, ...]) -> None:
+        """The next pass reads masks behind `ids`."""
         self._behind, self._guesses = ids, []
 
     def learn(self, logs: Tensor) -> None:

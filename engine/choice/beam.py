@@ -91,7 +91,7 @@ class Beam:
         ended: list[Written] = []
         further: list[Written] = []
         for one, (values, tokens) in zip(
-            self._live, _likeliest(logs, may_come, 2 * self._width), strict=True
+            self._live, likeliest(logs, may_come, 2 * self._width), strict=True
         ):
             # The first tokens hold the typed bytes, too, which stand in front of the hole.
             begun = self._writable.begun(one.ids)
@@ -142,7 +142,7 @@ def goes_on(tokenizer: TextTokenizer, after: bytes) -> Callable[[int], bool]:
     return ends
 
 
-def _likeliest(
+def likeliest(
     logs: Tensor, may_come: Sequence[Tensor], count: int
 ) -> Iterator[tuple[list[float], list[int]]]:
     """The likeliest tokens of each row of log-probabilities [n, V], of those that may come there

@@ -11,7 +11,7 @@ Sources: stack decoding (Jelinek 1969); speculation in a tree (arXiv 2305.09781)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from engine.attention.span import Span
 from engine.attention.token_tree import ROOT, TokenTree, Written
 from engine.choice.ahead import Ahead
-from engine.choice.beam import largest
+from engine.choice.beam import likeliest
 from engine.text.typed import Writable
 
 ROWS = 8
@@ -39,7 +39,6 @@ less likely, and nearer to an end."""
 MARGIN = 1.5
 """Nats by which an answer may be less likely than the likeliest: both sides are in view already, so
 that what is less likely is hardly ever the one that goes best with the text behind the hole."""
-
 
 UNFINISHED = 1.0
 """Nats that an answer's beginning is to be likelier by than one with an end, where time is up."""
@@ -121,21 +120,21 @@ class Search:
 
     def spans(self) -> list[Span]:
         """What the next pass reads."""
-        below, masks = ROOT, self._ahead.masks(self._rows)
+        path, below, masks = (), ROOT, self._ahead.masks(self._rows)
         if self._next:
-            leaves = sorted(self._leaves, key=_promise, reverse=True)
-            first, room = leaves[0], self._rows - 1
-            below = self._read(first.ids, first.parent)
+            first, *others = sorted(self._leaves, key=_promise, reverse=True)
+            path, below = first.ids, self._read(first.ids, first.parent)
             for token in self._ahead.guess(first.ids)[: self._most - len(first.ids)]:
-                below, room = self._read((*self._asked[-1][1], token), below), room - 1
-            masks, self._chosen = self._ahead.masks(room), [first]
-            for leaf in leaves[1:]:
+                path = (*path, token)
+                below = self._read(path, below)
+            masks, self._chosen = self._ahead.masks(self._rows - len(self._asked)), [first]
+            for leaf in others:
                 if len(self._asked) + masks >= self._rows:
                     break
                 if self._place(leaf) not in self._next:
                     self._read(leaf.ids, leaf.parent)
                 self._chosen.append(leaf)
-        self._ahead.asked(self._path(below), masks)
+        self._ahead.asked(path)
         return self._tree.spans(below, masks)
 
     def took(self, rows: Sequence[Tensor]) -> None:
@@ -145,8 +144,9 @@ class Search:
         hidden = torch.cat((self._tree.rows(places), self._tree.masked))
         logs = self._tree.model.logits(hidden).log_softmax(-1)
         may_come = [self._writable.next(ids) for _, ids in self._asked]
-        known = _likeliest(logs[: len(places)], may_come)
-        self._next.update(zip(places, known, strict=True))
+        known = likeliest(logs[: len(places)], may_come, BRANCHES)
+        for place, (values, tokens) in zip(places, known, strict=True):
+            self._next[place] = _Next(tokens, values)
         self._ahead.learn(logs[len(places) :])
         if ROOT in places:
             self._branch((), 0.0, ROOT)
@@ -159,9 +159,6 @@ class Search:
         place = self._tree.add(ids[-1], parent)
         self._asked.append((place, ids))
         return place
-
-    def _path(self, place: int) -> tuple[int, ...]:
-        return next((ids for one, ids in self._asked if one == place), ())
 
     def _go_on(self) -> None:
         """Goes on with what was chosen, and with what promises most while that was read already."""
@@ -207,13 +204,3 @@ class Search:
 
     def _place(self, leaf: _Leaf) -> int | None:
         return self._tree.place(leaf.ids[-1], leaf.parent)
-
-
-def _likeliest(logs: Tensor, may_come: Sequence[Tensor]) -> Iterable[_Next]:
-    """Of log-probabilities [n, V], those that may come there (bool [V] each)."""
-    same = all(one is may_come[0] for one in may_come)
-    mask = may_come[0] if same else torch.stack(list(may_come))
-    values, tokens = largest(logs.masked_fill(~mask, float("-inf")), BRANCHES)
-    for row, ids in zip(values.tolist(), tokens.tolist(), strict=True):
-        possible = sum(value > float("-inf") for value in row)
-        yield _Next(ids[:possible], row[:possible])
