@@ -123,9 +123,9 @@ def test_each_gets_what_it_gets_alone_whoever_joins_and_leaves(make: Any) -> Non
         what = draw.random()
         if len(running) < MOST and what < 0.3:
             running.append(begin(engine, draw.choice(pool)))
-        elif running and what < 0.312:
+        elif running and 0.3 <= what < 0.32:
             draw.choice(running).cancelled = True
-        elif running and what < 0.324:
+        elif running and 0.32 <= what < 0.34:
             one = draw.choice(running)
             one.events.close()  # type: ignore[attr-defined]
             running.remove(one)
