@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from diffgemma_lsp.actions.blank import Blank
 from diffgemma_lsp.context.window import prefix_of, suffix_of
-from diffgemma_lsp.polish.polish import TRIES
+from diffgemma_lsp.polish.polish import TRIES, harmless
 from diffgemma_lsp.polish.repeats import without_loops
 from diffgemma_lsp.syntax.check import Site
 from diffgemma_lsp.syntax.indentation import in_units, placed, unit_of, within_scope
@@ -76,6 +76,7 @@ def _site_of(blank: Blank, text: Text, language_id: str) -> Site:
 def _indented(answer: str, blank: Blank, site: Site, unit: str | None) -> str:
     """An answer indented as the document is; one that is no rewrite begins where the blank does,
     and does not say the same over and over."""
+    answer = harmless(answer, blank.draft or "")
     if "\n" not in answer and blank.draft is not None:
         return answer
     state = site.state().over(blank.before, site.language)

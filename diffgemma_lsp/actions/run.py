@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,6 +10,7 @@ from functools import partial
 from lsprotocol import types
 
 from diffgemma_lsp.actions.fit import Fit, fitted
+from diffgemma_lsp.actions.frames import Throttled, shown_frame
 from diffgemma_lsp.actions.order import Order
 from diffgemma_lsp.actions.plan import NoPlan, Plan, plan
 from diffgemma_lsp.lsp import positions
@@ -21,7 +21,7 @@ from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.text import diff
 from diffgemma_lsp.text.snapshot import snapshot_of
 from diffgemma_lsp.text.text import Point, Text
-from engine.types import Frame, InfillRequest, Piece
+from engine.types import Frame, InfillRequest
 
 Token = types.ProgressToken | None
 
@@ -33,9 +33,6 @@ OTHERS = 3
 
 MOST_ACTIONS = 32
 """Orders that are carried out at a time, of one client."""
-
-FRAME_S = 0.05
-"""Frames follow each other at this distance or more; the last one always comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +90,7 @@ class Work:
             instruction=found.instruction,
             context=self.session.neighbours.around(self.snapshot),
         )
-        shown = _Throttled(lambda frame: self._show(frame, found, watch))
+        shown = Throttled(lambda frame: self._show(frame, found, watch))
         seed, tries, told = self.seed, 1, ()
         while True:
             enough = self.pending.left_s / 2  # for another try, if that takes as long
@@ -182,37 +179,13 @@ class Work:
 
     def _show(self, frame: Frame, found: Plan, watch: Callable[[Frame], None]) -> None:
         watch(frame)
-        holes = [
-            {
-                "range": positions.to_range(
-                    self.snapshot.text, blank.start, blank.end, self.session.encoding
-                ),
-                "before": blank.before,
-                "after": blank.after,
-                "pieces": [
-                    [piece.text, round(piece.certainty, 3)] for piece in _without_end(pieces)
-                ],
-            }
-            for blank, pieces in zip(found.blanks, frame.holes, strict=True)
-        ]
         self.session.client.frame(
             {
                 "token": self.order.token,
                 "textDocument": {"uri": self.snapshot.uri, "version": self.snapshot.version},
-                "step": frame.step,
-                "planned": frame.planned,
-                "entropy": frame.entropy,
-                "holes": holes,
+                **shown_frame(frame, found, self.snapshot.text, self.session.encoding),
             }
         )
-
-
-def _without_end(pieces: Sequence[Piece]) -> list[Piece]:
-    """The pieces without the white space at their end, which nothing keeps."""
-    kept = list(pieces)
-    while kept and not kept[-1].text.strip():
-        kept.pop()
-    return [*kept[:-1], *(replace(piece, text=piece.text.rstrip()) for piece in kept[-1:])]
 
 
 def workspace_edit(
@@ -239,26 +212,6 @@ def _text_edits(
         )
         for edit in diff.minimal(old, new)
     ]
-
-
-class _Throttled:
-    """Lets frames through at a distance of FRAME_S; `flush` brings the last one after all."""
-
-    def __init__(self, show: Callable[[Frame], None]) -> None:
-        self._show = show
-        self._last = 0.0
-        self._waiting: Frame | None = None
-
-    def __call__(self, frame: Frame) -> None:
-        self._waiting = frame
-        if time.monotonic() - self._last >= FRAME_S:
-            self.flush()
-
-    def flush(self) -> None:
-        """Shows the frame that waits, if there is one."""
-        if self._waiting is not None:
-            self._show(self._waiting)
-            self._last, self._waiting = time.monotonic(), None
 
 
 class ProgressShown:

@@ -28,6 +28,7 @@ from diffgemma_lsp.commands.source import (
 from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow
 from diffgemma_lsp.commands.view import FillView, Screen
 from diffgemma_lsp.engine_client import EngineClient
+from diffgemma_lsp.polish.polish import harmless
 from diffgemma_lsp.syntax.languages import language_id_of
 from engine.errors import complaint
 from engine.types import Infill, InfillRequest, SamplingParams
@@ -204,6 +205,8 @@ def _show(text: str) -> None:
 
 def _write(text: str) -> None:
     """To stdout in the file's encoding and with its line ends, whatever the terminal's are."""
+    if sys.stdout.isatty():
+        text = harmless(text)
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode("utf-8"))
     sys.stdout.buffer.flush()

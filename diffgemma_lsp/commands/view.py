@@ -6,7 +6,6 @@ Knows nothing of engines: it is given a template and frames, and gives back what
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 
 from rich.console import Console, RenderableType
@@ -14,6 +13,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
+from diffgemma_lsp.polish.polish import UNSEEN
 from engine.types import Fixed, Frame, Hole, Infill, Piece, Template
 
 CONTEXT_LINES = 6
@@ -182,8 +182,6 @@ def tint(certainty: float) -> str:
 
 
 def _displayable(text: str) -> str:
-    """The text without what would move the cursor or switch the terminal."""
+    """The text without what would move the cursor, turn its lines around or switch the terminal."""
     text = re.sub(r"\r\n|\r", "\n", text).replace("\t", "    ")
-    return "".join(
-        c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cs") else "·" for c in text
-    )
+    return re.sub(r"[\ud800-\udfff]", "·", UNSEEN.sub("·", text))

@@ -1,6 +1,7 @@
 """From what the engine filled in to what is shown: pure functions of texts.
 
-A filling is only ever shortened or indented anew, and its line ends made those of the document. Of
+A filling is only ever shortened or indented anew, freed of what nobody sees, and its line ends made
+those of the document. Of
 one that does not fit, the longest part is shown that does; if there is none, there is a reason.
 """
 
@@ -31,6 +32,12 @@ TRIES = 8
 
 # So many characters at the end of a filling may go together with what follows.
 _SEAM = 3
+
+UNSEEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+"""Control characters, which a terminal may obey, and those that have a text read in another
+direction than it is run in (https://trojansource.codes)."""
 
 _LAST_WORD = re.compile(r"\w+\Z")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -82,7 +89,7 @@ def polish(
     whole: False if it may stop in the middle of something.
     """
     site = around.site
-    text = without_loops(with_line_ends(text))
+    text = without_loops(with_line_ends(harmless(text)))
     if not whole and not (text := finished(text, site)).strip():
         return Polished("", "the time was up before there was a whole word")
     if not text.strip():
@@ -133,6 +140,11 @@ def _shortening(site: Site, automatic: bool, max_lines: int | None) -> list[_Rul
         within = partial(within_scope, line=site.line, state=site.state(), language=site.language)
         rules.insert(0, (within, "the suggestion lies outside of the block around the cursor"))
     return rules
+
+
+def harmless(text: str, known: str = "") -> str:
+    """`text` without what is UNSEEN, but for what is `known`, in the text that it replaces."""
+    return UNSEEN.sub(lambda found: found[0] if found[0] in known else "", text)
 
 
 def indented(text: str, site: Site) -> str:

@@ -395,9 +395,22 @@ def test_doctor_says_what_to_do(
     assert "problem" in shown
 
 
+def test_a_terminal_gets_no_control_characters(
+    fake: FakeEngine,
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    fake.fills = ["a\u202e\x1b[2Jb"]
+    for at_a_terminal, shown in ((True, "a[2Jb\n"), (False, fake.fills[0])):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda yes=at_a_terminal: yes)
+        assert run("fill", source, "--at", "2:12", "--raw") == 0
+        assert capfd.readouterr().out == shown
+
+
 def test_the_view_numbers_lines_leaves_out_far_ones_and_shows_no_control_characters() -> None:
     before = "".join(f"line {number}\n" for number in range(1, 101))
-    between = "".join(f"\tmiddle\x1b[31m {number}\r\n" for number in range(40))
+    between = "".join(f"\tmiddle\x1b[31m\u202e {number}\r\n" for number in range(40))
     template = (
         Fixed(before + "x = "),
         Hole(),
@@ -415,7 +428,7 @@ def test_the_view_numbers_lines_leaves_out_far_ones_and_shows_no_control_charact
     assert " 95  line 95" in shown
     assert "line 94" not in shown
     assert "⋮" in shown
-    assert "      middle·[31m 39" in shown
+    assert "      middle·[31m· 39" in shown
     assert "draft" in shown
     assert "pass 2 of 9 · 1 of 2 tokens settled" in shown
 

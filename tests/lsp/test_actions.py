@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from typing import Any
 
@@ -98,6 +99,18 @@ async def test_a_rewrite_leaves_no_blank_lines_at_its_end(client: InProcessClien
     result = await execute(client, "rewrite", order(range=span(1, 0, 2, 0), apply=False))
     assert after(text, result["edit"]) == text.replace("old", "new")
     assert frames[0]["holes"][0]["pieces"] == [["ne", 0.9]]
+
+
+async def test_a_rewrite_brings_nothing_unseen(client: InProcessClient) -> None:
+    await client.initialize(capabilities=RESOLVES | FRAMES)
+    frames: list[dict[str, Any]] = []
+    client.heard["diffgemma/frame"] = frames.append
+    unseen = json.dumps({"text": "x = 'n\u202ee\x1bw\x0c'", "frame": "n\u202e\x0ce\x1b"})
+    text = f"# fake: {unseen}\nx = 'old\x0c'\nrest\n"
+    client.send(did_open(URI, text))
+    result = await execute(client, "rewrite", order(range=span(1, 0, 2, 0), apply=False))
+    assert after(text, result["edit"]) == text.replace("old", "new"), "the form feed was there"
+    assert frames[0]["holes"][0]["pieces"] == [["n\x0ce", 0.9]]
 
 
 async def test_holes_far_and_near_make_one_edit(client: InProcessClient) -> None:

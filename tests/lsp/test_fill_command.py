@@ -50,6 +50,12 @@ def test_another_answer_stands_in_for_one_that_does_not_fit() -> None:
     assert (shown, reason, confidence) == ("b", None, 0.2)
 
 
+def test_a_rewrite_brings_nothing_unseen() -> None:
+    request = ("x = 1\n", "y = '\x0c'\n", "")
+    shown, reason, _ = offered(*request, answer("y = '\u202e\x0c\x1b2'\n"), "python")
+    assert (shown, reason) == ("y = '\x0c2'\n", None)
+
+
 def test_what_is_printed_is_indented_as_the_file_is() -> None:
     request = ("def f():\n\t", "", "\n\treturn x\n")
     shown, _, _ = offered(*request, answer("if y:\n        x = 1"), "python")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgemma_lsp.polish.polish import Around, balanced, polish, unbroken
+from diffgemma_lsp.polish.polish import Around, balanced, harmless, polish, unbroken
 from diffgemma_lsp.polish.repeats import (
     without_lines_before,
     without_loops,
@@ -445,3 +446,25 @@ def test_a_text_can_be_read_in_parts(first: str, second: str, language_id: str) 
         return  # as a character in quotes may do, however it is written
     parts = BracketState().over(first, language).over(second, language)
     assert parts == BracketState().over(first + second, language)
+
+
+@settings(deadline=None)
+@given(
+    st.text(
+        st.sampled_from("ab \n\x00\x07\x0c\x1b\x7f\x9b\u061c\u200e\u202e\u2066\u2069é🎈"),
+        max_size=30,
+    )
+)
+def test_nothing_unseen_comes_out_of_a_suggestion(middle: str) -> None:
+    text, _ = polish(f"name = '{middle}'\n", Around("", ""))
+    allowed = "\n\t"
+    assert not [c for c in text if unicodedata.category(c) in ("Cc", "Cf") and c not in allowed]
+
+
+def test_what_is_seen_comes_out_of_it() -> None:
+    text, _ = polish("name = 'a\u202e\x1b[1mé🎈'", Around("", ""))
+    assert text == "name = 'a[1mé🎈'"
+
+
+def test_what_is_rewritten_keeps_the_unseen_that_it_had() -> None:
+    assert harmless("a\x0cb\u202e\x1b", "x\x0cy") == "a\x0cb"
