@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import math
 import time
 from collections.abc import AsyncGenerator
@@ -18,7 +19,7 @@ from typing import Any
 import httpx
 
 from diffgemma_lsp.engine_process import EngineOptions, EngineProcess, Spawn, service_command
-from engine.errors import DeadlineExceeded, EngineUnavailable
+from engine.errors import DeadlineExceeded, EngineError, EngineUnavailable, describe
 from engine.paths import (
     PROTOCOL,
     VERSION_HEADER,
@@ -31,6 +32,8 @@ from engine.paths import (
 )
 from engine.types import Frame, Infill, InfillRequest
 from engine.wire import event_from_json, request_to_json
+
+logger = logging.getLogger(__name__)
 
 START_WAIT_S = 30.0
 """For so long may a started service take to answer; it answers long before its model is loaded."""
@@ -256,8 +259,9 @@ class EngineClient:
 
 def _note_outcome(task: asyncio.Task[None]) -> None:
     # All who waited may have gone; asyncio would complain about an error that nobody looked at.
-    if not task.cancelled():
-        task.exception()
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, EngineError):
+        logger.error("internal error: %s", describe(error))
 
 
 def _too_late() -> DeadlineExceeded:

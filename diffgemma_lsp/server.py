@@ -247,9 +247,8 @@ async def _serve(server: Server) -> int:
     stdio = Stdio(loop, at_end=server.stopped.set)
     server.rpc.set_writer(stdio)
     stdio.read(server.rpc.receive)
-    watch = asyncio.create_task(server.watch_client())
+    server.session.requests.spawn(server.watch_client())
     await server.stopped.wait()
-    watch.cancel()
     code = 0 if server.rpc.was_shut_down else 1
     # An editor that is closed must not leave a process behind, whatever hangs.
     timer = threading.Timer(EXIT_S, os._exit, [code])

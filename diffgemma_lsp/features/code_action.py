@@ -36,7 +36,7 @@ def code_action(session: Session, params: types.CodeActionParams) -> asyncio.Tas
         snapshot = snapshot_of(session.documents, document, *points)
         if _has_moved(params, snapshot):
             session.requests.spawn(read_ahead(session, snapshot))
-    return session.requests.spawn(_answer(session, params, snapshot))
+    return session.requests.keep(_answer(session, params, snapshot))
 
 
 async def _answer(
@@ -134,12 +134,12 @@ def resolve(session: Session, action: types.CodeAction) -> asyncio.Task[types.Co
     an action without data, which has nothing to complete.
     """
     if action.data is None:
-        return session.requests.spawn(_unchanged(action))
+        return session.requests.keep(_unchanged(action))
     try:
         work = Work(session, order_from_json(action.data))
     except (BadOrder, Nothing) as reason:
         session.outcomes.tell(document_of(action.data), types.CODE_ACTION_RESOLVE, str(reason))
-        return session.requests.spawn(_unchanged(action))
+        return session.requests.keep(_unchanged(action))
     return session.requests.answer(work.pending, _resolved(work, action))
 
 

@@ -38,7 +38,7 @@ def listed(*arguments: Any) -> None:
 def execute(session: Session, params: types.ExecuteCommandParams) -> asyncio.Task[Result]:
     """Takes the snapshot at once; the rest is the task."""
     if params.command == _UNLOAD:
-        return session.requests.spawn(_unload(session))
+        return session.requests.keep(_unload(session))
     arguments = params.arguments or [None]
     try:
         if params.command not in NAMES:
@@ -47,7 +47,7 @@ def execute(session: Session, params: types.ExecuteCommandParams) -> asyncio.Tas
         work = Work(session, order)
     except (BadOrder, Nothing) as reason:
         session.outcomes.tell(document_of(arguments[0]), METHOD, str(reason))
-        return session.requests.spawn(_failed(str(reason)))
+        return session.requests.keep(_failed(str(reason)))
     return session.requests.answer(work.pending, _carried_out(work, params.work_done_token))
 
 

@@ -26,7 +26,7 @@ METHOD = "diffgemma/status"
 
 def status(session: Session, params: object) -> asyncio.Task[dict[str, Any]]:
     """Asks the engine too, if there is one; never starts one."""
-    return session.requests.spawn(_status(session, document_of(params)))
+    return session.requests.keep(_status(session, document_of(params)))
 
 
 async def _status(session: Session, uri: str) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class EngineSession:
         frames: list[Frame] = []
         if pending.kind != "ahead":
             self._requests.end("there is something to do", kinds=("ahead",))
-        run = self._requests.spawn(self._stream(pending, request, frames, watch))
+        run = self._requests.keep(self._stream(pending, request, frames, watch))
         try:
             waits = {run, pending.over}
             left = pending.left_s - LATE_S
@@ -218,7 +218,7 @@ class EngineSession:
         if self._made is None:
             # In a thread, since it imports an HTTP client.
             making = asyncio.to_thread(self._make, self._settings.everywhere)
-            self._made = self._requests.spawn(making)
+            self._made = self._requests.keep(making)
         made = self._made
         try:
             return await asyncio.shield(made)
@@ -266,7 +266,7 @@ class EngineSession:
         """
         # One question for all who ask at the same time: some editors do at every key.
         if self._learning is None or self._learning.done():
-            self._learning = self._requests.spawn(self.status())
+            self._learning = self._requests.keep(self.status())
         await asyncio.shield(self._learning)
         return self.model.can
 

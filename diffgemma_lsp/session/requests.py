@@ -164,7 +164,13 @@ class Requests:
     # ---- in the background ----
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Runs `work` in the background; the task is kept until it is done."""
+        """Runs `work`, for which nobody waits: an error that nobody foresaw is logged."""
+        task = self.keep(work)
+        task.add_done_callback(_log_unforeseen)
+        return task
+
+    def keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Runs `work`; the task is kept until it is done. Whoever waits for it has its error."""
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._forget)
@@ -173,7 +179,7 @@ class Requests:
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._background.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever waited for it has it; asyncio need not complain
+            task.exception()  # whoever waited may have gone; asyncio need not complain
 
     def stop(self) -> None:
         """Ends all requests and cancels what is done in the background."""
@@ -186,6 +192,12 @@ class Requests:
         """Waits until nothing is under way any more, but no longer than that."""
         if under_way := self._background | self._answers:
             await asyncio.wait(under_way, timeout=wait_s)
+
+
+def _log_unforeseen(task: asyncio.Task[Any]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, Nothing | EngineError):
+        logger.error("internal error in the background: %s", describe(error))
 
 
 def _nobody_asks() -> None:

@@ -121,6 +121,13 @@ def of_the_loop(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
     log.error("%s", unhandled(context))
 
 
+def of_a_watch(watch: asyncio.Task[None]) -> None:
+    """The error that ended a task for which nobody waits. For `add_done_callback`."""
+    if not watch.cancelled() and (error := watch.exception()) is not None:
+        context = {"message": "a watch has ended", "exception": error}
+        watch.get_loop().call_exception_handler(context)
+
+
 def forget_frames(error: BaseException) -> None:
     """Lets go of the variables (tensors, mostly) that an exception's traceback keeps alive."""
     chain: BaseException | None = error

@@ -46,7 +46,7 @@ from engine.paths import (
     speaks_ours,
     weights_of,
 )
-from engine.serve.failures import of_the_loop
+from engine.serve.failures import of_a_watch, of_the_loop
 from engine.serve.lifecycle import (
     Listener,
     memory_bytes,
@@ -152,6 +152,8 @@ async def _serve(
             watch_replacement(scheduler, lambda: code_on_disk() + weights_of(options.model), stop)
         ),
     ]
+    for watch in watches:
+        watch.add_done_callback(of_a_watch)
     asyncio.wrap_future(lost).add_done_callback(lambda _: stop())
     if options.load_at_start:
         scheduler.load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
@@ -31,6 +32,7 @@ from engine.paths import (
     lock_is_held,
     make_private,
 )
+from engine.serve.failures import of_a_watch, of_the_loop
 from engine.serve.lifecycle import take_lock
 
 FAKE = [sys.executable, "-P", str(Path(__file__).with_name("fake_service.py"))]
@@ -446,6 +448,24 @@ def test_a_folder_of_the_workspace_is_no_model(
     assert local_model(name) == name
     assert local_model(name, folder) == str((folder / name).resolve())
     assert local_model("~nobody-at-all/model") == "~nobody-at-all/model"
+
+
+def test_a_watch_that_fails_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def fails() -> None:
+        raise ZeroDivisionError("what it was about")
+
+    async def serve() -> None:
+        asyncio.get_running_loop().set_exception_handler(of_the_loop)
+        watch = asyncio.create_task(fails())
+        watch.add_done_callback(of_a_watch)
+        await asyncio.wait({watch})
+        await asyncio.sleep(0)
+        assert [record.getMessage() for record in caplog.records] == [
+            f"unhandled: a watch has ended: ZeroDivisionError at {Path(__file__).name}:{line}"
+        ]
+
+    line = fails.__code__.co_firstlineno + 1
+    asyncio.run(serve())
 
 
 def test_code_is_known_by_its_place_and_its_changes(tmp_path: Path) -> None:

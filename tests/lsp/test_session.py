@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,7 @@ from diffgemma_lsp.engine_process import EngineOptions
 from diffgemma_lsp.lsp.client import Client
 from diffgemma_lsp.server import engine_client
 from diffgemma_lsp.session.engine import Engine
+from diffgemma_lsp.session.requests import Nothing
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.settings.schema import Settings
 from engine.errors import EngineError, EngineUnavailable
@@ -216,3 +218,26 @@ def test_never_is_infinity(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_client(Settings(idle_unload_s=None, idle_exit_s=7.0, device="cpu"))
     assert isinstance(engine, EngineClient)
     assert engine.options == EngineOptions(None, "cpu", math.inf, 7.0)
+
+
+async def test_an_error_in_the_background_reaches_the_log(
+    client: InProcessClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await client.initialize(warm_up=False)
+    monkeypatch.setattr(logging.getLogger("diffgemma_lsp"), "propagate", True)
+
+    async def fails(error: Exception) -> None:
+        raise error
+
+    requests = client.server.session.requests
+    for error in (Nothing("there is nothing"), EngineUnavailable("told elsewhere")):
+        requests.spawn(fails(error))
+    requests.spawn(asyncio.sleep(PATIENCE_S)).cancel()
+    waited_for = requests.keep(fails(KeyError("whoever waits says so")))
+    requests.spawn(fails(ZeroDivisionError("the text of a document")))
+    await until(lambda: "ZeroDivisionError" in caplog.text)
+    with pytest.raises(KeyError):
+        await waited_for
+    (record,) = [one for one in caplog.records if one.name.startswith("diffgemma_lsp.session")]
+    said = "internal error in the background: ZeroDivisionError at test_session.py:"
+    assert record.getMessage().startswith(said)
