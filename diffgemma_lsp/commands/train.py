@@ -16,6 +16,7 @@ import platformdirs
 import engine
 from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.commands.child import run_program
+from diffgemma_lsp.context.secrets import holds_a_secret
 from diffgemma_lsp.context.visibility import Files
 from engine.paths import SHIPPED, local_model
 
@@ -103,10 +104,18 @@ def _folder(path: Path) -> Path:
     return path.resolve()
 
 
+def _is_secret(path: Path) -> bool:
+    try:
+        return holds_a_secret(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return False  # who reads it says so
+
+
 def _listed(folders: list[Path], suffixes: list[str], out: Path) -> Path:
     """Writes down which files it may train on. Raises UsageError if there is none."""
-    names = [str(path) for path in Files(folders).walk(tuple(suffixes)) if path.is_file()]
-    names = [name for name in names if "\n" not in name]
+    files = Files(folders)
+    found = (path for path in files.walk(tuple(suffixes)) if path.is_file())
+    names = [str(path) for path in found if "\n" not in str(path) and not _is_secret(path)]
     if not names:
         raise UsageError(f"there are no {' or '.join(suffixes)} files to train on")
     try:

@@ -19,7 +19,8 @@ from diffgemma_lsp.context.chunks import Chunk, ChunkPool, chunked, words_of
 from diffgemma_lsp.context.python_imports import HEAD_CHARS, Import, imports_of
 from diffgemma_lsp.context.ranking import Rankings
 from diffgemma_lsp.context.reader import Identity, Read, Reader
-from diffgemma_lsp.context.visibility import Stamp
+from diffgemma_lsp.context.secrets import holds_a_secret
+from diffgemma_lsp.context.visibility import LARGEST, Stamp
 from diffgemma_lsp.context.watch import Spawn, Watch
 from diffgemma_lsp.context.window import plain, prefix_of
 from diffgemma_lsp.lsp.log import describe
@@ -249,8 +250,11 @@ def _identity(uri: str, reader: Reader) -> Identity:
 
 
 def _chunks_of(document: _Open, identity: Identity) -> Iterable[Chunk]:
-    """The chunks around the last edit, the nearest first."""
+    """The chunks around the last edit, the nearest first; none where anywhere in it is a secret:
+    what is around the edit may be the middle of a key."""
     text = document.text
+    if len(text) > LARGEST or holds_a_secret(str(text)):
+        return []
     first = max(0, document.line - REACH)
     stop = min(text.line_count, document.line + REACH)
     lines = plain(text.between(Point(first, 0), _start_of(text, stop))).splitlines(keepends=True)

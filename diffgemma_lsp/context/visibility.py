@@ -1,8 +1,8 @@
 """Which files may be shown to a model, and reading them.
 
-Left out are secrets, by their names; what .gitignore leaves out; what lies outside the workspace,
-wherever a link leads; and what is no text or very large. All of this touches the disk and runs in
-threads.
+Left out are secrets, by their names and by what is in them; what .gitignore leaves out; what lies
+outside the workspace, wherever a link leads; and what is no text or very large. All of this touches
+the disk and runs in threads.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from diffgemma_lsp.context.secrets import holds_a_secret
+
 LARGEST = 256 * 1024
 """Bytes; a larger file is data, or made by a program."""
 
@@ -23,7 +25,9 @@ _SECRET_NAMES = re.compile(
     | .*\.(pem|key|p8|p12|pfx|pkcs12|jks|keystore|kdbx|ppk|gpg|asc|ovpn|kubeconfig|secrets?|token)
     | id_(rsa|dsa|ecdsa|ed25519).* | .*_(rsa|ed25519) | authorized_keys | known_hosts | kubeconfig
     | credentials.* | .*credentials\.json | client_secret.* | service[-_]account.*\.json
-    | secrets?(\..*)? | token(\.(txt|json))? | .*\.tfvars(\.json)? | .*\.tfstate.*
+    | secrets?(\..*)? | (api[-_]?)?(keys?|tokens?|passw(or)?ds?)(\.(txt|json|csv|ya?ml|ini))?
+    | \.?(ansible[-_])?vault[-_]pass.* | \.\w+_history | local\.settings\.json
+    | .*\.tfvars(\.json)? | .*\.tfstate.*
     | \.htpasswd | \.git-credentials | \.dockercfg | \.s3cfg | \.boto | \.vault.*
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
@@ -92,9 +96,10 @@ class Files:
         if len(data) > LARGEST or b"\0" in data:
             return None
         try:
-            return data.decode("utf-8-sig"), _stamp(info)
+            text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
             return None
+        return None if holds_a_secret(text) else (text, _stamp(info))
 
     def walk(self, suffixes: tuple[str, ...]) -> Iterator[Path]:
         """The files with these suffixes below the folders that may be read, in a fixed order.

@@ -39,6 +39,7 @@ def folder(tmp_path: Path) -> Path:
         (place / "inner" / source.name).write_bytes(source.read_bytes())
     (place / "ignored.py").write_text("password = 1\n" * 40)
     (place / ".gitignore").write_text("ignored.py\n")
+    (place / "keyed.py").write_text("token = 'a1b2c3d4e5f6a7b8c9d0e1f2'\n" * 40)
     return place
 
 
@@ -70,6 +71,7 @@ def test_a_folder_becomes_a_model(folder: Path, tmp_path: Path) -> None:
     listed = (out / "files.txt").read_text()
     assert "inner/scheduler.py" in listed
     assert "ignored.py" not in listed
+    assert "keyed.py" not in listed
     assert (out / "loss.svg").is_file()
     few = "2 steps change next to nothing: the same command with more --minutes"
     for said in ("what it trains on", "at step 0", "at step 2", "next in a hole", few):

@@ -120,6 +120,18 @@ async def test_of_a_large_file_what_is_imported_comes(desk: Desk) -> None:
     assert "def weigh" in first.text
 
 
+async def test_what_holds_a_secret_is_not_shown(desk: Desk) -> None:
+    uri = desk.open("user.py", USER)
+    key = "".join(f"apples scale weigh total line_{n} of_the_key\n" for n in range(2_000))
+    armoured = f"-----BEGIN RSA PRIVATE KEY-----\n{key}-----END RSA PRIVATE KEY-----\n"
+    other = desk.open("notes.py", key)
+    assert "of_the_key" in "".join(snippet.text for snippet in await desk.around(uri, USER))
+    desk.neighbours.changed(other, Text.of(armoured), 1_000)
+    assert await desk.around(uri, USER) == (), "nor is the middle of a key"
+    desk.write("library.py", f"{LIBRARY}token = 'a1b2c3d4e5f6a7b8c9d0e1f2'\n")
+    assert await desk.around(uri, USER + "\n") == ()
+
+
 async def test_an_open_document_counts_as_it_is_there(desk: Desk) -> None:
     desk.write("library.py", LIBRARY)
     uri = desk.open("user.py", USER)

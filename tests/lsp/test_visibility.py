@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffgemma_lsp.context.secrets import holds_a_secret
 from diffgemma_lsp.context.visibility import LARGEST, Files, is_secret
 
 SECRET = [
@@ -31,6 +32,11 @@ SECRET = [
     ".npmrc",
     ".pypirc",
     "secrets.toml",
+    "api_key.txt",
+    "passwords.csv",
+    ".bash_history",
+    "vault_pass.txt",
+    "local.settings.json",
     "secret.py",
     "my-credentials.json",
     "terraform.tfstate",
@@ -215,6 +221,48 @@ def test_git_would_say_the_same(
     ).stdout.splitlines()
     files = Files([work])
     assert {path for path in made if not files.may_read(work / path)} == set(said)
+
+
+SECRETS = [
+    "-----BEGIN OPENSSH PRIVATE KEY-----",
+    "-----BEGIN RSA PRIVATE KEY-----",
+    "-----BEGIN PRIVATE KEY-----",
+    "-----BEGIN PGP PRIVATE KEY BLOCK-----",
+    f'aws = "AKIA{"X1Y2" * 4}"',
+    "ghp_" + "a1B2" * 9,
+    f"eyJ{'a1b2' * 5}.eyJ{'c3d4' * 9}.{'e5f6' * 8}",
+    'API_KEY = "f3a9c1d27b6e4f80a5c2d9e1b7f6a3c4"',
+    "{'clientSecret': 'Zm9v1YmFy2cXV4My5jb3JnZTQ1Z3'}",
+    "token: str = 'a1b2c3d4e5f6a7b8c9d0e1f2'",
+    "SECRET_KEY = 'g5!x2_w8@k1z^9q+3m-7v$4b&6n*0c%j'",
+    "export AWS_SECRET_ACCESS_KEY=wJ4lr7Xu1nF3mI5k2MDe8gbP9xRf",
+]
+PLAIN = [
+    "-----BEGIN PUBLIC KEY-----",
+    'key = "the_name_of_a_setting_that_is_long"',
+    'token = tokens["a1b2c3"]',
+    "password_hash = hashlib.sha256(password).hexdigest()",
+    "key = make_key(a1, b2, c3, d4, e5, f6, g7, h8)",
+    'SECRET_NAME = "projects/secrets/database"',
+    "url = 'https://example.org/a/b/c'",
+    'commit = "f3a9c1d27b6e4f80a5c2d9e1b7f6a3c4d5e6f708"',
+]
+
+
+@pytest.mark.parametrize("line", SECRETS + PLAIN)
+def test_a_secret_is_known_by_what_it_is(tmp_path: Path, line: str) -> None:
+    path = write(tmp_path / "module.py", f"import os\n\n{line}\n")
+    assert (Files([tmp_path]).read(path) is None) == (line in SECRETS)
+
+
+@pytest.mark.parametrize("start", ["", "x = 1\n", "key = '", "-----BEGIN A"])
+@pytest.mark.parametrize(
+    "mark", ["PRIVATE KEY-----", "key = '", "= ", "eyJaaaaaaaaaaaa", "sk-\n", ":"]
+)
+def test_every_form_is_found_behind_anything(start: str, mark: str) -> None:
+    text = start + mark * 1_000
+    assert not holds_a_secret(text)
+    assert all(holds_a_secret(f"{text}\n{line}\n") for line in SECRETS)
 
 
 def _make(path: Path) -> bool:
