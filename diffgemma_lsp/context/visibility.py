@@ -1,8 +1,8 @@
 """Which files may be shown to a model, and reading them.
 
-Left out are secrets, by their names and by what is in them; what .gitignore leaves out; what lies
-outside the workspace, wherever a link leads; and what is no text or very large. All of this touches
-the disk and runs in threads.
+Left out are secrets, by their names and by what is in them; what git ignores, by the
+rules of the repository and by the user's own; what lies outside the workspace, wherever a link
+leads; and what is no text or very large. All of this touches the disk and runs in threads.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -35,6 +36,14 @@ _SECRET_NAMES = re.compile(
 _SECRET_FOLDERS = frozenset(
     (".ssh", ".gnupg", ".aws", ".azure", ".gcloud", ".kube", ".docker", ".git", ".password-store")
 )
+
+_OF_ONE_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX")
+
+GIT_S = 5.0
+"""So long git may take to say where its rules are."""
+
+_EXCLUDE = ("rev-parse", "--git-path", "info/exclude")
+_USERS_OWN = ("config", "--type=path", "--get", "core.excludesFile")
 
 _FOREIGN_FOLDERS = frozenset(("__pycache__", "node_modules", "site-packages"))
 """Where what others wrote lies, whether git ignores it or not."""
@@ -62,11 +71,12 @@ def is_secret(path: Path) -> bool:
 
 
 class Files:
-    """What may be read below the workspace folders. Keeps the .gitignore files that it has seen."""
+    """What may be read below the workspace folders. Keeps the rules that it has seen."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = [folder for each in folders if (folder := real_path(each)) is not None]
         self._rules_of: dict[Path, tuple[Stamp | None, Sequence[_Rule]]] = {}
+        self._beside: dict[Path, list[Path]] = {}
 
     def may_show(self, path: Path) -> bool:
         """Whether the text of an open document may be shown; it may lie anywhere."""
@@ -145,13 +155,23 @@ class Files:
     def _ruled_out(self, path: Path, above: Sequence[Path], is_folder: bool) -> bool:
         """What the rules say of a file or folder alone; the nearest that say anything decide."""
         rules = [(folder, folder / ".gitignore") for folder in reversed(above)]
-        rules.append((above[0], above[0] / ".git" / "info" / "exclude"))
+        rules += [(above[0], file) for file in self._rules_beside(above[0])]
         for folder, file in rules:
             name = path.relative_to(folder).as_posix() + ("/" if is_folder else "")
             for rule in self._rules(file):
                 if _is_about(rule.pattern, name):
                     return rule.ignores
         return False
+
+    def _rules_beside(self, top: Path) -> list[Path]:
+        """Where a repository's rules are that are not among its own files. Git is asked once."""
+        if top not in self._beside:
+            own, users = ask_git(top, _EXCLUDE), ask_git(top, _USERS_OWN)
+            if users is None:
+                home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+                users = f"{home}/git/ignore"
+            self._beside[top] = [top / (own or ".git/info/exclude"), top / users]
+        return self._beside[top]
 
     def _rules(self, path: Path) -> Sequence[_Rule]:
         """The rules in a file, the last first, read again if it has changed."""
@@ -161,6 +181,25 @@ class Files:
             known = (stamp, [] if stamp is None else _read_rules(path))
             self._rules_of[path] = known
         return known[1]
+
+
+def ask_git(folder: Path, words: Sequence[str]) -> str | None:
+    """What git says of a folder; None if there is no git, or it has nothing to say."""
+    # An editor that git itself has started has variables that name another repository.
+    env = {name: value for name, value in os.environ.items() if name not in _OF_ONE_REPOSITORY}
+    command = ["git", "-C", str(folder), *words]
+    try:
+        asked = subprocess.run(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=GIT_S,
+            check=False,
+        )
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    return None if asked.returncode else os.fsdecode(asked.stdout).rstrip("\n")
 
 
 def stamp_of(path: Path) -> Stamp | None:

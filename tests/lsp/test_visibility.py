@@ -191,7 +191,9 @@ patterns = st.builds(
     st.sampled_from(["", "/", "/*", "/**"]),
 )
 rules = st.dictionaries(
-    st.sampled_from([".gitignore", "a/.gitignore", "build/.gitignore", ".git/info/exclude"]),
+    st.sampled_from(
+        [".gitignore", "a/.gitignore", "build/.gitignore", ".git/info/exclude", "users"]
+    ),
     st.lists(patterns, max_size=4).map("\n".join),
     max_size=3,
 )
@@ -204,8 +206,10 @@ def test_git_would_say_the_same(
     tmp_path_factory: pytest.TempPathFactory, rules: dict[str, str], paths: set[str]
 ) -> None:
     work = tmp_path_factory.mktemp("repository")
-    env = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "HOME": str(work)}
+    env = {**os.environ, "HOME": str(work)}
     subprocess.run(["git", "init", "-q"], cwd=work, env=env, check=True)
+    config = ["git", "config", "core.excludesFile", str(work / "users")]
+    subprocess.run(config, cwd=work, env=env, check=True)
     made = [path for path in sorted(paths) if _make(work / path)]
     for name, text in rules.items():
         if _make((work / name).parent / "here"):
@@ -221,6 +225,45 @@ def test_git_would_say_the_same(
     ).stdout.splitlines()
     files = Files([work])
     assert {path for path in made if not files.may_read(work / path)} == set(said)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git says where its rules are")
+@pytest.mark.parametrize("how", ["configured", "by default", "a worktree's", "started by git"])
+def test_what_the_user_ignores_everywhere_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    home, work = tmp_path / "home", tmp_path / "work"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(home / ".gitconfig"))
+    write(home / ".gitconfig", "[user]\nname = x\nemail = x\n")
+    write(work / "scratch.py")
+    write(work / "kept.py")
+    git = ["git", "-C", str(work)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    if how == "started by git":
+        monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))
+        config = ["config", "--file", str(work / ".git" / "config"), "core.excludesFile"]
+        write(home / "other", "scratch*\n")
+        subprocess.run([*git, *config, str(home / "other")], check=True)
+    elif how == "configured":
+        write(home / "my ignores", "scratch*\n")
+        subprocess.run(
+            [*git, "config", "--global", "core.excludesFile", "~/my ignores"], check=True
+        )
+    elif how == "by default":
+        write(home / ".config" / "git" / "ignore", "scratch*\n")
+    else:
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+        write(work / ".git" / "info" / "exclude", "scratch*\n")
+        work = tmp_path / "other"
+        subprocess.run([*git, "worktree", "add", "-q", str(work)], check=True)
+        write(work / "scratch.py")
+        write(work / "kept.py")
+    files = Files([work])
+    assert not files.may_read(work / "scratch.py")
+    assert not files.may_show(work / "scratch.py")
+    assert files.may_read(work / "kept.py")
 
 
 SECRETS = [
