@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     """All flags and subcommands."""
     # Imported here: they bring an HTTP client and more, which a server has no time for when it
     # starts.
-    from diffgemma_lsp.commands import demo, doctor, engine, evaluate, fill, pull, train
+    from diffgemma_lsp.commands import demo, doctor, engine, evaluate, fill, pull, serve, train
 
     parser = _Parser(
         prog="diffgemma-lsp",
@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         dest="subcommand",
         parser_class=_Parser,
     )
-    for command in (fill, demo, doctor, engine, evaluate, pull, train):
+    for command in (fill, demo, doctor, engine, evaluate, pull, serve, train):
         command.add_parser(subparsers)
     return parser
 

@@ -65,7 +65,7 @@ SERVER_HOUSE = (
     ("lsp", "syntax"),
     ("context", "polish"),
     ("session",),
-    ("suggest", "actions"),
+    ("suggest", "actions", "serve"),
     ("features",),
     ("server.py",),
     ("commands",),

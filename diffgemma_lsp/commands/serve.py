@@ -1,0 +1,85 @@
+"""`diffgemma-lsp serve`: the engine behind a TCP port, for clients of other APIs than LSP."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffgemma_lsp.commands import UsageError
+from diffgemma_lsp.commands.streaming import add_engine_flags, connected
+from engine.paths import default_model
+
+if TYPE_CHECKING:
+    from diffgemma_lsp.commands import Subparsers
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Adds `serve` to the command line."""
+    parser = subparsers.add_parser(
+        "serve",
+        help="serve llama.vim, minuet, Continue and others over HTTP",
+        description="Answers the completion APIs of llama.cpp, OpenAI, Mistral, DeepSeek, Ollama "
+        "and Tabby with the engine that editors use, too. Ctrl-C ends it; the engine goes on.",
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="the address to listen at (default: 127.0.0.1)")
+    add("--port", type=int, default=8012, help="0 takes any that is free (default: 8012)")
+    add("--token-file", type=Path, metavar="FILE", help="tokens, one a line; chmod 600 it")
+    add("--budget-ms", type=int, default=600, metavar="MS", help="for an answer (default: 600)")
+    add(
+        "--rate",
+        type=int,
+        default=1200,
+        metavar="N",
+        help="requests a minute of one client; a tenth at once",
+    )
+    add("--queue", type=int, default=32, metavar="N", help="the most requests at the same time")
+    add_engine_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serves until a signal ends it. Raises UsageError."""
+    from diffgemma_lsp.serve.run import ServeOptions, listen, tokens_for
+
+    if min(arguments.budget_ms, arguments.rate, arguments.queue) < 1:
+        raise UsageError("--budget-ms, --rate and --queue must be at least 1")
+    if not 0 <= arguments.port < 2**16:
+        raise UsageError(f"--port must lie between 0 and 65535, not {arguments.port}")
+    options = ServeOptions(
+        arguments.host,
+        arguments.port,
+        arguments.token_file,
+        arguments.budget_ms,
+        arguments.rate,
+        arguments.queue,
+        Path(arguments.model or default_model()).name,
+    )
+    try:
+        tokens = tokens_for(options)
+    except (OSError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    try:
+        listening = listen(options)
+    except OSError as error:
+        where = f"{options.host}:{options.port}"
+        why = os.strerror(error.errno) if error.errno else error
+        raise UsageError(f"can't listen at {where}: {why}; --port takes another") from error
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    print(f"serving {options.name} on http://{shown}:{port}", file=sys.stderr, flush=True)
+
+    async def serving() -> None:
+        from diffgemma_lsp.serve.run import serve
+
+        async with connected(arguments) as engine:
+            await serve(options, engine, tokens, listening)
+
+    asyncio.run(serving())
+    return 0
