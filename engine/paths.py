@@ -152,6 +152,23 @@ def default_model() -> str:
     return BEST if trained and base_folder(BEST) is not None else SHIPPED[0]
 
 
+def languages_of(model: str | None) -> tuple[str, ...] | None:
+    """The languages that a model has learned, as far as its files say so; None where they don't.
+
+    model: as an editor's settings name it.
+    """
+    local = local_model(model)
+    folder = WEIGHTS / SHIPPED[0] if local is None else Path(local)
+    # What a training run leaves is a folder with the model in it.
+    for place in (folder, folder / "model") if folder.is_absolute() else ():
+        try:
+            said = json.loads((place / "infill.json").read_text(encoding="utf-8"))["languages"]
+            return tuple(map(str, said))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
 def models_folder() -> Path:
     """Where models lie that were fetched: what DIFFGEMMA_MODELS names, or among the user's own
     data. Creates nothing."""

@@ -18,7 +18,6 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 
 from diffgemma_lsp.session.session import Session
-from diffgemma_lsp.session.warm_up import warm_up
 from diffgemma_lsp.settings.sources import SECTION
 
 logger = logging.getLogger(__name__)
@@ -45,8 +44,6 @@ class Configuration:
         self._known = asyncio.Event()
         """Set as soon as it is known what the client has to say, if it can be asked."""
         self._told: set[str] = set()
-        self._may_warm_up = False
-        self._warmed_up = False
 
     # ---- what the client says ----
 
@@ -137,7 +134,7 @@ class Configuration:
         self._tell()
         self._session.end_unwanted()
         self._session.requests.at_change()
-        self._warm_up()
+        self._session.warm_up.consider(self._session.documents.all)
 
     def _tell(self) -> None:
         """Tells the user what is wrong, once as long as it is."""
@@ -155,14 +152,4 @@ class Configuration:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_S):
                 await self._known.wait()
-        self._may_warm_up = True
-        self._warm_up()
-
-    def _warm_up(self) -> None:
-        """Starts the engine ahead of the first request: once, and not where nobody wants it."""
-        wanted = (
-            self._session.settings.everywhere.warm_up and not self._session.settings.off_everywhere
-        )
-        if self._may_warm_up and wanted and not self._warmed_up:
-            self._warmed_up = True
-            self._session.requests.spawn(warm_up(self._session))
+        await self._session.warm_up.allow()

@@ -28,6 +28,7 @@ def did_open(session: Session, params: types.DidOpenTextDocumentParams) -> None:
     session.documents.open(document)
     session.neighbours.opened(document)
     session.outcomes.open(item.uri)
+    session.warm_up.consider([document])
     if (grammar := language_of(item.language_id).grammar) is not None:
         # Now, and not while somebody waits for a suggestion.
         session.requests.spawn(asyncio.to_thread(load, grammar))

@@ -232,6 +232,7 @@ class EngineSession:
     async def unload(self) -> bool:
         """Has the engine free its model's memory. False if none is running."""
         freed = await (await self.client()).unload()
+        self._requests.rest()
         self._requests.at_change()
         return freed
 

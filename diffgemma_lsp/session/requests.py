@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Literal, TypeVar
@@ -91,6 +92,7 @@ class Requests:
     def __init__(self) -> None:
         self.arrived: Callable[[], float] = time.monotonic
         self.at_change: Callable[[], None] = _nobody_asks
+        self._wanted = time.monotonic()
         self._pending: set[PendingRequest] = set()
         self._answers: set[asyncio.Task[Any]] = set()
         self._background: set[asyncio.Task[Any]] = set()
@@ -109,6 +111,8 @@ class Requests:
         began = self.arrived() if since is None else since
         pending = PendingRequest(uri, kind, began + budget_ms / 1000)
         self._pending.add(pending)
+        if kind != "ahead":
+            self._wanted = time.monotonic()
         self.at_change()
         return pending
 
@@ -151,6 +155,15 @@ class Requests:
     def in_flight(self) -> int:
         """How many requests wait for the engine."""
         return sum(pending.kind != "ahead" for pending in self._pending)
+
+    @property
+    def quiet_s(self) -> float:
+        """For how many seconds nobody has wanted anything of the engine."""
+        return time.monotonic() - self._wanted
+
+    def rest(self) -> None:
+        """Until somebody wants something of the engine, nobody has for ever."""
+        self._wanted = -math.inf
 
     @property
     def idle(self) -> bool:

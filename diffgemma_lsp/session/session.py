@@ -8,6 +8,7 @@ from diffgemma_lsp.lsp.positions import Encoding
 from diffgemma_lsp.session.engine import EngineSession, MakeEngine
 from diffgemma_lsp.session.requests import Outcomes, Requests
 from diffgemma_lsp.session.suggestion_cache import SuggestionCache
+from diffgemma_lsp.session.warm_up import WarmUp
 from diffgemma_lsp.settings.effective import EffectiveSettings
 from diffgemma_lsp.text.documents import Documents
 
@@ -28,6 +29,7 @@ class Session:
         self.engine = EngineSession(
             make_engine, self.settings, self.requests, self.neighbours, client
         )
+        self.warm_up = WarmUp(self.engine, self.settings, self.requests, self.documents)
         self.outcomes = Outcomes(client, self.engine.report)
         self.suggestions = SuggestionCache()
 

@@ -1,4 +1,5 @@
-"""Starts the engine and loads its model before anyone asks for anything.
+"""Starts the engine and loads its model before anyone asks for anything: as soon as a document is
+open that it serves. A window without one costs no memory.
 
 Nobody waits for the end of that, and it may have failed.
 """
@@ -6,12 +7,15 @@ Nobody waits for the end of that, and it may have failed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from diffgemma_lsp.session.requests import unexpected
-from diffgemma_lsp.session.session import Session
+from diffgemma_lsp.session.engine import EngineSession
+from diffgemma_lsp.session.requests import Requests, unexpected
+from diffgemma_lsp.settings.effective import EffectiveSettings
+from diffgemma_lsp.text.documents import Document, Documents
 from engine.errors import EngineError, ModelError
+from engine.paths import languages_of
 
 LOOK_S = 0.5
 """How often the engine is asked while it loads."""
@@ -21,25 +25,63 @@ PATIENCE = 20
 from answering for seconds."""
 
 
-async def warm_up(session: Session) -> None:
-    """Has the engine started and its model loaded; tells the user if that fails."""
-    engine = session.engine
-    engine.starting = True
-    session.requests.at_change()
-    try:
-        await (await engine.client()).warm_up()
-    except EngineError as error:
-        engine.report(error)
-        return
-    except Exception as error:
-        engine.report(unexpected(error))
-        return
-    finally:
-        engine.starting = False
-        session.requests.at_change()
-    failure = await _failure(engine.status)
-    if failure is not None and engine.last_error is None:
-        engine.report(ModelError(failure))
+class WarmUp:
+    """Happens once in a session, when all is there that it takes.
+
+    allowed: it is known what the client has to say, which may be that none is wanted. begun: it has
+    happened, or is under way.
+    """
+
+    def __init__(
+        self,
+        engine: EngineSession,
+        settings: EffectiveSettings,
+        requests: Requests,
+        documents: Documents,
+    ) -> None:
+        self.allowed = self.begun = False
+        self._languages: tuple[str, ...] | None = None
+        self._engine, self._settings = engine, settings
+        self._requests, self._documents = requests, documents
+
+    async def allow(self) -> None:
+        """From here on it may begin."""
+        model = self._settings.everywhere.model
+        self._languages = await asyncio.to_thread(languages_of, model)
+        self.allowed = True
+        self.consider(self._documents.all)
+
+    def consider(self, documents: Iterable[Document]) -> None:
+        """Begins if one of these, which were opened or of which the settings have changed, is
+        served."""
+        wanted = self.allowed and not self.begun and self._settings.everywhere.warm_up
+        if wanted and any(map(self._serves, documents)):
+            self.begun = True
+            self._requests.spawn(self._warm_up())
+
+    def _serves(self, document: Document) -> bool:
+        known = self._languages is None or document.language_id in self._languages
+        return known and self._settings.off(document.uri, document.language_id) is None
+
+    async def _warm_up(self) -> None:
+        """Has the engine started and its model loaded; tells the user if that fails."""
+        engine = self._engine
+        engine.starting = True
+        self._requests.at_change()
+        try:
+            await (await engine.client()).warm_up()
+        except EngineError as error:
+            engine.report(error)
+            return
+        except Exception as error:
+            engine.report(unexpected(error))
+            return
+        finally:
+            engine.starting = False
+            self._requests.at_change()
+        failure = await _failure(engine.status)
+        if failure is not None and engine.last_error is None:
+            engine.report(ModelError(failure))
 
 
 async def _failure(ask: Callable[[], Awaitable[dict[str, Any] | None]]) -> str | None:

@@ -102,7 +102,7 @@ class Settings:
     enable: false turns every suggestion off.
     languages_off: language ids that get no suggestions.
     globs_off: patterns of paths that get no suggestions.
-    warm_up: load the model as soon as the editor is there.
+    warm_up: load the model as soon as a document is open that it serves.
     automatic_budget_ms: the time for a suggestion while typing, in milliseconds.
     invoked_budget_ms: the time for a suggestion that you asked for, in milliseconds.
     action_budget_ms: the time for what changes a document, rewrites and filling holes, in

@@ -14,6 +14,10 @@ from engine.types import SamplingParams
 READ = SamplingParams(max_steps=1, rerank=False)
 """The least of a run that reads what stands in front of the cursor."""
 
+AWAKE_S = 300.0
+"""So long after the last thing that somebody wanted of the engine a cursor that moves is followed:
+who only reads does not keep the model in memory, nor have it loaded again."""
+
 
 async def read_ahead(session: Session, snapshot: DocumentSnapshot) -> None:
     """Has the engine read what stands in front of a cursor that has just moved there, while nothing
@@ -21,6 +25,8 @@ async def read_ahead(session: Session, snapshot: DocumentSnapshot) -> None:
     settings = session.settings.for_document(snapshot.uri, snapshot.language_id)
     off = session.settings.off(snapshot.uri, snapshot.language_id)
     if not settings.look_ahead or off is not None or not session.requests.idle:
+        return
+    if session.requests.quiet_s > min(AWAKE_S, settings.idle_unload_s or AWAKE_S):
         return
     model = session.engine.model
     if not model.known or model.silent(snapshot.language_id) is not None:

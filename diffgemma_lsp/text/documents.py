@@ -148,6 +148,11 @@ class Documents:
         self.notebooks = Notebooks()
         self.pace = Pace()
 
+    @property
+    def all(self) -> list[Document]:
+        """What is open."""
+        return list(self._open.values())
+
     def get(self, uri: str) -> Document | None:
         """The document at `uri`, if it is open."""
         return self._open.get(uri)

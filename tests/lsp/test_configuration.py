@@ -183,8 +183,8 @@ async def test_a_client_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> N
     client.replies[REGISTER] = lambda params: ...
     for _ in range(5):
         await push(client, None)
-    await until(lambda: engine.warmed_up)
     client.send(did_open(URI, "x = "))
+    await until(lambda: engine.warmed_up)
     assert await client.request(*completion(URI, 0, 4)) != []
     waiting = client.server.rpc._request_futures  # pyright: ignore[reportPrivateUsage]
     assert len(waiting) == 1  # the last one
@@ -311,10 +311,13 @@ async def test_what_is_in_flight_ends_where_suggestions_are_turned_off(change: A
 async def test_the_warm_up_waits_for_the_answer() -> None:
     engine = FakeEngine()
     client = await connected(engine, pull=lambda params: [{"enable": False}])
-    assert not engine.warmed_up
+    client.send(did_open(URI, "x = "))
+    warm_up = client.server.session.warm_up
+    await until(lambda: warm_up.allowed)
+    assert not warm_up.begun
     client.replies[PULL] = lambda params: [{"enable": True, "warm_up": False}]
     await push(client, None)
-    assert not engine.warmed_up
+    assert not warm_up.begun
     client.replies[PULL] = lambda params: [None]
     await push(client, None)
     await until(lambda: engine.warmed_up)

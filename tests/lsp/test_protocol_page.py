@@ -95,6 +95,7 @@ async def test_the_messages_are_what_the_server_takes_and_sends() -> None:
         if message["method"] == "initialize":
             await client.answers[message["id"]]
             client.notify("initialized", {})
+            client.send(did_open("file:///work/first.py", ""))  # for which the model is loaded
         if message["method"] == "diffgemma/status":
             await client.answers[message["id"]]
             client.send(did_close(URI))

@@ -32,6 +32,9 @@ from diffgemma_lsp.session.engine import Engine
 from diffgemma_lsp.session.requests import Nothing
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.settings.schema import Settings
+from diffgemma_lsp.suggest.read_ahead import AWAKE_S, read_ahead
+from diffgemma_lsp.text.snapshot import DocumentSnapshot
+from diffgemma_lsp.text.text import Point
 from engine.errors import EngineError, EngineUnavailable
 
 URI = "file:///a.py"
@@ -77,6 +80,60 @@ async def test_a_warm_up_that_fails_is_told(error: Exception) -> None:
     assert len(client.shown) == 1
     assert await client.request(*completion(URI, 0, 4)) != []
     assert (await client.request("diffgemma/status"))["state"] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("options", "language", "begins"),
+    [
+        ({}, "python", True),
+        ({}, "markdown", False),
+        ({"warm_up": False}, "python", False),
+        ({"enable": False}, "python", False),
+        ({"languages_off": ["python"]}, "python", False),
+        ({"enable": False, "languages": {"python": {"enable": True}}}, "python", True),
+        ({"model": "owner/unknown"}, "markdown", True),
+    ],
+)
+async def test_the_model_is_loaded_for_a_document_that_it_serves(
+    options: dict[str, Any], language: str, begins: bool
+) -> None:
+    engine = FakeEngine()
+    client = InProcessClient()
+    client.connect(lambda settings: engine)
+    await client.initialize(**options)
+    warm_up = client.server.session.warm_up
+    await until(lambda: warm_up.allowed)
+    assert not warm_up.begun, "there is nothing to serve"
+    client.send(did_open(URI, "x = ", language=language))
+    assert warm_up.begun == begins
+    await client.request("diffgemma/status")
+    if begins:
+        await until(lambda: engine.warmed_up)
+
+
+async def test_a_cursor_that_moves_keeps_no_model_loaded(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(warm_up=False)
+    client.send(did_open(URI, "x = 1\ny = 2\n"))
+    await client.request(*completion(URI, 0, 5))
+    session = client.server.session
+    document = session.documents.get(URI)
+    assert document is not None
+    snapshot = DocumentSnapshot.of(document, Point(1, 0))
+    await until(lambda: session.requests.idle)
+    asked = len(engine.requests)
+    await read_ahead(session, snapshot)
+    assert len(engine.requests) == asked + 1, "somebody was at work a moment ago"
+    assert session.requests.quiet_s < AWAKE_S
+    session.requests.rest()
+    await read_ahead(session, snapshot)
+    assert len(engine.requests) == asked + 1
+    await client.request(*completion(URI, 1, 5))
+    await until(lambda: session.requests.idle)
+    asked = len(engine.requests)
+    await read_ahead(session, snapshot)
+    assert len(engine.requests) == asked + 1, "somebody is at work again"
 
 
 async def test_the_engine_gets_the_settings() -> None:

@@ -57,6 +57,7 @@ async def test_loading_is_told_with_its_percent_and_then_ready(
 ) -> None:
     engine.says = {"state": "loading", "fraction": 0.25}
     told = await listening(client)
+    client.send(did_open(URI, CODE))
     await until(lambda: told and told[-1]["percent"] == 25)
     assert told[-1] == {"state": "loading", "message": "loading the model: 25%", "percent": 25}
     engine.says = {"state": "loading", "fraction": 0.754}
@@ -72,6 +73,7 @@ async def test_an_engine_that_is_silent_while_it_imports_is_still_loading(
 ) -> None:
     engine.says = {"state": "loading", "fraction": 0.0}
     told = await listening(client)
+    client.send(did_open(URI, CODE))
     await until(lambda: told and told[-1]["percent"] == 0)
     engine.says = None
     before = engine.asked
@@ -157,6 +159,7 @@ async def test_a_model_that_cannot_be_loaded_is_told(
 ) -> None:
     engine.says = {"state": "unloaded", "last_error": "no model in /m: name another one"}
     told = await listening(client)
+    client.send(did_open(URI, CODE))
     await until(lambda: told and told[-1]["state"] == "error")
     assert told[-1]["message"] == "no model in /m: name another one"
 
@@ -179,6 +182,7 @@ async def test_what_was_wrong_is_over_when_the_model_is_there(
     client: InProcessClient, engine: FakeEngine
 ) -> None:
     told = await listening(client)
+    client.send(did_open(URI, CODE))
     await until(lambda: told and told[-1]["state"] == "ready")
     client.server.session.engine.report(EngineUnavailable("others can enter the folder"))
     await until(lambda: client.server.session.engine.last_error is None)
@@ -209,6 +213,7 @@ async def test_an_engine_that_is_late_again_and_again_is_slow(
 
 async def test_turned_off_and_on_again(client: InProcessClient) -> None:
     told = await listening(client, enable=False)
+    client.send(did_open(URI, CODE))
     await until(lambda: told and told[-1]["state"] == "off")
     client.notify("workspace/didChangeConfiguration", {"settings": {"diffgemma": {"enable": True}}})
     await until(lambda: told[-1]["state"] == "ready")
@@ -216,6 +221,7 @@ async def test_turned_off_and_on_again(client: InProcessClient) -> None:
 
 async def test_unloaded_is_told(client: InProcessClient, engine: FakeEngine) -> None:
     told = await listening(client)
+    client.send(did_open(URI, CODE))
     await until(lambda: told and told[-1]["state"] == "ready")
     await client.request("workspace/executeCommand", {"command": "diffgemma.unload"})
     await until(lambda: told[-1]["state"] == "idle")
@@ -227,6 +233,7 @@ async def test_an_engine_that_unloads_by_itself_is_told(
     monkeypatch.setattr(status, "UNLOAD_S", 0.02)
     engine.says = {"state": "ready", "idle_unload_s": 0.1, "idle_s": 0.0}
     told = await listening(client)
+    client.send(did_open(URI, CODE))
     await until(lambda: told and told[-1]["state"] == "ready")
     await until(lambda: not client.server.session.requests._background)
     engine.says = {"state": "unloaded", "idle_unload_s": 0.1, "idle_s": 0.1}
@@ -355,6 +362,7 @@ async def test_a_model_that_can_t_be_loaded_ahead_is_told_once(
 ) -> None:
     engine.says = {"state": "unloaded", "last_error": "no model at /nowhere; name another"}
     told = await listening(client)
+    client.send(did_open(URI, CODE))
     await until(lambda: client.shown and told and told[-1]["state"] == "error")
     assert [one["message"] for one in client.shown] == [
         "diffgemma-lsp: no model at /nowhere; name another"

@@ -53,17 +53,12 @@ async def test_initialize_is_quick_and_loads_nothing_heavy(client: LspClient) ->
 
 async def test_the_engine_is_warmed_up_unless_told_otherwise(client: LspClient) -> None:
     await client.initialize()
+    client.send(did_open(URI, "x = "))
     for _ in range(1_500):
         if (await report(client))["warmed_up"]:
             return
         await asyncio.sleep(0.02)
     pytest.fail("the engine was not warmed up")
-
-
-async def test_a_cold_start_on_wish(client: LspClient) -> None:
-    await client.initialize(warm_up=False)
-    await asyncio.sleep(0.1)
-    assert not (await report(client))["warmed_up"]
 
 
 async def test_wrong_settings_are_named_once(client: LspClient) -> None:

@@ -178,8 +178,8 @@ async def test_what_is_in_front_of_a_cursor_is_read_when_it_moves_there(
     client: InProcessClient, engine: FakeEngine
 ) -> None:
     await client.initialize()
-    await landed(client)  # the model is loaded
     client.send(did_open(URI, PLAN + "x = \ny = \n"))
+    await landed(client)  # the model is loaded
     await moved_to(client, 2, 4)
     await landed(client)
     (read,) = engine.requests
@@ -192,8 +192,8 @@ async def test_what_is_in_front_of_a_cursor_is_read_when_it_moves_there(
 
 async def test_reading_ahead_gives_way(client: InProcessClient, engine: FakeEngine) -> None:
     await client.initialize()
-    await landed(client)
     client.send(did_open(URI, slow(0.5, text="foo") + "x = \ny = \n"))
+    await landed(client)
     answer = client.ask(*completion(URI, 2, 4, INVOKED))
     await until(lambda: engine.runs == 1)
     await moved_to(client, 1, 4)
@@ -293,8 +293,8 @@ async def test_where_nothing_is_read_ahead(
 ) -> None:
     engine.languages = languages
     await client.initialize(**settings)
-    await landed(client)
     client.send(did_open(URI, PLAN + "x = \n"))
+    await landed(client)
     await moved_to(client, 1, 4)
     await landed(client)
     assert engine.runs == 0
