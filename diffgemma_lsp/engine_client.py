@@ -64,7 +64,10 @@ class EngineClient:
         self.paths = paths or engine_paths(options.model, options.device, options.runtime_dir)
         self._spawn = spawn
         self._http = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(self.paths.socket)),
+            # As many connections as requests: by default the hundredth waits until it is an error.
+            transport=httpx.AsyncHTTPTransport(
+                uds=str(self.paths.socket), limits=httpx.Limits(max_connections=None)
+            ),
             base_url="http://engine",
             headers={VERSION_HEADER: identity()},
             timeout=ANSWER_WAIT_S,

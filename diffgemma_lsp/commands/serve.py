@@ -17,6 +17,9 @@ from engine.paths import default_model
 if TYPE_CHECKING:
     from diffgemma_lsp.commands import Subparsers
 
+LEAST_BURST = 8
+"""Some clients ask for several answers to one keystroke by as many requests, beside warm-ups."""
+
 
 def add_parser(subparsers: Subparsers) -> None:
     """Adds `serve` to the command line."""
@@ -36,7 +39,13 @@ def add_parser(subparsers: Subparsers) -> None:
         type=int,
         default=1200,
         metavar="N",
-        help="requests a minute of one client; a tenth at once",
+        help="requests a minute of one client (default: 1200)",
+    )
+    add(
+        "--burst",
+        type=int,
+        metavar="N",
+        help=f"how many of them at once (default: a tenth, at least {LEAST_BURST})",
     )
     add("--queue", type=int, default=32, metavar="N", help="the most requests at the same time")
     add_engine_flags(parser)
@@ -47,8 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Serves until a signal ends it. Raises UsageError."""
     from diffgemma_lsp.serve.run import ServeOptions, listen, tokens_for
 
-    if min(arguments.budget_ms, arguments.rate, arguments.queue) < 1:
-        raise UsageError("--budget-ms, --rate and --queue must be at least 1")
+    burst = arguments.burst
+    if burst is None:
+        burst = max(LEAST_BURST, arguments.rate // 10)
+    if min(arguments.budget_ms, arguments.rate, burst, arguments.queue) < 1:
+        raise UsageError("--budget-ms, --rate, --burst and --queue must be at least 1")
     if not 0 <= arguments.port < 2**16:
         raise UsageError(f"--port must lie between 0 and 65535, not {arguments.port}")
     options = ServeOptions(
@@ -57,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.token_file,
         arguments.budget_ms,
         arguments.rate,
+        burst,
         arguments.queue,
         Path(arguments.model or default_model()).name,
     )

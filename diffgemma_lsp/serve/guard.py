@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import math
 import stat
 import time
 from collections.abc import Callable
@@ -73,13 +74,17 @@ def is_loopback(host: str) -> bool:
 
 class Guard:
     """The rules of one server. per_minute: requests of one client, which is an address, or a token
-    where there are some. After a rest, a tenth of them may come at once."""
+    where there are some. burst: how many of them may come at once, after a rest."""
 
     def __init__(
-        self, tokens: Tokens, per_minute: int, clock: Callable[[], float] = time.monotonic
+        self,
+        tokens: Tokens,
+        per_minute: int,
+        burst: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tokens, self._clock = tokens, clock
-        self._rate, self._burst = per_minute / 60, max(1.0, per_minute / 10)
+        self._rate, self._burst = per_minute / 60, float(burst)
         self._left: dict[str, tuple[float, float]] = {}
 
     def admit(self, headers: Headers, client: str) -> None:
@@ -101,7 +106,8 @@ class Guard:
         left, then = self._left.get(who, (self._burst, now))
         left = min(self._burst, left + (now - then) * self._rate)
         if left < 1:
-            raise Refused(429, "too many requests: wait a moment", max(1, round(1 / self._rate)))
+            wait_s = math.ceil((1 - left) / self._rate)
+            raise Refused(429, "too many requests: wait a moment", max(1, wait_s))
         if len(self._left) >= _MOST_CLIENTS:
             self._left.clear()
         self._left[who] = (left - 1, now)

@@ -28,7 +28,7 @@ class ServeOptions:
     """Where to listen and how much to allow.
 
     token_file: None is for loopback addresses alone. budget_ms: the time of a request that names
-    none. per_minute: requests of one client. most_runs: at the same time.
+    none. per_minute: requests of one client; burst: of those, at once. most_runs: at the same time.
     name: the model's, until the engine says it.
     """
 
@@ -37,6 +37,7 @@ class ServeOptions:
     token_file: Path | None = None
     budget_ms: int = 600
     per_minute: int = 1200
+    burst: int = 120
     most_runs: int = 32
     name: str = ""
 
@@ -62,7 +63,7 @@ async def serve(
     """Serves until it is told to end by a signal. The engine goes on."""
     metrics = Metrics()
     filler = Filler(engine, options.name, options.budget_ms, options.most_runs, metrics)
-    app = App(filler, Guard(tokens, options.per_minute), metrics)
+    app = App(filler, Guard(tokens, options.per_minute, options.burst), metrics)
     server = uvicorn.Server(
         uvicorn.Config(
             app.asgi(),

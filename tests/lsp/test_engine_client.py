@@ -147,6 +147,21 @@ async def test_any_text_arrives(client: EngineClient) -> None:
     await follow(client, request("\x00 \ud800 \u2028 \x0c é 🎈 \x85"))
 
 
+async def test_hundreds_of_streams_keep_no_other_request_waiting(client: EngineClient) -> None:
+    await follow(client, request())
+    streams = [
+        asyncio.create_task(follow(client, request("passes=900 delay=0.02", seed)))
+        for seed in range(150)
+    ]
+    await asyncio.sleep(0.5)
+    try:
+        assert await pid_of(client)
+    finally:
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+
+
 async def test_many_starters_get_one_engine(folder: Path) -> None:
     processes = [client_process(folder, *["passes=2"] * count) for count in (2, 2, 1)]
     printed = [(await asyncio.to_thread(p.communicate, timeout=20))[0] for p in processes]
