@@ -1,8 +1,16 @@
-"""`python -m diffgemma_lsp` is the same as `diffgemma-lsp`."""
+"""The program: `diffgemma-lsp`, and `python -m diffgemma_lsp`."""
+
+from __future__ import annotations
 
 import sys
 
-from diffgemma_lsp.cli import main
+from engine.program import interruptible
+
+
+def run() -> int:
+    """Runs the command line and returns its exit code."""
+    return interruptible("diffgemma_lsp.cli", sys.argv[1:])
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -17,11 +17,11 @@ from typing import NoReturn
 from diffgemma_lsp.commands import UsageError
 from engine.errors import EngineError, complaint
 from engine.paths import NO_WINDOWS, package_version
+from engine.program import INTERRUPTED, take_interrupts
 
 # What LSP has clients say to a server on its command line.
 _SERVE = re.compile(r"(?:(?:--stdio|--clientProcessId[= ](?P<client>\d{1,18}))(?: |\Z))*")
 
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (served := _SERVE.fullmatch(" ".join(words))) is not None:
         return _serve(int(served["client"]) if served["client"] else None)
     arguments = build_parser().parse_args(words)
+    take_interrupts()
     try:
         code = arguments.run(arguments)
         sys.stdout.flush()
@@ -87,4 +88,5 @@ def _serve(client: int | None) -> int:
     if sys.stdin.isatty():
         said = "waiting for an editor on standard input; --help lists the commands, Ctrl-C ends it"
         print(complaint(said), file=sys.stderr)
+    take_interrupts()
     return run_stdio(client)

@@ -47,6 +47,7 @@ from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.session.status import News
 from diffgemma_lsp.settings.schema import Settings
 from engine.paths import package_version
+from engine.program import INTERRUPTED
 
 gc.freeze()
 gc.enable()
@@ -238,7 +239,7 @@ def serve(server: Server) -> int:
     try:
         return asyncio.run(_serve(server))
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
 
 
 async def _serve(server: Server) -> int:

@@ -35,12 +35,19 @@ LONGEST_FILE = {"engine": 400, "diffgemma_lsp": 300}
 
 # What the language server may know of the engine: its vocabulary, and where the service lives.
 # The bare package stands for its place on disk.
-SHARED = ("engine.types", "engine.errors", "engine.wire", "engine.paths", "engine.sudoku")
+SHARED = (
+    "engine.types",
+    "engine.errors",
+    "engine.wire",
+    "engine.paths",
+    "engine.sudoku",
+    "engine.program",
+)
 HEAVY = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 # The parts of the engine: each may import those of the rows above its own, and of its own row only
 # itself. `serve` gets an engine from `engine.engine`; a request's way (run) and the engine are one.
 HOUSE = (
-    ("errors",),
+    ("errors", "program"),
     ("types", "bases", "identity"),
     ("paths",),
     ("wire", "profile", "sudoku", "charts"),

@@ -15,9 +15,15 @@ def run_program(module: str, words: Sequence[str]) -> int:
 
     Ctrl-C is for the program, which saves what it has.
     """
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Not SIG_IGN: the program would begin with that, and hear of no Ctrl-C until torch is read.
+    before = signal.signal(signal.SIGINT, _the_program_has_it_too)
     try:
-        command = [sys.executable, "-P", "-m", module, *words]
+        # -P: a folder named `engine` in the working directory is not ours.
+        command = [sys.executable, "-P", "-m", "engine.program", module, *words]
         return subprocess.run(command, env=environment(), check=False).returncode
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _the_program_has_it_too(number: int, frame: object) -> None:
+    """Goes on waiting."""

@@ -7,11 +7,9 @@ themselves, and this side never loads torch.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
-from diffgemma_lsp.engine_process import environment
+from diffgemma_lsp.commands.child import run_program
 
 if TYPE_CHECKING:
     from diffgemma_lsp.commands import Subparsers
@@ -44,11 +42,4 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the evaluation in the same folder; its exit code is ours."""
     module, _ = EVALUATIONS[arguments.what]
-    # -P: a folder named `engine` in the working directory is not ours.
-    command = [sys.executable, "-P", "-m", module, *arguments.flags]
-    with subprocess.Popen(command, env=environment()) as child:
-        while True:
-            try:
-                return child.wait()
-            except KeyboardInterrupt:  # it has got it, too, and says so itself
-                continue
+    return run_program(module, arguments.flags)

@@ -26,11 +26,9 @@ from engine.errors import EngineError, complaint
 from engine.evaluation.holes import KINDS, Kind, Source, held_out_folders, read_sources
 from engine.evaluation.journal import Journal, Record
 from engine.paths import default_model, package_version
+from engine.program import INTERRUPTED, take_interrupts
 from engine.types import SamplingParams
 from engine.weights.locate import locate
-
-INTERRUPTED = 130
-"""The exit code after Ctrl-C."""
 
 _T = TypeVar("_T")
 
@@ -66,6 +64,7 @@ def command(
         own_flags(parser)
         _add_flags(parser)
         options = parser.parse_args(argv)
+        take_interrupts()
         try:
             run(options, screen())
         except (EngineError, OSError, ValueError) as error:

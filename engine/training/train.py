@@ -8,12 +8,14 @@ line on stderr says why), 130 stopped by Ctrl-C, with everything saved.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from torch import distributed, multiprocessing
 from torch.multiprocessing.spawn import ProcessExitedException  # pyright: ignore[reportPrivateImportUsage]
 
 from engine.errors import EngineError, TrainingError, complaint
+from engine.program import INTERRUPTED, take_interrupts
 from engine.training.adapter import has_adapter
 from engine.training.adapter_run import AdapterRun
 from engine.training.infill import Infill
@@ -30,7 +33,10 @@ from engine.training.recipe import Recipe, Table, read_recipe
 from engine.training.run import Run
 from engine.weights.locate import locate
 
-FAILED, INTERRUPTED = 2, 130
+FAILED = 2
+
+GRACE_S = 10.0
+"""So long the other members of a team may take to end by themselves when one has failed."""
 
 FLAGS: dict[str, tuple[str, str, Any, str]] = {
     "--data": ("data", "folder", Path, "folder with train.bin, or with texts.jsonl"),
@@ -58,8 +64,7 @@ FLAGS: dict[str, tuple[str, str, Any, str]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    # Whoever starts this may ignore Ctrl-C, so that it is for this program alone.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    take_interrupts()
     try:
         recipe = recipe_of(_parser().parse_args(argv))
         kind = kind_of_run(recipe)
@@ -131,12 +136,15 @@ def _alone(recipe: Recipe, kind: type[Loop]) -> int:
 
 def _together(recipe: Recipe, kind: type[Loop]) -> int:
     # Ctrl-C reaches all processes; the members finish their step, and this one waits for them.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.signal(signal.SIGINT, _the_members_have_it_too)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            meeting = f"file://{folder}/meeting"
+        with tempfile.TemporaryDirectory() as folder, _held_back(signal.SIGINT):
             spawn = multiprocessing.spawn  # pyright: ignore[reportPrivateImportUsage]
-            spawn(_member, (recipe, kind, meeting), nprocs=recipe.run.processes)
+            arguments = (recipe, kind, f"file://{folder}/meeting")
+            members = spawn(_member, arguments, nprocs=recipe.run.processes, join=False)
+            assert members is not None, "as it is where nobody has joined them"
+            while not members.join(grace_period=GRACE_S):
+                continue
     except ProcessExitedException as error:
         return error.exit_code
     finally:
@@ -144,15 +152,34 @@ def _together(recipe: Recipe, kind: type[Loop]) -> int:
     return 0
 
 
+def _the_members_have_it_too(number: int, frame: object) -> None:
+    """Goes on waiting."""
+
+
+@contextlib.contextmanager
+def _held_back(number: signal.Signals) -> Generator[None]:
+    """Keeps a signal waiting, also for the processes that are started in this block, until they let
+    it in: none of them loses it, and none is interrupted while it imports."""
+    resource_tracker.ensure_running()  # which lets it in as it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _member(rank: int, recipe: Recipe, kind: type[Loop], meeting: str) -> None:
     size = recipe.run.processes
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // size))
     distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    take_interrupts()
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         done = kind(recipe, Team(rank, size)).train()
     except EngineError as error:
         sys.exit(_failed(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     # Whoever ends early ends the others; so they all wait until the first one has saved.
     distributed.barrier()
     distributed.destroy_process_group()

@@ -14,14 +14,13 @@ import errno
 import functools
 import json
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -35,11 +34,12 @@ from rich.progress import (
 from engine.bases import Base, sha256
 from engine.errors import EngineError, ModelError, complaint
 from engine.paths import MODELS_VARIABLE, SOURCE, base_folder, models_folder, read_base
+from engine.program import INTERRUPTED, take_interrupts
 from engine.weights.sources import Source, sources_of
 
 __all__ = ["base_folder", "main", "pull"]
 
-FAILED, INTERRUPTED = 2, 130
+FAILED = 2
 
 _ELSEWHERE = f"set {MODELS_VARIABLE} to a folder of yours"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -47,8 +47,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    # Whoever starts this may ignore Ctrl-C, so that it is for this program alone.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    take_interrupts()
     parser = argparse.ArgumentParser(prog="python -m engine.weights.pull", description=__doc__)
     parser.add_argument("name")
     parser.add_argument("--from", type=Path, dest="brought", metavar="FILE")
@@ -190,22 +189,17 @@ def _writing(models: Path) -> Generator[None]:
 @contextlib.contextmanager
 def _alone(models: Path) -> Generator[None]:
     """Holds a lock, which ends with the process: two at once would write into the same files."""
-    with (models / ".pull.lock").open("wb") as file:
-        if not _locked(file):
-            raise ModelError(f"another pull is at work in {models}: wait for it to end")
-        yield
-
-
-def _locked(file: BinaryIO) -> bool:
-    if sys.platform == "win32":
-        return True
-    import fcntl
-
+    lock = FileLock(models / ".pull.lock", fallback_to_soft=False)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise ModelError(f"another pull is at work in {models}: wait for it to end") from error
+    except NotImplementedError as error:
+        raise ModelError(f"{models} has no locks: {_ELSEWHERE}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

@@ -106,6 +106,27 @@ def test_ctrl_c_saves_and_says_how_to_go_on(base: Path, tmp_path: Path, processe
     assert check_whole(out) >= 3
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="/proc lists the children")
+@pytest.mark.parametrize("pause", [0.0, 2.0])
+def test_ctrl_c_while_a_team_begins(base: Path, tmp_path: Path, pause: float) -> None:
+    process = start(base, tmp_path / "run", "--steps", "100000", "--processes", "2")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while process.poll() is None and not any(map(_is_a_member, children.read_text().split())):
+        time.sleep(0.01)
+    time.sleep(pause)  # so that it comes at different places of its beginning
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+
+
+def _is_a_member(pid: str) -> bool:
+    try:
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 def test_a_full_disk_leaves_the_last_good_state(base: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = start(base, out, "--steps", "2")
