@@ -112,8 +112,8 @@ class Profile:
     end_cost: nats by which the end of a hole is less likely where a body belongs, which mostly has
         several lines; what is likeliest is often that nothing follows the first one.
     calibration: what makes the engine's confidence (see engine.types.Infill) the one that it
-        reports, for answers of the kind that `sampling` makes: chosen among several, or not. None
-        leaves it as it is.
+        reports, for answers of the kind that the model mostly gives: chosen among several, or not.
+        With None it reports none.
     min_confidence: what nobody asked for is shown from this confidence on, where the settings
         say nothing else.
     eos_ids: all tokens that end what the model says, by generation_config.json or config.json.
@@ -145,3 +145,8 @@ class Profile:
     min_confidence: float = 0.0
     eos_ids: tuple[int, ...] = ()
     revision: str | None = None
+
+    @property
+    def chooses(self) -> bool:
+        """Whether its answers are chosen among several, where that can be."""
+        return self.mask is not None or self.sampling.rerank

@@ -202,7 +202,6 @@ class Run(ABC):
         entropy: float,
     ) -> Frame:
         holes: list[tuple[Piece, ...]] = []
-        certainties: list[float] = []
         for gap in self.sheet.gaps:
             if id(gap) in guess:
                 ids, certainty = guess[id(gap)]
@@ -210,13 +209,10 @@ class Run(ABC):
             else:  # finished, or not reached yet
                 ids, certainty = [] if gap.done else gap.draft or [], []
             holes.append(self.sheet.pieces(gap, ids, certainty))
-            certainties += self.sheet.certainties(gap, ids, certainty)
-        confidence = self._confidence(certainties) if certainties else 0.0
-        return Frame(step, planned, tuple(holes), entropy, confidence)
+        return Frame(step, planned, tuple(holes), entropy)
 
     def _result(self, reason: StopReason) -> Infill:
-        certainties = [c for gap in self.sheet.gaps for c in gap.certainties]
-        confidence = self._confidence(certainties) if certainties else 1.0
+        confidence = self._unchosen()
         others: list[Other] = []
         if self.ranked:
             shares: dict[str, float] = {}
@@ -224,7 +220,7 @@ class Run(ABC):
                 text = self.sheet.text_of(self.sheet.gaps[0], one.ids)
                 shares[text] = shares.get(text, 0.0) + one.confidence
             best, *others = [Other(text, self._mapped(share)) for text, share in shares.items()]
-            others.sort(key=lambda one: one.confidence, reverse=True)
+            others.sort(key=lambda one: shares[one.text], reverse=True)
             confidence = best.confidence
         total = time.monotonic() - self.began
         return Infill(
@@ -242,13 +238,17 @@ class Run(ABC):
             others=tuple(others),
         )
 
-    def _confidence(self, certainties: list[float]) -> float:
-        """The geometric mean of certainties, and what the profile makes of it."""
-        logs = [log(max(certainty, 1e-9)) for certainty in certainties]
-        mean = exp(sum(logs) / len(logs))
-        # A profile that reranks has its calibration for what was chosen.
-        return mean if self.engine.profile.sampling.rerank else self._mapped(mean)
+    def _unchosen(self) -> float | None:
+        """The confidence of an answer that was not chosen among several: what the calibration
+        makes of the geometric mean of its certainties, where it was measured on such."""
+        gap, *others = self.sheet.gaps
+        told = gap.hole.draft is not None or gap.hole.fixed_length
+        if others or told or self.engine.profile.chooses or not gap.certainties:
+            return None
+        logs = [log(max(certainty, 1e-9)) for certainty in gap.certainties]
+        return self._mapped(exp(sum(logs) / len(logs)))
 
-    def _mapped(self, confidence: float) -> float:
+    def _mapped(self, share: float) -> float | None:
+        """What a share is worth, by the profile's calibration."""
         calibration = self.engine.profile.calibration
-        return confidence if calibration is None else calibration(confidence)
+        return None if calibration is None else calibration(share)

@@ -152,14 +152,12 @@ class Frame:
     step: passes finished so far, from 1 (0 for the draft, before the first pass).
     planned: passes that this run will take at most.
     entropy: mean over the free positions, in nats.
-    confidence: what `Infill.confidence` would be were this the last pass; 0 while there is nothing.
     """
 
     step: int
     planned: int
     holes: tuple[tuple[Piece, ...], ...]
     entropy: float
-    confidence: float
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -172,7 +170,7 @@ class Other:
     """An answer that was not chosen. confidence: as in `Infill`."""
 
     text: str
-    confidence: float
+    confidence: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +180,11 @@ class Infill:
     text: what stands from the start of the first hole to the end of the last one.
     holes: what each hole holds.
     steps: denoising passes; forward_passes: all forward passes, those of the prefix included.
-    confidence: how likely the holes hold exactly what belongs there, from 0 to 1. For an answer
-        that was chosen among several (see engine.choice.rank) that is its share in them, else the
-        geometric mean of the certainty of the returned tokens. Either is mapped by the model's
-        profile, if it has a calibration for it.
+    confidence: how likely the hole holds exactly what belongs there, from 0 to 1, as measured: the
+        share of an answer among those that it was chosen from (see engine.choice.rank), mapped by
+        the calibration of the model's profile. None where nothing was measured: of drafts, several
+        holes, holes of fixed length, what there was no time to choose, and of a model that has no
+        calibration.
     timings: milliseconds by phase: "prefill", "denoise", "total" and so on.
     others: what else could stand in the one hole, the best first; none if nothing was chosen.
     """
@@ -195,7 +194,7 @@ class Infill:
     steps: int
     forward_passes: int
     stop_reason: StopReason
-    confidence: float
+    confidence: float | None
     timings: dict[str, float]
     others: tuple[Other, ...] = ()
 

@@ -71,7 +71,6 @@ def frame_to_json(frame: Frame) -> Json:
             "planned": frame.planned,
             "holes": [[[p.text, round(p.certainty, 4)] for p in hole] for hole in frame.holes],
             "entropy": frame.entropy,
-            "confidence": frame.confidence,
         }
     }
 
@@ -97,7 +96,7 @@ def event_from_json(data: Json) -> Frame | Infill:
         return Infill(**fields)
     fields = data["frame"]
     holes = tuple(tuple(Piece(text, certainty) for text, certainty in h) for h in fields["holes"])
-    return Frame(fields["step"], fields["planned"], holes, fields["entropy"], fields["confidence"])
+    return Frame(fields["step"], fields["planned"], holes, fields["entropy"])
 
 
 def info_to_json(info: EngineInfo) -> Json:

@@ -46,7 +46,7 @@ class Outcome:
     """
 
     fillings: tuple[str | None, ...]
-    confidence: float
+    confidence: float | None
     seed: int
     strength: float | None
     finished: bool
@@ -96,7 +96,8 @@ class Work:
             enough = self.pending.left_s / 2  # for another try, if that takes as long
             answer = await self.session.engine.run(self.pending, replace(request, seed=seed), shown)
             shown.flush()
-            must_be_sure(answer.confidence, self.settings.min_confidence)
+            if answer.confidence is not None:  # of a rewrite, or of several places, it never is
+                must_be_sure(answer.confidence, self.settings.min_confidence)
             fit, confidence = await self._fit(found, answer)
             done = any(fit.texts) or answer.holes == told  # many a model draws nothing
             if done or tries == SEEDS or self.pending.left_s < enough:
@@ -112,14 +113,15 @@ class Work:
         strength = next(strengths, None)
         return Outcome(fit.texts, confidence, seed, strength, answer.finished)
 
-    async def _fit(self, found: Plan, answer: Answer) -> tuple[Fit, float]:
+    async def _fit(self, found: Plan, answer: Answer) -> tuple[Fit, float | None]:
         """What of an answer fits, and how sure the model is of it; where nothing of it does, what
         of the others."""
         first = await self._fitted(found, answer.holes)
         if any(first.texts):
             return first, answer.confidence
         for other in answer.others[:OTHERS]:
-            if other.confidence >= (self.settings.min_confidence or 0) and self.pending.left_s > 0:
+            sure = (other.confidence or 0) >= (self.settings.min_confidence or 0)
+            if sure and self.pending.left_s > 0:
                 fit = await self._fitted(found, (other.text,))
                 if any(fit.texts):
                     return fit, other.confidence

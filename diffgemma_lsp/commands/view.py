@@ -51,11 +51,13 @@ class FillView:
         if self._latest and self._latest.texts == infill.holes:
             holes = self._latest.holes
         else:
-            holes = tuple((Piece(text, infill.confidence),) for text in infill.holes)
+            sure = 1.0 if infill.confidence is None else infill.confidence
+            holes = tuple((Piece(text, sure),) for text in infill.holes)
         ms = infill.timings.get("total", 0.0)
-        confidence = f"{infill.confidence:.0%} sure"
+        sure = () if infill.confidence is None else (f"{infill.confidence:.0%} sure",)
         passes = f"{infill.steps} pass" + ("es" if infill.steps != 1 else "")
-        return self._panel(holes, f"{infill.stop_reason} · {passes} · {ms:.0f} ms · {confidence}")
+        told = (infill.stop_reason, passes, f"{ms:.0f} ms", *sure)
+        return self._panel(holes, " · ".join(told))
 
     def _panel(self, holes: Sequence[Sequence[Piece]], subtitle: str) -> Panel:
         lines = _Lines()

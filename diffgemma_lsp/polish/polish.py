@@ -69,7 +69,7 @@ class Offer(NamedTuple):
     """One answer as it is shown, and how sure the model is of it."""
 
     polished: Polished
-    confidence: float
+    confidence: float | None
 
 
 _Rule = tuple[Callable[[str], str], str]

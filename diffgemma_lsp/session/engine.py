@@ -52,7 +52,8 @@ Watch = Callable[[Frame], None]
 
 
 class Answer(NamedTuple):
-    """What a run came to: what each hole holds, and how sure the model is of it, from 0 to 1.
+    """What a run came to: what each hole holds, and how sure the model is of it, from 0 to 1; None
+    where that was not measured (engine.types.Infill).
 
     finished: False if the deadline came first, and this is the best that there was by then.
     others: what else could stand in the one hole, the surest first.
@@ -60,7 +61,7 @@ class Answer(NamedTuple):
     """
 
     holes: tuple[str, ...]
-    confidence: float
+    confidence: float | None
     finished: bool = True
     others: tuple[Other, ...] = ()
     whole: bool = True
@@ -69,7 +70,7 @@ class Answer(NamedTuple):
     def of(cls, event: Frame | Infill) -> Answer:
         """What a result says, or the last frame of a run that had no more time."""
         if isinstance(event, Frame):
-            return cls(event.texts, event.confidence, finished=False, whole=False)
+            return cls(event.texts, None, finished=False, whole=False)
         finished = event.stop_reason != "deadline"
         whole = finished and event.stop_reason != "max_tokens"
         return cls(event.holes, event.confidence, finished, event.others, whole)

@@ -44,9 +44,13 @@ def unexpected(error: Exception) -> EngineError:
     return EngineError(f"internal error ({describe(error)}): please report it")
 
 
-def must_be_sure(confidence: float, least: float | None) -> None:
-    """Raises Nothing where the model is less sure than the user wants it to be."""
-    if least is not None and confidence < least:
+def must_be_sure(confidence: float | None, least: float | None) -> None:
+    """Raises Nothing where the model is less sure than the user wants it to be; None is not."""
+    if not least:
+        return
+    if confidence is None:
+        raise Nothing("how sure the model is was not measured, and min_confidence is above 0")
+    if confidence < least:
         raise Nothing(f"the model was only {confidence:.0%} sure")
 
 

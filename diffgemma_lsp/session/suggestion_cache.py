@@ -46,10 +46,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A suggestion: a text for its place, and how sure the model was of it, from 0 to 1."""
+    """A suggestion: a text for its place, and how sure the model was of it, from 0 to 1; None where
+    that was not measured."""
 
     text: str
-    confidence: float
+    confidence: float | None
 
 
 _Key = tuple[str, str, str, Hashable]

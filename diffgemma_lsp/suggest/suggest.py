@@ -168,7 +168,7 @@ async def _run(
         for one in await asyncio.gather(*runs, return_exceptions=True)
         if not isinstance(one, BaseException)
     ]
-    for one in sorted(more, key=lambda one: one.confidence, reverse=True):
+    for one in sorted(more, key=lambda one: one.confidence or 0.0, reverse=True):
         fitting.add(islice(one.for_the_hole, 1))
     while fitting.lacks(wanted):
         fitting.look()
@@ -198,7 +198,7 @@ def _known(
     silent = not invoked and session.engine.model.silent(snapshot.language_id) is not None
     found = session.suggestions.find(_place(snapshot, settings), least=1 if silent else 0)
     least = settings.min_confidence or 0.0
-    sure = [one for one in found if one.confidence >= least]
+    sure = [one for one in found if (one.confidence or 0.0) >= least]
     if not invoked:  # some of it may have been asked for, without a limit to its lines
         texts = (_first_lines(one.text, settings.max_lines) for one in sure)
         sure = [replace(one, text=text) for one, text in zip(sure, texts, strict=True)]

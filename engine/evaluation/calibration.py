@@ -61,6 +61,10 @@ def is_for_fitting(file: str) -> bool:
     return hashlib.sha256(file.encode()).digest()[0] % 2 == 0
 
 
+AS_IT_IS = Calibration(scale=1.0, shift=0.0)
+"""The calibration that changes nothing."""
+
+
 def report(found: Mapping[str, Sequence[tuple[Cut, Record]]]) -> dict[str, Any]:
     """The result. found: by kind, each hole with what became of it.
 
@@ -102,7 +106,8 @@ def _judge(stated: list[float], right: list[bool], calibration: Calibration) -> 
 
 
 def _columns(records: Sequence[Record]) -> tuple[list[float], list[bool]]:
-    return [record["confidence"] for record in records], [record["exact"] for record in records]
+    known = [record for record in records if record["confidence"] is not None]
+    return [record["confidence"] for record in known], [record["exact"] for record in known]
 
 
 def pictures(result: dict[str, Any]) -> dict[str, Chart]:
@@ -166,7 +171,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     sources, described = held_out(options)
     engine = load_engine(options)
     # What is fitted and judged is what the model says by itself.
-    engine.profile = replace(engine.profile, calibration=None)
+    engine.profile = replace(engine.profile, calibration=AS_IT_IS)
     settings = {
         "model": describe_model(engine, options),
         "seed": options.seed,

@@ -226,10 +226,6 @@ class Sheet:
         )
         return (*shown, Piece(gap.tail, 1.0)) if gap.tail else shown
 
-    def certainties(self, gap: Gap, ids: list[int], certainty: list[float]) -> list[float]:
-        """The certainty of a gap's settled tokens and of the current guess `ids` behind them."""
-        return gap.certainty + certainty[: len(self.text_ids(ids))]
-
     def texts(self) -> tuple[str, ...]:
         """What each hole of the template holds."""
         return tuple(self._text(gap) for gap in self.gaps)
@@ -279,6 +275,10 @@ class Sheet:
         return (replace(hole, draft=bare), tail) if bare and "\n" in tail else (hole, "")
 
     def _add_suffix(self, text: str) -> None:
+        if not text and self.profile.end is not None:
+            # To the model a last line has an end, too: where nothing at all stands behind a hole,
+            # there is little that an answer could be likely before.
+            text = "\n"
         head = text[: self.profile.canvas * _SUFFIX_CHARS]
         ids = self.tokenizer.encode(_unix(head))
         end = _id_of(self.tokenizer, self.profile.end)

@@ -41,7 +41,7 @@ class FakeEngine:
             raise self.error
         count = sum(isinstance(part, Hole) for part in request.template)
         holes = tuple((self.fills * count)[:count])
-        yield Frame(1, 8, tuple((Piece(text, 0.3),) for text in holes), 1.5, 0.3)
+        yield Frame(1, 8, tuple((Piece(text, 0.3),) for text in holes), 1.5)
         times = {"total": 123.456}
         yield Infill("".join(holes), holes, 3, 5, "settled", 0.87654, times, self.others)
 
@@ -363,7 +363,7 @@ def test_a_grid_shows_what_changed_and_what_is_wrong() -> None:
     before = [sudoku.Cell("·", None), *(sudoku.Cell("2", None) for _ in range(80))]
     changed: list[bool] = []
     for digit in "115":
-        frame = Frame(1, 9, ((Piece(digit, 0.5),),), 0.1, 0.5)
+        frame = Frame(1, 9, ((Piece(digit, 0.5),),), 0.1)
         before = sudoku.cells_of(puzzle, frame, before)
         changed.append(before[0].changed)
         assert [cell.text for cell in before] == [digit, *"2" * 80]
@@ -421,7 +421,7 @@ def test_the_view_numbers_lines_leaves_out_far_ones_and_shows_no_control_charact
     console = Console(width=80, file=io.StringIO(), record=True)
     view = FillView(template, "a.py")
     console.print(view.draw(None))
-    console.print(view.draw(Frame(2, 9, ((Piece("f(", 0.2), Piece("y)\n", 0.95)), ()), 0.5, 0.4)))
+    console.print(view.draw(Frame(2, 9, ((Piece("f(", 0.2), Piece("y)\n", 0.95)), ()), 0.5)))
     shown = console.export_text()
     assert "\x1b" not in shown
     assert "101  x = f(y)" in shown

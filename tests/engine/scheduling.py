@@ -17,7 +17,7 @@ from engine.serve.turns import Event, Job
 from engine.types import EngineInfo, Fixed, Frame, Hole, Infill, InfillRequest, Piece
 
 INFO = EngineInfo("fake", "cpu", "float32", 1, 16, 128, ("fill",))
-FRAME = Frame(1, 1, ((Piece("x", 1.0),),), 0.0, 1.0)
+FRAME = Frame(1, 1, ((Piece("x", 1.0),),), 0.0)
 INFILL = Infill("x", ("x",), 1, 1, "settled", 1.0, {})
 
 

@@ -6,61 +6,54 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor
 
 from engine.backbones.config import parse_config
 from engine.errors import ModelError
 from engine.profile import Calibration
-from engine.types import (
-    InfillRequest,
-    fill_in_the_middle,
-)
+from engine.types import Fixed, Hole, InfillRequest, Template, fill_in_the_middle, rewrite
 from engine.weights.profile import load_profile
 from tests.engine.asking import (
     TINY,
     drain,
 )
 from tests.engine.tiny import (
-    SLACK,
+    always,
     fake_engine,
     random_script,
     tiny_config,
 )
 
 
-def test_a_calibration_maps_what_results_and_frames_report_and_nothing_else() -> None:
+def test_a_calibration_maps_what_results_report_and_nothing_else() -> None:
     calibration = Calibration(scale=0.5, shift=-1.0)
     request = InfillRequest(fill_in_the_middle("x = ", "\n"))
-    plain, mapped = (
-        fake_engine(random_script(len(TINY), 5), **profile)[0].stream(request)
-        for profile in ({}, {"calibration": calibration})
+    plain, mapped, unknown = (
+        drain(fake_engine(random_script(len(TINY), 5), calibration=one)[0].stream(request))
+        for one in (Calibration(1.0, 0.0), calibration, None)
     )
-    frames, result = drain(plain)
-    mapped_frames, mapped_result = drain(mapped)
-    assert mapped_result.text == result.text
-    assert mapped_result.confidence == pytest.approx(calibration(result.confidence))
-    assert mapped_result.confidence != pytest.approx(result.confidence, abs=1e-3)
-    for frame, other in zip(frames, mapped_frames, strict=True):
-        assert other.holes == frame.holes
-        assert other.confidence == (frame.confidence and calibration(frame.confidence))
+    assert plain[0] == mapped[0] == unknown[0]
+    assert plain[1].text == mapped[1].text == unknown[1].text
+    assert plain[1].confidence is not None
+    assert 0.01 < plain[1].confidence < 0.9
+    assert mapped[1].confidence == pytest.approx(calibration(plain[1].confidence))
+    assert unknown[1].confidence is None, "what nobody has measured is not told"
 
 
-def test_the_last_frame_is_as_sure_as_the_result() -> None:
-    word = TINY.encode("x")[0]
-    ends = dict.fromkeys(range(5, 99), SLACK)
-
-    def script(call: int, ids: Tensor, slots: Tensor) -> Tensor:
-        logits = torch.zeros(len(slots), len(TINY))
-        for row, slot in enumerate(slots.tolist()):
-            logits[row, ends.get(slot, word)] = 6.0 + call
-        return logits
-
-    engine, _ = fake_engine(script)
-    # The space before the cursor belongs to the first token, and counts on both sides.
-    frames, result = drain(engine.stream(InfillRequest(fill_in_the_middle("x = ", "\n"))))
-    assert frames[-1].confidence == pytest.approx(result.confidence)
-    assert result.confidence < 0.9
+@pytest.mark.parametrize(
+    "template",
+    [
+        rewrite("x = ", "y", "\n", 0.5),
+        (Fixed("x = "), Hole(), Fixed("y = "), Hole(), Fixed("\n")),
+        (Fixed("x = "), Hole(max_tokens=4, fixed_length=True), Fixed("\n")),
+    ],
+    ids=["a draft", "two holes", "a fixed length"],
+)
+def test_what_no_calibration_was_measured_on_has_no_confidence(template: Template) -> None:
+    """A mean over their tokens called what was wrong 99% sure."""
+    sure = always(len(TINY), TINY.encode("x")[0])
+    assert fake_engine(sure)[0].fill(InfillRequest(template)).confidence is None
+    one = InfillRequest(fill_in_the_middle("x = ", "\n"))
+    assert fake_engine(sure)[0].fill(one).confidence == pytest.approx(1, abs=1e-4)
 
 
 def test_a_calibration_is_monotone_and_stays_between_0_and_1() -> None:

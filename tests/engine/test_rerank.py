@@ -156,18 +156,27 @@ def never(*_: object) -> None:
 @pytest.mark.parametrize(
     "template",
     [
-        fill_in_the_middle("a = ", ""),
         rewrite("a = ", "b", "\n", 0.5),
         (Fixed("a = "), Hole(), Fixed("b = "), Hole(), Fixed("\n")),
         (Fixed("a = "), Hole(max_tokens=4, fixed_length=True), Fixed("\n")),
     ],
-    ids=["nothing behind it", "a draft", "two holes", "a fixed length"],
+    ids=["a draft", "two holes", "a fixed length"],
 )
-def test_some_holes_are_left_to_the_denoiser(
+def test_some_holes_are_left_to_the_denoiser_and_have_no_confidence(
     template: Template, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("engine.canvas_run.Beam", never)
-    assert ENGINE.fill(InfillRequest(template)).others == ()
+    filled = ENGINE.fill(InfillRequest(template))
+    assert (filled.others, filled.confidence) == ((), None)
+
+
+def test_the_end_of_a_file_is_something_to_be_likely_before() -> None:
+    """A last line without a final newline gets what the same line in the middle gets."""
+    last, inner = (
+        ENGINE.fill(InfillRequest(fill_in_the_middle("a = ", end))) for end in ("", "\n")
+    )
+    assert (last.text, last.others, last.confidence) == (inner.text, inner.others, inner.confidence)
+    assert last.others
 
 
 def test_who_wants_no_other_answer_or_has_no_time_gets_none(
@@ -243,4 +252,4 @@ def test_what_was_chosen_is_mapped_as_the_profile_says_and_nothing_else_is() -> 
     for one, raw in zip(other.others, plain.others, strict=True):
         assert one.confidence == pytest.approx(calibration(raw.confidence))
     alone = replace(request, params=ALONE)
-    assert mapped.fill(alone).confidence == ENGINE.fill(alone).confidence
+    assert mapped.fill(alone).confidence is None

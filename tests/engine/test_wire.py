@@ -73,5 +73,5 @@ def test_a_description_survives_the_way(
 
 
 def test_a_frame_survives_the_way() -> None:
-    frame = Frame(3, 8, ((Piece("a", 0.5), Piece("b", 0.25)), ()), 1.5, 0.375)
+    frame = Frame(3, 8, ((Piece("a", 0.5), Piece("b", 0.25)), ()), 1.5)
     assert event_from_json(json.loads(json.dumps(frame_to_json(frame)))) == frame

@@ -20,7 +20,7 @@ from engine.backbones.dense_config import parse_dense
 from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.diffusion.denoiser import Known, Read
 from engine.engine import InfillEngine
-from engine.profile import Profile, Sampling
+from engine.profile import Calibration, Profile, Sampling
 from engine.text.tokenizer import TextTokenizer
 from engine.training.nano import SMALLEST_VISION
 from engine.types import Hole
@@ -160,6 +160,7 @@ def tiny_profile(**changes: Any) -> Profile:
         "suffix": 6,
         "prefill": 16,
         "sampling": Sampling(max_steps=4),
+        "calibration": Calibration(1.0, 0.0),  # as it is
     }
     return Profile(**{**values, **changes})
 

@@ -79,7 +79,7 @@ class FakeEngine:
                 raise error_from_code(plan["error"], "the fake engine was told to fail")
             if "frame" in plan:
                 piece = Piece(plan["frame"], plan.get("confidence", 0.9))
-                yield Frame(1, 8, ((piece,),) * holes, 1.0, piece.certainty)
+                yield Frame(1, 8, ((piece,),) * holes, 1.0)
             jitter = int(filling(fixed[0], fixed[-1])[1:], 16) % (self.jitter_ms + 1)
             delay = plan.get("delay", jitter / 1000)
             if request.budget_s is not None and not plan.get("deaf"):

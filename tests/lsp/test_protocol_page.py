@@ -44,7 +44,7 @@ class Scripted(FakeEngine):
         if self.runs == 1:
             (frame,) = told("diffgemma/frame")
             pieces = tuple(Piece(*piece) for piece in frame["holes"][0]["pieces"])
-            yield Frame(frame["step"], frame["planned"], (pieces,), frame["entropy"], 0.5)
+            yield Frame(frame["step"], frame["planned"], (pieces,), frame["entropy"])
         text = "width * height"
         yield Infill(text, (text,), 8, 9, "settled", 0.93, {})
 

@@ -162,10 +162,14 @@ local function finish(preview, result)
     local chunks = { { edit.newText, 'DiffgemmaNew' } }
     return draw.change(preview.bufnr, edit.range, preview.client.offset_encoding, chunks)
   end, edits_of(result.edit))
-  local sure = ('%d%% sure'):format(100 * result.confidence)
-  if not result.finished then
-    sure = sure .. ', the time was up'
+  local told = {}
+  if type(result.confidence) == 'number' then -- null where it was not measured
+    table.insert(told, ('%d%% sure'):format(100 * result.confidence))
   end
+  if not result.finished then
+    table.insert(told, 'the time was up')
+  end
+  local sure = table.concat(told, ', ')
   show(preview, changes, ('{accept} accept   {discard} discard   %s   %s'):format(choices, sure))
 end
 
