@@ -31,7 +31,7 @@ from engine.paths import (
     replaced,
 )
 from engine.types import Frame, Infill, InfillRequest
-from engine.wire import event_from_json, request_to_json
+from engine.wire import EventReader, request_to_json
 
 logger = logging.getLogger(__name__)
 
@@ -165,8 +165,9 @@ class EngineClient:
                 ) as response:
                     # 503: it is about to end, and has not begun.
                     answered = response.status_code != 503
+                    events = EventReader()
                     async for line in response.aiter_lines():
-                        event = event_from_json(json.loads(line))
+                        event = events.read(json.loads(line))
                         yield event
                         if isinstance(event, Infill):
                             return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from itertools import takewhile
 from typing import Any
 
 from engine.errors import BadRequest, EngineError, error_from_code
@@ -21,6 +23,7 @@ from engine.types import (
 )
 
 Json = dict[str, Any]
+Holes = tuple[tuple[Piece, ...], ...]
 
 
 def request_to_json(request: InfillRequest) -> Json:
@@ -63,16 +66,67 @@ def _text(value: Any) -> str:
     return value
 
 
-def frame_to_json(frame: Frame) -> Json:
-    """{"frame": …}: pieces as [text, certainty] pairs, since there are many of them."""
-    return {
-        "frame": {
-            "step": frame.step,
-            "planned": frame.planned,
-            "holes": [[[p.text, round(p.certainty, 4)] for p in hole] for hole in frame.holes],
-            "entropy": frame.entropy,
+class FrameWriter:
+    """Frames of one stream as JSON: of each hole what has changed since the frame before.
+
+    A rewrite of 500 lines has thousands of pieces, of which a pass changes those of one canvas.
+    """
+
+    def __init__(self) -> None:
+        self._last: Holes = ()
+
+    def to_json(self, frame: Frame) -> Json:
+        """{"frame": …}: a hole as [front, back, pieces]: so many pieces at its beginning and at its
+        end stay, and between them stand these, as [text, certainty] pairs."""
+        before = self._last if len(self._last) == len(frame.holes) else ((),) * len(frame.holes)
+        self._last = frame.holes
+        changes = [_change(old, new) for old, new in zip(before, frame.holes, strict=True)]
+        return {
+            "frame": {
+                "step": frame.step,
+                "planned": frame.planned,
+                "holes": changes,
+                "entropy": frame.entropy,
+            }
         }
-    }
+
+
+class EventReader:
+    """The events of one stream, of its lines in their order."""
+
+    def __init__(self) -> None:
+        self._last: Holes = ()
+
+    def read(self, data: Json) -> Frame | Infill:
+        """One line. Raises the EngineError that the line reports, if it reports one."""
+        if "error" in data:
+            raise error_from_code(data["error"]["code"], data["error"]["message"])
+        if "infill" in data:
+            fields: Json = {**data["infill"]}
+            fields["holes"] = tuple(fields["holes"])
+            fields["others"] = tuple(Other(**other) for other in fields["others"])
+            return Infill(**fields)
+        fields = data["frame"]
+        changes = fields["holes"]
+        before = self._last if len(self._last) == len(changes) else ((),) * len(changes)
+        self._last = tuple(
+            (*old[:front], *(Piece(*pair) for pair in pieces), *old[len(old) - back :])
+            for old, (front, back, pieces) in zip(before, changes, strict=True)
+        )
+        return Frame(fields["step"], fields["planned"], self._last, fields["entropy"])
+
+
+def _change(old: Sequence[Piece], new: Sequence[Piece]) -> tuple[int, int, list[list[Any]]]:
+    """How many pieces the two have in common at the beginning, and at the end behind those; and
+    what `new` has between them."""
+    front = _common(zip(old, new, strict=False))
+    back = _common(zip(reversed(old[front:]), reversed(new[front:]), strict=False))
+    between = new[front : len(new) - back]
+    return front, back, [[one.text, round(one.certainty, 4)] for one in between]
+
+
+def _common(pairs: Iterable[tuple[Piece, Piece]]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def infill_to_json(infill: Infill) -> Json:
@@ -83,20 +137,6 @@ def infill_to_json(infill: Infill) -> Json:
 def error_to_json(error: EngineError) -> Json:
     """{"error": …}: the last line of a stream that did not."""
     return {"error": {"code": error.code, "message": str(error)}}
-
-
-def event_from_json(data: Json) -> Frame | Infill:
-    """One line of a stream. Raises the EngineError that the line reports, if it reports one."""
-    if "error" in data:
-        raise error_from_code(data["error"]["code"], data["error"]["message"])
-    if "infill" in data:
-        fields: Json = {**data["infill"]}
-        fields["holes"] = tuple(fields["holes"])
-        fields["others"] = tuple(Other(**other) for other in fields["others"])
-        return Infill(**fields)
-    fields = data["frame"]
-    holes = tuple(tuple(Piece(text, certainty) for text, certainty in h) for h in fields["holes"])
-    return Frame(fields["step"], fields["planned"], holes, fields["entropy"])
 
 
 def info_to_json(info: EngineInfo) -> Json:

@@ -60,8 +60,9 @@ from engine.serve.scheduler import Scheduler
 from engine.serve.turns import Event, Job
 from engine.types import Frame, Infill
 from engine.wire import (
+    FrameWriter,
+    Json,
     error_to_json,
-    frame_to_json,
     infill_to_json,
     info_to_json,
     request_from_json,
@@ -281,8 +282,11 @@ class _Reply:
             # The head at once: from here on the client knows that its request has arrived.
             head = [(b"content-type", _LINES.encode())]
             await send({"type": "http.response.start", "status": 200, "headers": head})
+            frames = FrameWriter()
             async for event in self._events():
-                await send(_chunk(_line(event), more=isinstance(event, Frame)))
+                more = isinstance(event, Frame)
+                fields = frames.to_json(event) if more else _last(event)
+                await send(_chunk(_line(fields), more))
         finally:
             late.cancel()
             gone.cancel()
@@ -318,13 +322,11 @@ async def _until_gone(receive: Receive) -> None:
         continue
 
 
-def _line(event: Event) -> bytes:
-    if isinstance(event, Frame):
-        fields = frame_to_json(event)
-    elif isinstance(event, Infill):
-        fields = infill_to_json(event)
-    else:
-        fields = error_to_json(event)
+def _last(event: Infill | EngineError) -> Json:
+    return infill_to_json(event) if isinstance(event, Infill) else error_to_json(event)
+
+
+def _line(fields: Json) -> bytes:
     return json.dumps(fields).encode() + b"\n"
 
 
@@ -333,7 +335,7 @@ def _chunk(body: bytes, more: bool) -> dict[str, Any]:
 
 
 def _refusal(status: int, error: EngineError) -> Response:
-    return Response(_line(error), status, media_type=_LINES)
+    return Response(_line(error_to_json(error)), status, media_type=_LINES)
 
 
 def _real_engine(options: ServiceOptions) -> Load:

@@ -21,8 +21,8 @@ from engine.types import (
     fill_in_the_middle,
 )
 from engine.wire import (
-    event_from_json,
-    frame_to_json,
+    EventReader,
+    FrameWriter,
     info_from_json,
     info_to_json,
     request_from_json,
@@ -72,6 +72,28 @@ def test_a_description_survives_the_way(
     assert info_from_json(json.loads(json.dumps(info_to_json(info)))) == info
 
 
-def test_a_frame_survives_the_way() -> None:
-    frame = Frame(3, 8, ((Piece("a", 0.5), Piece("b", 0.25)), ()), 1.5)
-    assert event_from_json(json.loads(json.dumps(frame_to_json(frame)))) == frame
+pieces = st.builds(Piece, st.sampled_from("ab"), st.sampled_from([0.0, 0.5]))
+frames = st.integers(1, 3).flatmap(
+    lambda count: st.lists(
+        st.tuples(*[st.lists(pieces, max_size=6).map(tuple)] * count), min_size=1, max_size=5
+    )
+)
+
+
+@cases(300)
+@given(frames, st.booleans())
+def test_frames_survive_the_way(seen: list[tuple[tuple[Piece, ...], ...]], fewer: bool) -> None:
+    writer, reader = FrameWriter(), EventReader()
+    told = [Frame(step, 8, holes, 1.5) for step, holes in enumerate(seen)]
+    told += [Frame(9, 9, told[-1].holes[:-1], 0.5)] if fewer else []
+    for frame in told:
+        assert reader.read(json.loads(json.dumps(writer.to_json(frame)))) == frame
+
+
+def test_what_has_not_changed_is_not_sent_again() -> None:
+    long = tuple(Piece(f"word{i} ", 0.0) for i in range(2000))
+    writer = FrameWriter()
+    writer.to_json(Frame(1, 8, (long, long), 1.5))
+    changed = (*long[:700], Piece("new", 0.5), *long[703:])
+    sent = writer.to_json(Frame(2, 8, (long, changed), 1.5))
+    assert sent["frame"]["holes"] == [(2000, 0, []), (700, 1297, [["new", 0.5]])]
