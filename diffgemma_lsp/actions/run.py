@@ -16,7 +16,7 @@ from diffgemma_lsp.actions.plan import NoPlan, Plan, plan
 from diffgemma_lsp.lsp import positions
 from diffgemma_lsp.lsp.client import Client, WorkDone
 from diffgemma_lsp.session.engine import Answer
-from diffgemma_lsp.session.requests import Nothing, PendingRequest, must_be_sure
+from diffgemma_lsp.session.requests import Nothing, PendingRequest, must_be_sure, sure_enough
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.text import diff
 from diffgemma_lsp.text.snapshot import snapshot_of
@@ -96,8 +96,7 @@ class Work:
             enough = self.pending.left_s / 2  # for another try, if that takes as long
             answer = await self.session.engine.run(self.pending, replace(request, seed=seed), shown)
             shown.flush()
-            if answer.confidence is not None:  # of a rewrite, or of several places, it never is
-                must_be_sure(answer.confidence, self.settings.min_confidence)
+            must_be_sure(answer.confidence, self.settings.min_confidence, invoked=True)
             fit, confidence = await self._fit(found, answer)
             done = any(fit.texts) or answer.holes == told  # many a model draws nothing
             if done or tries == SEEDS or self.pending.left_s < enough:
@@ -120,7 +119,7 @@ class Work:
         if any(first.texts):
             return first, answer.confidence
         for other in answer.others[:OTHERS]:
-            sure = (other.confidence or 0) >= (self.settings.min_confidence or 0)
+            sure = sure_enough(other.confidence, self.settings.min_confidence, invoked=True)
             if sure and self.pending.left_s > 0:
                 fit = await self._fitted(found, (other.text,))
                 if any(fit.texts):

@@ -44,14 +44,21 @@ def unexpected(error: Exception) -> EngineError:
     return EngineError(f"internal error ({describe(error)}): please report it")
 
 
-def must_be_sure(confidence: float | None, least: float | None) -> None:
-    """Raises Nothing where the model is less sure than the user wants it to be; None is not."""
+def sure_enough(confidence: float | None, least: float | None, invoked: bool) -> bool:
+    """Whether the model is as sure as the user wants it to be. Where that was not measured (None),
+    what the user asked for is shown; what comes by itself must be known to be worth it."""
     if not least:
+        return True
+    return invoked if confidence is None else confidence >= least
+
+
+def must_be_sure(confidence: float | None, least: float | None, invoked: bool) -> None:
+    """Raises Nothing where the model is not `sure_enough`."""
+    if sure_enough(confidence, least, invoked):
         return
     if confidence is None:
         raise Nothing("how sure the model is was not measured, and min_confidence is above 0")
-    if confidence < least:
-        raise Nothing(f"the model was only {confidence:.0%} sure")
+    raise Nothing(f"the model was only {confidence:.0%} sure")
 
 
 class PendingRequest:

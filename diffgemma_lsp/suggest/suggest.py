@@ -15,7 +15,7 @@ from itertools import islice
 
 from diffgemma_lsp.context import window
 from diffgemma_lsp.polish.polish import Around, polish
-from diffgemma_lsp.session.requests import Nothing, PendingRequest, must_be_sure
+from diffgemma_lsp.session.requests import Nothing, PendingRequest, must_be_sure, sure_enough
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.session.suggestion_cache import AFTER, BEFORE, Place, Suggestion
 from diffgemma_lsp.settings.schema import Settings
@@ -120,7 +120,7 @@ class _Fitting:
     def _polished(self, answer: Other, whole: bool) -> Suggestion:
         """What is shown of an answer. Raises Nothing if it is not worth it."""
         settings, invoked = self._settings, self._invoked
-        must_be_sure(answer.confidence, settings.min_confidence)
+        must_be_sure(answer.confidence, settings.min_confidence, invoked)
         max_lines = None if invoked else settings.max_lines
         text, reason = polish(
             answer.text, self._around, automatic=not invoked, max_lines=max_lines, whole=whole
@@ -197,8 +197,8 @@ def _known(
     # Where nothing comes by itself, what was asked for goes on while it is typed, and only then.
     silent = not invoked and session.engine.model.silent(snapshot.language_id) is not None
     found = session.suggestions.find(_place(snapshot, settings), least=1 if silent else 0)
-    least = settings.min_confidence or 0.0
-    sure = [one for one in found if (one.confidence or 0.0) >= least]
+    least = settings.min_confidence
+    sure = [one for one in found if sure_enough(one.confidence, least, invoked)]
     if not invoked:  # some of it may have been asked for, without a limit to its lines
         texts = (_first_lines(one.text, settings.max_lines) for one in sure)
         sure = [replace(one, text=text) for one, text in zip(sure, texts, strict=True)]

@@ -54,7 +54,7 @@ class FakeEngine:
                     raise RuntimeError(f"CUDA error: device-side assert triggered {first.text}")
                 if script.get("die") == str(step):
                     os.kill(os.getpid(), 9)
-                yield Frame(step, passes, ((Piece("x" * size, 0.5),),), 0.1)
+                yield Frame(step, passes, ((Piece(f"{step:x>{size}}", 0.5),),), 0.1)
                 if time.monotonic() > deadline:
                     break
             reason = "settled" if step == passes else "deadline"

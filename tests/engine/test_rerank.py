@@ -86,9 +86,8 @@ def test_the_likelier_answer_is_kept(before: str, after: str) -> None:
     alone, chosen = fill(before, after, ALONE), fill(before, after)
     if chosen.text == alone.text:
         return
-    assert after  # without text behind it there is nothing to judge by
     assert chosen.text.strip()
-    behind = TOKENIZER.encode(after)[:AFTER]
+    behind = TOKENIZER.encode(after or "\n")[:AFTER]
     stays, typed = TOKENIZER.heal(before)
     with torch.inference_mode():
         one, other = likelihoods(
@@ -139,7 +138,7 @@ def test_nano_changes_its_mind_where_the_text_behind_says_so() -> None:
     """Somewhere in this file another answer is kept, and somewhere the denoiser's own."""
     nano = InfillEngine.load()
     text = Path(__file__).read_text(encoding="utf-8")
-    ends = [match.start() for match in re.finditer("(?<=[(=,] )\\w+.*", text)][::3]
+    ends = [match.start() for match in re.finditer("(?<=[(=,] )\\w+.*", text)][::6]
     changed = 0
     for start in ends:
         before, after = text[:start], text[text.index("\n", start) :]
@@ -172,9 +171,7 @@ def test_some_holes_are_left_to_the_denoiser_and_have_no_confidence(
 
 def test_the_end_of_a_file_is_something_to_be_likely_before() -> None:
     """A last line without a final newline gets what the same line in the middle gets."""
-    last, inner = (
-        ENGINE.fill(InfillRequest(fill_in_the_middle("a = ", end))) for end in ("", "\n")
-    )
+    last, inner = (ENGINE.fill(InfillRequest(fill_in_the_middle("=", end))) for end in ("", "\n"))
     assert (last.text, last.others, last.confidence) == (inner.text, inner.others, inner.confidence)
     assert last.others
 

@@ -223,6 +223,16 @@ async def test_what_else_was_considered_stands_in_if_the_model_is_sure_enough(
         assert after(text, action["edit"]) == text.replace("x = ", f"x = {put}")
 
 
+async def test_what_was_asked_for_is_put_in_where_it_was_not_measured_how_sure_the_model_is(
+    client: InProcessClient,
+) -> None:
+    await client.initialize(capabilities=RESOLVES, min_confidence=0.5)
+    text = slow(0, text="b", confidence=None) + "x = \n"
+    client.send(did_open(URI, text))
+    action = await resolved(client, span(1, 4, 1, 4), "Fill here")
+    assert after(text, action["edit"]) == text.replace("x = ", "x = b")
+
+
 async def test_what_has_nothing_to_complete_comes_back_as_it_is(
     client: InProcessClient, engine: FakeEngine
 ) -> None:

@@ -46,7 +46,7 @@ class Scripted(FakeEngine):
             pieces = tuple(Piece(*piece) for piece in frame["holes"][0]["pieces"])
             yield Frame(frame["step"], frame["planned"], (pieces,), frame["entropy"])
         text = "width * height"
-        yield Infill(text, (text,), 8, 9, "settled", 0.93, {})
+        yield Infill(text, (text,), 8, 9, "settled", None, {})  # of a rewrite
 
 
 class Reader(InProcessClient):

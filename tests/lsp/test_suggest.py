@@ -144,6 +144,16 @@ async def test_what_else_was_considered_must_be_sure_enough_too(
     assert engine.runs == 1, "further ones would have a confidence that means something else"
 
 
+async def test_where_it_was_not_measured_how_sure_the_model_is_who_asks_is_shown_it(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(look_ahead=False, min_confidence=0.1)
+    client.send(did_open(URI, '# fake: {"text": "foo", "confidence": null}\nx = \n'))
+    assert await texts(client, 1, 4) == []
+    assert await texts(client, 1, 4, INVOKED) == ["foo"]
+    assert await texts(client, 1, 4) == [], "what is kept is still nothing that nobody asked for"
+
+
 async def test_the_next_one_is_thought_of_while_one_is_shown(
     client: InProcessClient, engine: FakeEngine
 ) -> None:

@@ -169,8 +169,8 @@ local function finish(preview, result)
   if not result.finished then
     table.insert(told, 'the time was up')
   end
-  local sure = table.concat(told, ', ')
-  show(preview, changes, ('{accept} accept   {discard} discard   %s   %s'):format(choices, sure))
+  local keys = { '{accept} accept', '{discard} discard', choices, table.concat(told, ', ') }
+  show(preview, changes, vim.trim(table.concat(keys, '   ')))
 end
 
 ---@param preview diffgemma.Preview
