@@ -194,7 +194,8 @@ def _print(
         _show(fillings[0].texts[0] or "")
     else:
         for number, filling in enumerate(fillings, 1):
-            _write(f"# {number}: {filling.confidence:.0%} sure\n{filling.texts[0]}\n")
+            sure = "" if filling.confidence is None else f": {filling.confidence:.0%} sure"
+            _write(f"# {number}{sure}\n{filling.texts[0]}\n")
 
 
 def _show(text: str) -> None:

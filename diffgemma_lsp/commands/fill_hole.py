@@ -29,7 +29,7 @@ class Filling(NamedTuple):
 
     texts: tuple[str | None, ...]
     reason: str | None
-    confidence: float
+    confidence: float | None
 
 
 class Job(Protocol):

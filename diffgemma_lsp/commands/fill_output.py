@@ -37,7 +37,7 @@ def result_to_json(
         shown["text"] = infill.text if raw else best.texts[0] if best else None
         if choice:
             shown["candidates"] = [
-                {"text": one.texts[0], "confidence": round(one.confidence, 4)}
+                {"text": one.texts[0], "confidence": _rounded(one.confidence)}
                 for one in found.fillings
             ]
     else:
@@ -52,9 +52,13 @@ def result_to_json(
         "steps": infill.steps,
         "forward_passes": infill.forward_passes,
         "stop_reason": infill.stop_reason,
-        "confidence": round((infill if raw or best is None else best).confidence, 4),
+        "confidence": _rounded((infill if raw or best is None else best).confidence),
         "ms": round(infill.timings.get("total", 0.0), 1),
     }
+
+
+def _rounded(confidence: float | None) -> float | None:
+    return None if confidence is None else round(confidence, 4)
 
 
 def filled(text: str, job: Job, filling: Filling) -> str:

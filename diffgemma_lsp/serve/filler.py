@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 from diffgemma_lsp.context import window
-from diffgemma_lsp.polish.polish import Around, Offer, offers
+from diffgemma_lsp.polish.polish import Around, offers
 from diffgemma_lsp.serve.ask import Ask, Reply
 from diffgemma_lsp.serve.metrics import Metrics
 from diffgemma_lsp.session.engine import Answer, Model
+from diffgemma_lsp.session.requests import sure_enough, unsure
 from diffgemma_lsp.text.documents import Document
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from diffgemma_lsp.text.text import Text
@@ -168,10 +169,11 @@ class Filler:
         answers = Answer.of(event).for_the_hole
         least = self._model.min_confidence if automatic else 0.0
         found = [*offers(answers, around, automatic=automatic)]
-        shown = [one.polished.text for one in found if _worth(one, least)]
-        reason = None if shown else found[0].polished.reason
-        sure = f"the model was only {found[0].confidence:.0%} sure"
-        return _Answers(event, tuple(dict.fromkeys(shown)), None if shown else reason or sure)
+        fit = [one for one in found if one.polished.reason is None]
+        shown = [o.polished.text for o in fit if sure_enough(o.confidence, least, not automatic)]
+        if shown:
+            return _Answers(event, tuple(dict.fromkeys(shown)), None)
+        return _Answers(event, (), found[0].polished.reason or unsure(found[0].confidence))
 
     async def _best(self, request: InfillRequest, budget_s: float) -> Frame | Infill:
         """The result, or the best that there is when the time is up."""
@@ -227,10 +229,6 @@ def _snapshot(question: _Question) -> DocumentSnapshot:
     prefix, suffix, language_id = question.snapshot
     text = Text.of(prefix + suffix)
     return DocumentSnapshot.of(Document("", language_id, 0, text), text.point(len(prefix)))
-
-
-def _worth(offer: Offer, least: float) -> bool:
-    return offer.polished.reason is None and offer.confidence >= least
 
 
 def _until(text: str, stop: tuple[str, ...]) -> str:

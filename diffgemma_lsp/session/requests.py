@@ -52,13 +52,17 @@ def sure_enough(confidence: float | None, least: float | None, invoked: bool) ->
     return invoked if confidence is None else confidence >= least
 
 
+def unsure(confidence: float | None) -> str:
+    """Why an answer that is not `sure_enough` is not shown."""
+    if confidence is None:
+        return "how sure the model is was not measured, and min_confidence is above 0"
+    return f"the model was only {confidence:.0%} sure"
+
+
 def must_be_sure(confidence: float | None, least: float | None, invoked: bool) -> None:
     """Raises Nothing where the model is not `sure_enough`."""
-    if sure_enough(confidence, least, invoked):
-        return
-    if confidence is None:
-        raise Nothing("how sure the model is was not measured, and min_confidence is above 0")
-    raise Nothing(f"the model was only {confidence:.0%} sure")
+    if not sure_enough(confidence, least, invoked):
+        raise Nothing(unsure(confidence))
 
 
 class PendingRequest:

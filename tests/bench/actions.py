@@ -57,7 +57,7 @@ class Got:
     place: Place
     seconds: float
     answers: tuple[str | None, ...] = ()
-    confidence: float = 0.0
+    confidence: float | None = None
     reason: str | None = None
     compiles: bool = False
 
