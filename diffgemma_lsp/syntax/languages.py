@@ -112,8 +112,10 @@ _SUFFIXES = {
     "c": ".c .h",
     "cpp": ".cc .cpp .cxx .hh .hpp",
     "csharp": ".cs",
+    "css": ".css",
     "dart": ".dart",
     "go": ".go",
+    "html": ".html .htm",
     "java": ".java",
     "javascript": ".js .cjs .mjs",
     "javascriptreact": ".jsx",
@@ -122,8 +124,10 @@ _SUFFIXES = {
     "kotlin": ".kt .kts",
     "rust": ".rs",
     "swift": ".swift",
+    "toml": ".toml",
     "typescript": ".ts .cts .mts",
     "typescriptreact": ".tsx",
+    "yaml": ".yaml .yml",
 }
 
 

@@ -12,12 +12,14 @@ from diffgemma_lsp.syntax.languages import (
     Grammar,
     Language,
     in_ascii,
+    language_id_of,
     language_of,
     parse,
     without_magics,
 )
 from diffgemma_lsp.syntax.python_check import LONGEST, compiles, pieces
 from diffgemma_lsp.text.text import Point, Text
+from engine.paths import languages_of
 
 
 def breaks(before: str, middle: str, after: str, language_id: str) -> bool | None:
@@ -279,3 +281,29 @@ def test_what_is_compiled_is_never_long() -> None:
     function = FUNCTION.format("") * 20
     for piece in pieces(function * 20 + "x = ", "\n" + function * 20):
         assert len(piece.before + piece.after) <= LONGEST
+
+
+@pytest.mark.parametrize(
+    ("name", "language"),
+    [
+        ("a/style.CSS", "css"),
+        ("index.html", "html"),
+        ("index.htm", "html"),
+        (".github/workflows/test.yml", "yaml"),
+        ("values.yaml", "yaml"),
+        ("pyproject.toml", "toml"),
+        ("a.py", "python"),
+        ("css", ""),
+    ],
+)
+def test_the_language_of_a_file(name: str, language: str) -> None:
+    assert language_id_of(name) == language
+
+
+@pytest.mark.parametrize("model", ["nano", "mini"])
+def test_what_a_model_has_learned_has_a_suffix(model: str) -> None:
+    suffixes = "py c cpp css go html java js jsx rs toml ts tsx yaml".split()  # noqa: SIM905
+    known = {language_id_of(f"a.{suffix}") for suffix in suffixes}
+    learned = languages_of(model)
+    assert learned
+    assert set(learned) <= known
