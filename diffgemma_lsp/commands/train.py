@@ -123,5 +123,6 @@ def _listed(folders: list[Path], suffixes: list[str], out: Path) -> Path:
         listed = out / "files.txt"
         listed.write_text("\n".join(names) + "\n", encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"can't write to {out}: {error.strerror or error}") from error
+        why = error.strerror or error
+        raise UsageError(f"can't write to {out} ({why}): --out takes another folder") from error
     return listed

@@ -395,6 +395,20 @@ def test_doctor_says_what_to_do(
     assert "problem" in shown
 
 
+def test_where_the_home_can_t_be_written_train_names_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    home = tmp_path / "home"
+    home.write_text("no folder, so that not even root can write into it")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    assert run("train", "--folder", tmp_path) == 2
+    said = complaint(capfd)
+    assert "can't write to" in said
+    assert "--out" in said
+
+
 def test_a_terminal_gets_no_control_characters(
     fake: FakeEngine,
     source: Path,
