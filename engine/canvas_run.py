@@ -10,9 +10,8 @@ from collections.abc import Generator, Iterator
 from engine.attention.token_tree import TokenTree
 from engine.choice.beam import Beam, Rivals, goes_on
 from engine.choice.rank import AFTER, Judge, rank
-from engine.diffusion.denoiser import CanvasDenoiser
+from engine.diffusion.denoiser import CanvasDenoiser, WindowDenoiser
 from engine.diffusion.loop import Pass, Schedule, denoise
-from engine.diffusion.process import Uniform
 from engine.diffusion.rng import Draws
 from engine.run import Run
 from engine.text.layout import Layout
@@ -37,20 +36,23 @@ class CanvasRun(Run):
             if self.late():
                 break
             reason, layout, last = yield from self._denoise()
-            joined = self.sheet.commit(layout, last.best, last.certainty, last=reason == "deadline")
+            joined = self.sheet.commit(layout, *self.told(layout, last), last=reason == "deadline")
         if not self.sheet.pending and self.rivals is not None:
             yield from self._choose(self.rivals)
         return reason
+
+    def told(self, layout: Layout, event: Pass) -> tuple[list[int], list[float]]:
+        """The best guess at each free slot after a pass, and how sure each is."""
+        return event.best, event.certainty
 
     def _denoise(self) -> Generator[Frame | None, None, tuple[StopReason, Layout, Pass]]:
         """Denoises the next canvas; returns why it stopped, its layout and its last pass."""
         engine = self.engine
         layout = self.sheet.lay_out(engine.model.config.canvas_length, engine.banned)
-        bound = self._bound()
-        schedule = self._schedule(layout)
+        bound = self.bound()
+        schedule = self.schedule(layout)
         draws = Draws(self.request.seed, engine.model.device)
-        process = Uniform(engine.model.config.vocab_size)
-        passes = denoise(bound, process, layout.canvas, schedule, draws, self.steps)
+        passes = denoise(bound, engine.process, layout.canvas, schedule, draws, self.steps)
         base = self.steps
         began = time.monotonic()
         for event in passes:
@@ -69,7 +71,7 @@ class CanvasRun(Run):
             engine.timed(seconds)
             self.timings.denoise += seconds
             self.steps, self.forward_passes = event.step, self.forward_passes + 1
-            guess = layout.guess(event.best, event.certainty)
+            guess = layout.guess(*self.told(layout, event))
             yield self.frame(event.step, base + schedule.planned, guess, event.entropy)
             if event.settled:
                 return event.settled, layout, event
@@ -77,7 +79,7 @@ class CanvasRun(Run):
                 return "deadline", layout, event
         raise AssertionError("a denoising ends with its last pass")
 
-    def _bound(self) -> CanvasDenoiser:
+    def bound(self) -> CanvasDenoiser | WindowDenoiser:
         """The model behind the prefix as it is now; what is read causally begins there, too."""
         cache, length, batch = self.cache, self.length, self.engine.batch
         reads = length > 0
@@ -125,7 +127,8 @@ class CanvasRun(Run):
         if (best := self.ranked[0].ids) != gap.done:
             gap.replace(best)
 
-    def _schedule(self, layout: Layout) -> Schedule:
+    def schedule(self, layout: Layout) -> Schedule:
+        """How many passes there are, by what the profile and the deadline allow."""
         strength = max(gap.strength for gap, _ in layout.spans)
         most = max(1, round(self.sampling.max_steps * strength))
         left = None if self.deadline is None else self.left()

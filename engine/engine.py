@@ -21,6 +21,7 @@ from engine.attention.prefix_cache import PrefixStore
 from engine.backbones.base import Backbone
 from engine.backbones.linear import cores, trim_memory
 from engine.canvas_run import CanvasRun
+from engine.diffusion.process import Absorbing, Process, Uniform
 from engine.errors import EngineError, ModelError
 from engine.left_run import LeftRun
 from engine.profile import Profile
@@ -38,6 +39,7 @@ from engine.weights.check import check
 from engine.weights.families import family_of
 from engine.weights.loader import Progress, pick_device, pick_dtype
 from engine.weights.locate import locate
+from engine.window_run import WindowRun
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +94,9 @@ class InfillEngine:
             self.text_only[slack] = False
         # What may be written into a hole: text, and what ends it where that is a token of its own.
         self.writable = self.text_only if self.mask_id is None else self.banned == 0
+        self.process = self._process()
+        # Mean entropy of masks with nothing around them, by their number (engine.window_run).
+        self.bare_entropy: dict[int, float] = {}
         self.info = EngineInfo(
             model=profile.name,
             device=str(model.device),
@@ -103,7 +108,7 @@ class InfillEngine:
             neighbours=profile.neighbours,
             languages=profile.languages,
             min_confidence=profile.min_confidence,
-            draws=self.mask_id is None,
+            draws=self.mask_id is None or profile.window,
         )
 
     @classmethod
@@ -168,8 +173,7 @@ class InfillEngine:
         """
         if deadline is None and request.budget_s is not None:
             deadline = time.monotonic() + request.budget_s
-        kind = CanvasRun if self.mask_id is None else LeftRun
-        run = kind(self, request, cancelled, deadline)
+        run = self._kind(self, request, cancelled, deadline)
         whole = False
         try:
             yield from run.events()
@@ -199,6 +203,19 @@ class InfillEngine:
         share = 0.5 if seconds > self.pass_seconds else 0.1
         self.pass_seconds += (seconds - self.pass_seconds) * (share if self.pass_seconds else 1.0)
 
+    @property
+    def _kind(self) -> type[CanvasRun] | type[LeftRun]:
+        """The way that requests go, by what the model reads."""
+        if self.profile.window:
+            return WindowRun
+        return CanvasRun if self.mask_id is None else LeftRun
+
+    def _process(self) -> Process:
+        """What noise is to the model; masks that it was not told of are no noise."""
+        if self.mask_id is None:
+            return Uniform(self.model.config.vocab_size)
+        return Absorbing(self.mask_id, self.profile.sampling.final)
+
     def _ban(self) -> Tensor:
         """What is added to all logits: -inf for special tokens and ids without a token."""
         banned = torch.zeros(self.model.config.vocab_size, device=self.model.device)
@@ -207,6 +224,8 @@ class InfillEngine:
         slack = self.tokenizer.id_of(self.profile.slack) if self.profile.slack else None
         if slack is not None:
             banned[slack] = 0.0
+        if self.mask_id is not None and self.mask_id < len(banned):
+            banned[self.mask_id] = float("-inf")
         return banned
 
 

@@ -25,6 +25,11 @@ class Sampling:
         the canvas has; 0 asks only the canvas.
     from_left: each hole is decided from its left on (engine.diffusion.samplers.accept_from_left).
     rerank: the encoder answers, too, and the text around decides (see engine.choice.rank).
+    top_p: of what a slot may hold, only the likeliest tokens are drawn from that have this share of
+        the probability together.
+    final: for models of absorbing noise, which see a token that was decided as text. It stays; a
+        pass decides the surest slot, all others of less than `entropy_bound` nats, and as many as
+        it must for the passes that are left (engine.diffusion.samplers.Surest).
     """
 
     max_steps: int = 48
@@ -37,6 +42,8 @@ class Sampling:
     from_left: bool = False
     causal_share: float = 0.0
     rerank: bool = False
+    top_p: float = 1.0
+    final: bool = False
 
     def override(self, params: SamplingParams) -> Sampling:
         """These values, except where `params` says otherwise."""
@@ -100,8 +107,16 @@ class Profile:
         What nobody asked for is suggested in no other.
     separator: the special token between documents in training; with None, or a token that the
         tokenizer does not know, a comment with the path stands above each piece.
-    mask: the mask token of a model whose noise is one (an absorbing process); its holes are decided
-        from the left, and what is decided is read causally with the text behind the hole in view.
+    mask: the mask token of a model whose noise is one (an absorbing process). Without `window` its
+        holes are decided from the left, and what is decided is read causally with the text behind
+        the hole in view.
+    window: whether everything sees everything: nothing of a prefix is kept, and each pass reads
+        `context` tokens of it with the canvas. Its holes are canvases (engine.window_run).
+    shifted: whether what slot i holds is read from row i - 1, as in the language model that such a
+        one was made of.
+    close: the special token that stands once behind the end of the text.
+    lines: whether a hole at the end of a line is filled with its line end, for vocabularies that
+        join it with what stands before it and models that were trained on whole lines.
     extra: special tokens that the tokenizer does not know, with the ids behind its last one.
     start: the token that a text begins with, if it is not the one that config.json names.
     blanks: whether white space in front of a hole is written anew with it, for vocabularies that
@@ -134,6 +149,10 @@ class Profile:
     separator: str | None = None
     can: tuple[str, ...] = ("fill",)
     mask: str | None = None
+    window: bool = False
+    shifted: bool = False
+    close: str | None = None
+    lines: bool = False
     extra: tuple[str, ...] = ()
     start: str | None = None
     blanks: bool = False

@@ -57,12 +57,12 @@ HOUSE = (
     ("attention",),
     ("diffusion",),
     ("choice",),
-    ("engine.py", "run.py", "canvas_run.py", "left_run.py"),
+    ("engine.py", "run.py", "canvas_run.py", "window_run.py", "left_run.py"),
     ("serve",),
     ("training",),
     ("evaluation",),
 )
-ONE = ("engine.py", "run.py", "canvas_run.py", "left_run.py")
+ONE = ("engine.py", "run.py", "canvas_run.py", "window_run.py", "left_run.py")
 # The same of the language server.
 SERVER_HOUSE = (
     ("engine_process.py",),

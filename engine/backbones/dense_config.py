@@ -36,6 +36,7 @@ class DenseConfig:
 
     vocab_size: int
     hidden_size: int
+    intermediate_size: int
     heads: int
     kv_heads: int
     head_dim: int
@@ -82,6 +83,7 @@ def _parse(data: Json) -> DenseConfig:
     return DenseConfig(
         vocab_size=data["vocab_size"],
         hidden_size=data["hidden_size"],
+        intermediate_size=data["intermediate_size"],
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,

@@ -14,7 +14,9 @@ from torch import Tensor
 from engine.attention.batch import Batch, Ticket
 from engine.attention.kv import KVBuffer
 from engine.attention.prefix_cache import PrefixCache, canvas_span
+from engine.attention.span import Span
 from engine.attention.token_tree import ROOT, TokenTree
+from engine.backbones.base import Backbone
 
 Known = Sequence[int] | None
 """The tokens of a canvas' first slots, as far as they are decided, for who reads them causally."""
@@ -93,3 +95,58 @@ class CanvasDenoiser:
         soft = self.model.embed(ids)
         soft[slots] = self.model.soft_embed(probs)
         return soft
+
+
+class WindowDenoiser:
+    """A window in which everything sees everything: the tokens in front and the canvas are read
+    anew in each pass.
+
+    front: ids [f] before the canvas. slack: free slots that hold it are left out of the window, as
+    if they were not there. shifted: slot i is read from the row before it.
+    """
+
+    def __init__(
+        self, model: Backbone, batch: Batch, front: Sequence[int], slack: int | None, shifted: bool
+    ) -> None:
+        self.model, self._batch, self._slack, self._shifted = model, batch, slack, shifted
+        self._front = torch.tensor(list(front), dtype=torch.int64, device=model.device)
+        self._own = KVBuffer(model.kv, model.dtype, model.device, growth=1)
+        self.tree: TokenTree | None = None
+        self._ticket: Ticket | None = None
+
+    def ask(self, ids: Tensor, soft: Tensor | None, slots: Tensor, known: Known) -> Read:
+        """Posts a pass over the whole window; nothing is read causally. What it gives for a slot
+        that is left out means nothing: that slot is decided."""
+        places = len(self._front) + slots
+        if self._slack is not None:
+            shown = torch.ones_like(ids, dtype=torch.bool)
+            shown[slots] = ids[slots] != self._slack
+            places = len(self._front) + (shown.cumsum(0) - 1)[slots]
+            ids = ids[shown]
+        # The first token of all is read from its own row: there is none before it.
+        rows = (places - int(self._shifted)).clamp(min=0)
+        window = torch.cat((self._front, ids))
+        self._ticket = ticket = self._batch.post([window_span(window, self._own)])
+
+        def read() -> tuple[Tensor, Tensor | None]:
+            (hidden,) = ticket()
+            return self.model.logits(hidden[rows]), None
+
+        return read
+
+    def withdraw(self) -> None:
+        """The request is gone: what it asked for last is not run any more."""
+        if self._ticket is not None:
+            self._ticket.withdraw()
+
+    def condition(self, ids: Tensor, probs: Tensor, slots: Tensor) -> Tensor:
+        """What the last pass believed, as embeddings; models of absorbing noise are not told."""
+        soft = self.model.embed(ids)
+        soft[slots] = self.model.soft_embed(probs)
+        return soft
+
+
+def window_span(ids: Tensor, own: KVBuffer) -> Span:
+    """Tokens [T] that all see each other, from position 0 on."""
+    positions = torch.arange(len(ids), device=ids.device)
+    return Span("decoder", ids, positions, own, 0, sees="all", places=positions, reach=0)

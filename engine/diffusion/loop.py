@@ -32,6 +32,7 @@ from engine.diffusion.samplers import (
     Decision,
     Holes,
     entropies,
+    nucleus,
     sample,
     sampler_of,
     temperature,
@@ -91,6 +92,7 @@ def denoise(
     t_max = sampling.t_min + (sampling.t_max - sampling.t_min) * schedule.strength
     soft: Tensor | None = None
     history: list[list[int]] = []
+    sure = torch.ones(len(free.numbers), device=free.slots.device)
     for step in range(planned):
         counter = first_step + step + 1
         read = model.ask(canvas.ids, soft, free.slots, causal.known if causal else None)
@@ -101,13 +103,19 @@ def denoise(
             raw = causal.heard(raw, expected, bias)
         heat = temperature(step, planned, t_max, sampling.t_min)
         probs = (raw / heat).softmax(-1)
+        if sampling.top_p < 1:
+            probs = nucleus(probs, sampling.top_p)
         drawn = sample(probs, draws.uniform(counter, free.numbers, Draws.TOKEN))
-        current, held = canvas.ids[free.slots], canvas.held[free.slots]
-        beliefs = Beliefs(raw, probs, drawn, current, noisy, held, free.holes, canvas.slack)
+        current, held, left = canvas.ids[free.slots], canvas.held[free.slots], planned - step
+        beliefs = Beliefs(raw, probs, drawn, current, noisy, held, free.holes, canvas.slack, left)
         decision = sampler.decide(beliefs)
-        share = schedule.strength * (planned - step - 1) / planned
+        # What is final is as sure as it was when it was decided.
+        sure = (
+            torch.where(noisy, decision.certainty, sure) if sampling.final else decision.certainty
+        )
+        share = 0.0 if sampling.final else schedule.strength * (planned - step - 1) / planned
         noisy = _advance(canvas, free, decision, beliefs, process, share, draws, counter)
-        told = _told(decision, entropies(probs).mean(), canvas.ids[free.slots], noisy)
+        told = _told(decision, sure, entropies(probs).mean(), canvas.ids[free.slots], noisy)
         stable = sampling.stability == 0 or (
             len(history) >= sampling.stability
             and all(told.best == old for old in history[-sampling.stability :])
@@ -202,10 +210,12 @@ class _Told:
     noisy: list[int]
 
 
-def _told(decision: Decision, entropy: Tensor, ids: Tensor, noisy: Tensor) -> _Told:
+def _told(
+    decision: Decision, certainty: Tensor, entropy: Tensor, ids: Tensor, noisy: Tensor
+) -> _Told:
     """Brings it there in one copy: all as 32-bit integers, some of which are the bits of floats."""
     scalars = torch.stack((entropy.view(torch.int32), decision.confirmed.all().int()))
-    floats = decision.certainty.view(torch.int32)
+    floats = certainty.view(torch.int32)
     copied = torch.cat((decision.best.int(), floats, ids.int(), noisy.int(), scalars)).cpu().numpy()
     best, sure, now, noise, rest = np.split(copied, np.cumsum([len(ids)] * 4))
     return _Told(

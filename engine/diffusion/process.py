@@ -1,7 +1,7 @@
 """Processes: what noise is, and what a pass may make of it.
 
 uniform    a fresh slot holds any token of the vocabulary (DiffusionGemma)
-absorbing  a fresh slot holds the mask token (Dream, LLaDA, mini)
+absorbing  a fresh slot holds the mask token (Dream, DreamOn, mini)
 """
 
 from __future__ import annotations
@@ -57,13 +57,22 @@ class Uniform:
 
 @dataclass(frozen=True, slots=True)
 class Absorbing:
-    """Noise is the mask token, which no pass ever writes: the head has no row for it."""
+    """Noise is the mask token, which no pass ever writes.
+
+    final: what is no noise is text, whatever the model makes of a token that it sees: it was
+    trained to tell what stands behind masks only.
+    """
 
     mask_id: int
+    final: bool = False
     conditions: bool = False
 
     def noise(self, draws: Draws, step: int, slots: Sequence[int]) -> Tensor:
         return torch.full((len(slots),), self.mask_id, device=draws.device)
 
     def without_noise(self, raw: Tensor, current: Tensor, noisy: Tensor) -> Tensor:
-        return raw
+        if not self.final:
+            return raw
+        known = current.clamp(max=raw.shape[1] - 1).unsqueeze(1)
+        certain = torch.full_like(raw, float("-inf")).scatter(1, known, 0.0)
+        return torch.where(noisy.unsqueeze(1), raw, certain)

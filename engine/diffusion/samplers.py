@@ -142,6 +142,7 @@ class Beliefs:
     raw: logits [n, V]. probs: the same, cooled, as probabilities. drawn: a token drawn from them.
     current: the tokens that are there. noisy: where that is noise. held: where it is a draft's.
     holes: which of the slots form one. slack: the token that ends a hole, if any.
+    passes: how many there are left, this one among them.
     """
 
     raw: Tensor
@@ -152,6 +153,7 @@ class Beliefs:
     held: Tensor
     holes: Holes
     slack: int | None
+    passes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +211,61 @@ class FromLeft:
         return _decision(beliefs, accepted | confirmed, tokens, confirmed, self.confirms)
 
 
+@dataclass(frozen=True, slots=True)
+class Surest:
+    """What is decided is final. Of the rest a pass decides the surest slot, all others whose
+    entropy is below `bound` nats, and as many as the passes that are left have to.
+
+    Slack takes all that is still noise behind it in its hole; behind what most likely ends a hole
+    nothing has to be decided. Sources: Dream's decoding by entropy (arXiv 2508.15487), the deletion
+    of DreamOn (arXiv 2602.01326), the threshold of d3LLM (arXiv 2601.07568).
+    """
+
+    bound: float
+    confirms: bool = False
+
+    def decide(self, beliefs: Beliefs) -> Decision:
+        noisy, slack, holes = beliefs.noisy, beliefs.slack, beliefs.holes
+        likely = torch.where(noisy, beliefs.probs.argmax(-1), beliefs.current)
+        text = noisy
+        if slack is not None:
+            over = (holes.at >= holes.find(noisy & (likely == slack))) & noisy
+            text, likely = noisy & ~over, likely.masked_fill(over, slack)
+        entropy = entropies(beliefs.probs).masked_fill(~noisy, float("inf"))
+        count = (text.sum() / beliefs.passes).ceil().clamp(min=1)
+        place = torch.empty_like(holes.at).scatter(0, entropy.argsort(stable=True), holes.at)
+        chosen = ((place < count) | (entropy < self.bound)) & noisy
+        tokens = torch.where(noisy, beliefs.drawn, beliefs.current)
+        if slack is not None:
+            over = (holes.at >= holes.find(chosen & (tokens == slack))) & noisy
+            chosen, tokens = chosen | over, tokens.masked_fill(over, slack)
+        accepted = chosen | ~noisy
+        best = torch.where(accepted, tokens, likely)
+        certainty = beliefs.raw.softmax(-1).gather(1, best.unsqueeze(1)).squeeze(1)
+        # A canvas on which nothing is left to decide is settled.
+        return Decision(accepted, tokens, ~noisy | accepted.all(), best, certainty)
+
+
+def nucleus(probs: Tensor, share: float) -> Tensor:
+    """Probabilities [n, V] of the likeliest tokens alone that have `share` of them together; the
+    likeliest one always counts (top-p sampling, arXiv 1904.09751)."""
+    ordered, order = probs.topk(min(_LIKELIEST, probs.shape[-1]), dim=-1)
+    # To sort a whole vocabulary is slow on a CPU; on a device, to ask whether one has to.
+    if probs.device.type != "cpu" or bool((ordered.sum(-1) < share).any()):
+        ordered, order = probs.sort(dim=-1, descending=True)
+    ordered = ordered.masked_fill(ordered.cumsum(-1) - ordered > share, 0.0)
+    kept = torch.zeros_like(probs).scatter(-1, order, ordered)
+    return kept / kept.sum(-1, keepdim=True)
+
+
+_LIKELIEST = 1024
+"""So many tokens nearly always have the share that is asked for."""
+
+
 def sampler_of(sampling: Sampling) -> Sampler:
     """The sampler that a profile asks for."""
+    if sampling.final:
+        return Surest(sampling.entropy_bound)
     kind = FromLeft if sampling.from_left else EntropyBound
     return kind(sampling.entropy_bound, sampling.accepted_as_tokens)
 

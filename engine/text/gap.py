@@ -15,7 +15,8 @@ class Gap:
     included. done: ids that are settled, with their certainty, as far as a pass gave one.
     ended: the certainty of the slack behind them. capped: whether it ended because it reached its
     cap. tail: line ends that its draft ends in, which stay; to the model they stand behind it.
-    body: whether it is all of a block's body.
+    body: whether it is all of a block's body. closes: whether it is filled with the line end that
+    stands behind it in the document.
     """
 
     hole: Hole
@@ -30,6 +31,7 @@ class Gap:
     capped: bool = False
     tail: str = ""
     body: bool = False
+    closes: bool = False
 
     @property
     def certainties(self) -> list[float]:

@@ -72,6 +72,7 @@ class Sheet:
         self.work: Work = []
         *inner, last = self.template
         before = tail = ""
+        closed = False
         for segment, following in zip(inner, self.template[1:], strict=True):
             if isinstance(segment, Hole):
                 hole, tail = self._bare(segment)
@@ -82,10 +83,13 @@ class Sheet:
                 before = ""
                 self.gaps.append(self._gap(hole, typed))
                 self.gaps[-1].tail, self.gaps[-1].body = tail, body
+                closed = self.gaps[-1].closes = self._closes(hole, _unix(after))
                 self.work.append(self.gaps[-1])
             else:
-                before, tail = _unix(tail + segment.text), ""
-        self._add_suffix(tail + (last.text if isinstance(last, Fixed) else ""))
+                before = _unix(tail + segment.text)[closed:]
+                tail, closed = "", False
+        behind = tail + (last.text if isinstance(last, Fixed) else "")
+        self._add_suffix(behind[behind.index("\n") + 1 :] if closed else behind)
         # A draft of strength 0 is fixed text.
         self.work = [self._draft_if_kept(item) for item in self.work]
 
@@ -218,6 +222,8 @@ class Sheet:
         """
         everything = gap.done + self.text_ids(ids)
         texts = self.tokenizer.pieces_of(everything, len(gap.typed))
+        if gap.closes and texts:
+            texts[-1] = texts[-1].removesuffix("\n")
         sure = chain(gap.certainty, certainty, repeat(0.0))
         shown = tuple(
             Piece(self._newlines(text), min(1.0, one))
@@ -232,7 +238,8 @@ class Sheet:
 
     def text_of(self, gap: Gap, ids: list[int]) -> str:
         """What a gap would hold with these ids."""
-        return self._newlines(self.tokenizer.text_of(ids, len(gap.typed))) + gap.tail
+        text = self.tokenizer.text_of(ids, len(gap.typed))
+        return self._newlines(text.removesuffix("\n") if gap.closes else text) + gap.tail
 
     def assembled(self) -> str:
         """All that stands from the first hole's start to the last hole's end."""
@@ -274,6 +281,11 @@ class Sheet:
         tail = hole.draft[len(bare) :]
         return (replace(hole, draft=bare), tail) if bare and "\n" in tail else (hole, "")
 
+    def _closes(self, hole: Hole, after: str) -> bool:
+        """Whether a hole is filled with the line end that begins the text `after` it."""
+        told = hole.draft is not None or hole.fixed_length
+        return self.profile.lines and not told and after.startswith("\n")
+
     def _add_suffix(self, text: str) -> None:
         if not text and self.profile.end is not None:
             # To the model a last line has an end, too: where nothing at all stands behind a hole,
@@ -282,10 +294,13 @@ class Sheet:
         head = text[: self.profile.canvas * _SUFFIX_CHARS]
         ids = self.tokenizer.encode(_unix(head))
         end = _id_of(self.tokenizer, self.profile.end)
+        close = _id_of(self.tokenizer, self.profile.close)
         if len(head) < len(text):
             del ids[-1:]  # the cut may have gone through a word
         elif end is not None:
             ids += [end] * self.profile.canvas
+        elif close is not None:
+            ids.append(close)
         self.work.append(ids)
 
     def _gap(self, hole: Hole, typed: bytes) -> Gap:

@@ -19,6 +19,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from engine.errors import ModelError
+from engine.text.byte_level import VOCAB, read_byte_level
 
 _LOOK_BACK = 160
 """Characters before a cursor that healing looks at; longer words are not healed as a whole."""
@@ -42,13 +43,18 @@ class TextTokenizer:
 
     @classmethod
     def load(cls, folder: Path, extra: Sequence[str] = ()) -> TextTokenizer:
-        """Reads `folder`/tokenizer.json. extra: special tokens that it does not know, which get the
-        ids behind its last one. Raises ModelError if it is missing or broken."""
-        path = folder / "tokenizer.json"
-        if not path.is_file():
+        """Reads `folder`/tokenizer.json, or vocab.json and merges.txt where it has none of that.
+        extra: special tokens that it does not know, which get the ids behind its last one. Raises
+        ModelError if it is missing or broken."""
+        path, vocab = folder / "tokenizer.json", folder / VOCAB
+        if not path.is_file() and not vocab.is_file():
             raise ModelError(f"{path} is missing; download the model again")
         try:
-            tokenizer = Tokenizer.from_file(str(path))
+            if path.is_file():
+                tokenizer = Tokenizer.from_file(str(path))
+            else:
+                path = vocab
+                tokenizer = read_byte_level(folder)
             tokenizer.add_special_tokens([AddedToken(name, special=True) for name in extra])
             return cls(tokenizer)
         except Exception as error:  # the library raises bare Exceptions

@@ -36,7 +36,7 @@ def check(folder: Path) -> Checked:
     """
     family = family_of(folder)
     config = family.read_config(folder)
-    profile = load_profile(folder, config)
+    profile = load_profile(folder, config, family.default_profile)
     tokenizer = TextTokenizer.load(config_folder(folder), profile.extra)
     known = len(tokenizer) - len(profile.extra)
     if known > config.vocab_size:

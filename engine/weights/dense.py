@@ -16,6 +16,7 @@ from engine.backbones.dense import Adapter, Dense
 from engine.backbones.dense_config import DenseConfig, parse_dense
 from engine.backbones.linear import Format
 from engine.errors import ModelError, OutOfMemory
+from engine.profile import Profile
 from engine.weights.families import config_folder, read_json
 from engine.weights.loader import Progress, checkpoint_files
 
@@ -45,8 +46,74 @@ def load_model(
 
     Raises ModelError if a file is missing or of another shape, OutOfMemory if it does not fit.
     """
-    base, config = config_folder(folder), read_config(folder)
+    config = read_config(folder)
     check_weights(folder, config)
+    return load_from(folder, config, device, dtype, progress)
+
+
+def default_profile(folder: Path, config: DenseConfig) -> Profile:
+    """There is none: without infill.json nothing says that such a model can fill a hole."""
+    raise ModelError(
+        f"the model in {folder} writes from left to right: name one that was made to fill holes"
+    )
+
+
+def check_shapes(folder: Path, config: DenseConfig) -> None:
+    """Looks whether the files hold all weights of such a model, in its shapes; reads their headers
+    only. Raises ModelError."""
+    wanted = shapes(config)
+    files = checkpoint_files(folder)
+    try:
+        for file in files:
+            with _open(file) as tensors:
+                for name in tensors.keys():  # noqa: SIM118 - it is no dict
+                    shape = tuple(tensors.get_slice(name).get_shape())
+                    if wanted.pop(name, shape) != shape:
+                        asked = shapes(config)[name]
+                        raise ModelError(
+                            f"{name} in {file} has shape {shape}, the config asks for {asked}"
+                        )
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{folder} has a broken file of weights: download it again") from error
+    if wanted:
+        raise ModelError(
+            f"{len(wanted)} weights are missing from {folder}, {min(wanted)} first; "
+            "download the model again"
+        )
+
+
+def shapes(config: DenseConfig) -> dict[str, tuple[int, ...]]:
+    """The tensors of a Qwen2 of this shape, by their names: biases on queries, keys and values."""
+    d, inner = config.hidden_size, config.intermediate_size
+    q, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    found: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (config.vocab_size, d),
+        "model.norm.weight": (d,),
+    }
+    if not config.tied:
+        found["lm_head.weight"] = (config.vocab_size, d)
+    for i in range(len(config.layers)):
+        layer = f"model.layers.{i}."
+        for name, size in (("q", q), ("k", kv), ("v", kv)):
+            found[f"{layer}self_attn.{name}_proj.weight"] = (size, d)
+            found[f"{layer}self_attn.{name}_proj.bias"] = (size,)
+        found[f"{layer}self_attn.o_proj.weight"] = (d, q)
+        found[f"{layer}mlp.gate_proj.weight"] = found[f"{layer}mlp.up_proj.weight"] = (inner, d)
+        found[f"{layer}mlp.down_proj.weight"] = (d, inner)
+        found[f"{layer}input_layernorm.weight"] = (d,)
+        found[f"{layer}post_attention_layernorm.weight"] = (d,)
+    return found
+
+
+def load_from(
+    folder: Path,
+    config: DenseConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    progress: Progress | None,
+) -> Backbone:
+    """The dense model of such a shape in `folder`. Raises as `load_model` does."""
+    base = config_folder(folder)
     try:
         state = StoredWeights(base, device, dtype, progress)
         adapter = None

@@ -16,10 +16,18 @@ import torch
 from engine.backbones.base import Backbone, BackboneConfig
 from engine.errors import ModelError
 from engine.paths import BEST, WEIGHTS, base_of
+from engine.profile import Profile
+from engine.text.byte_level import mask_token
 from engine.weights.loader import Progress
+
+MASKED = "masked "
+"""In front of a model_type: that of a language model whose tokenizer knows a mask."""
 
 FAMILIES = {
     "diffusion_gemma": "engine.weights.loader",
+    "Dream": "engine.weights.dream",
+    "DreamOn": "engine.weights.dream",
+    f"{MASKED}qwen2": "engine.weights.dream",
     "llama": "engine.weights.dense",
     "qwen2": "engine.weights.dense",
     "qwen3": "engine.weights.dense",
@@ -48,6 +56,10 @@ class Family(Protocol):
         """The network. Raises ModelError if it can't be read, OutOfMemory if it does not fit."""
         ...
 
+    def default_profile(self, folder: Path, config: Any) -> Profile:
+        """How to use a model whose folder has no infill.json. Raises ModelError."""
+        ...
+
 
 def family_of(folder: Path) -> Family:
     """Who reads `folder`. Raises ModelError if its family is not known."""
@@ -60,7 +72,12 @@ def family_of(folder: Path) -> Family:
 
 def model_type(folder: Path) -> str | None:
     """The family that `folder`/config.json names. Raises ModelError if it can't be read."""
-    return read_json(folder / "config.json").get("model_type")
+    kind = read_json(folder / "config.json").get("model_type")
+    try:
+        masked = f"{MASKED}{kind}" in FAMILIES and mask_token(folder) is not None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the tokenizer in {folder} is broken: {error}") from error
+    return f"{MASKED}{kind}" if masked else kind
 
 
 def read_json(path: Path) -> dict[str, Any]:

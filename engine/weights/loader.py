@@ -20,6 +20,8 @@ from torch import Tensor
 from engine.backbones.config import ModelConfig, load_config
 from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.errors import ModelError, OutOfMemory
+from engine.profile import Profile
+from engine.weights.profile import diffusion_gemma
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and how much of it is done, from 0 to 1."""
@@ -110,6 +112,11 @@ def check_weights(folder: Path, config: ModelConfig) -> None:
         _stored(folder, model)
     except _UNREADABLE as error:
         raise _unreadable(folder, error) from error
+
+
+def default_profile(folder: Path, config: ModelConfig) -> Profile:
+    """How to use a DiffusionGemma that has no infill.json. Raises ModelError."""
+    return diffusion_gemma(folder, config)
 
 
 def checkpoint_files(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -32,27 +33,36 @@ DIFFUSION_GEMMA = Profile(
 )
 
 
-def load_profile(folder: Path, config: BackboneConfig) -> Profile:
-    """The profile of the checkpoint in `folder`. Raises ModelError if a file of it is broken."""
-    sampling, eos_ids = _generation(folder)
-    known = replace(_profile(folder, config, sampling), revision=revision_of(folder))
-    return replace(known, eos_ids=eos_ids or config.eos_ids)
+def diffusion_gemma(folder: Path, config: BackboneConfig) -> Profile:
+    """The profile of a DiffusionGemma without infill.json: as large as its canvas allows, and
+    sampled as its generation_config.json says. Raises ModelError if that is broken."""
+    canvas = min(DIFFUSION_GEMMA.canvas, config.canvas_length)
+    return replace(
+        DIFFUSION_GEMMA,
+        name=name_of(folder),
+        context=min(DIFFUSION_GEMMA.context, config.max_positions - canvas),
+        canvas=canvas,
+        hole=max(1, canvas // 2),
+        suffix=min(DIFFUSION_GEMMA.suffix, canvas // 4),
+        sampling=_generation(folder)[0],
+    )
 
 
-def _profile(folder: Path, config: BackboneConfig, sampling: Sampling) -> Profile:
-    """What infill.json says; without it, what fits the family, with `sampling`."""
+def load_profile(
+    folder: Path,
+    config: BackboneConfig,
+    default: Callable[[Path, Any], Profile] = diffusion_gemma,
+) -> Profile:
+    """The profile of the checkpoint in `folder`: its infill.json, or else what its family's
+    `default` makes of it. Raises ModelError if a file of it is broken."""
+    _, eos_ids = _generation(folder)
+    own = _own(folder) if (folder / "infill.json").is_file() else default(folder, config)
+    return replace(own, revision=revision_of(folder), eos_ids=eos_ids or config.eos_ids)
+
+
+def _own(folder: Path) -> Profile:
+    """What infill.json says."""
     path = folder / "infill.json"
-    if not path.is_file():
-        canvas = min(DIFFUSION_GEMMA.canvas, config.canvas_length)
-        return replace(
-            DIFFUSION_GEMMA,
-            name=name_of(folder),
-            context=min(DIFFUSION_GEMMA.context, config.max_positions - canvas),
-            canvas=canvas,
-            hole=max(1, canvas // 2),
-            suffix=min(DIFFUSION_GEMMA.suffix, canvas // 4),
-            sampling=sampling,
-        )
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         own = Sampling(**data.pop("sampling", {}))

@@ -31,7 +31,8 @@ CPU = torch.device("cpu")
 VOCAB = 40
 SLACK = 3
 UNIFORM, ABSORBING = Uniform(VOCAB), Absorbing(VOCAB)  # the mask is behind the vocabulary
-PROCESSES = [UNIFORM, ABSORBING]
+FINAL = Absorbing(VOCAB, final=True)
+PROCESSES = [UNIFORM, ABSORBING, FINAL]
 
 
 def canvas(
@@ -74,6 +75,7 @@ samplings = st.builds(
     confidence=st.sampled_from([0.0, 0.005, 0.5, 9.0]),
     accepted_as_tokens=st.booleans(),
     from_left=st.booleans(),
+    top_p=st.sampled_from([0.5, 1.0]),
 )
 
 
@@ -93,7 +95,8 @@ def run(
     process: Process = UNIFORM,
     **more: float,
 ) -> list[Pass]:
-    schedule = Schedule(sampling, planned, **more)
+    final = isinstance(process, Absorbing) and process.final
+    schedule = Schedule(replace(sampling, final=final), planned, **more)
     return drained(denoise(model, process, it, schedule, Draws(seed, CPU)))
 
 
@@ -132,7 +135,7 @@ def test_clamped_slots_are_what_the_model_sees_in_every_pass(
     assert 1 <= len(passes) == len(model.ids) <= planned
     assert [p.settled is not None for p in passes] == [False] * (len(passes) - 1) + [True]
     assert model.soft[0] is None
-    if process == ABSORBING:  # a mask stands where nothing is decided, and no pass believes in it
+    if process != UNIFORM:  # a mask stands where nothing is decided, and no pass believes in it
         assert model.soft == [None] * len(passes)
         assert not any(VOCAB in one.best for one in passes)
         if not drafted:
