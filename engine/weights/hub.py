@@ -25,8 +25,7 @@ HUB_NAME = re.compile(r"(?P<name>[\w-][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?
 """`owner/name`, or `owner/name@revision` for a branch, a tag or a commit."""
 
 _SNAPSHOT = re.compile(r"models--(?P<owner>.+?)--(?P<name>.+)")
-_WANTED = ["*.json", "*.safetensors", "*.jinja"]
-_NEEDED = ("config.json", "tokenizer.json")
+_WANTED = ["*.json", "*.safetensors", "*.jinja", "merges.txt"]
 
 
 def fetch(model: str, progress: Progress | None = None) -> Path:
@@ -61,7 +60,8 @@ def revision_of(folder: Path) -> str | None:
 
 def missing(folder: Path) -> list[str]:
     """The files that a whole model would have and this one lacks, those of its index among them."""
-    needed: list[str] = list(_NEEDED)
+    bpe = (folder / "merges.txt").exists() and not (folder / "tokenizer.json").exists()
+    needed = ["config.json", "vocab.json" if bpe else "tokenizer.json"]
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         try:

@@ -114,8 +114,8 @@ def test_logits_at_the_real_head_dimension() -> None:
 def published(
     model: Any, engine: InfillEngine, front: list[int], behind: list[int], n: int
 ) -> list[int]:
-    """DreamOn's loop as its evaluation has it: one token a pass, by lowest entropy; a deletion takes
-    all masks to its right with it. It draws by our counters, for slots by their number."""
+    """DreamOn's loop as its evaluation has it: one token a pass, by lowest entropy; a deletion
+    takes all masks to its right with it. It draws by our counters, for slots by their number."""
     span, draws, sampling = (
         [(slot, MASK) for slot in range(n)],
         Draws(0, CPU),
