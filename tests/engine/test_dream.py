@@ -82,13 +82,14 @@ def test_logits_are_those_of_transformers(
     draw = torch.Generator().manual_seed(3)
     for front, length in ((20, 30), (0, 9)):
         ids = torch.randint(VOCAB, (front + length,), generator=draw)
-        free = torch.rand(length, generator=draw) < 0.5
-        free[0] = True
-        ids[front:][free] = mask
+        chosen = torch.rand(length, generator=draw) < 0.5
+        chosen[0] = True
+        slots = chosen.nonzero()[:, 0]
+        ids[front:][slots] = mask
         model = WindowDenoiser(engine.model, Batch(engine.model), ids[:front].tolist(), None, True)
-        ours, causal = model.ask(ids[front:], None, free, None)()
+        ours, causal = model.ask(ids[front:], None, slots, None)()
         assert causal is None
-        expected = seen_by_all(theirs, ids.tolist())[front:][free]
+        expected = seen_by_all(theirs, ids.tolist())[front:][slots]
         assert float((ours - expected).abs().max()) < 1e-4
 
 
@@ -107,7 +108,7 @@ def test_logits_at_the_real_head_dimension() -> None:
     ours = Dense(parse_dense(shape), theirs.state_dict())
     ids = torch.randint(96, (40,))
     model = WindowDenoiser(ours, Batch(ours), [], None, True)
-    logits, _ = model.ask(ids, None, torch.ones(40, dtype=torch.bool), None)()
+    logits, _ = model.ask(ids, None, torch.arange(40), None)()
     assert float((logits - seen_by_all(theirs, ids.tolist())).abs().max()) < 1e-4
 
 
@@ -128,7 +129,7 @@ def published(
         logits = seen_by_all(model, [*front, *(token for _, token in span), *behind])
         logits = logits[len(front) :][open_slots] + engine.banned
         probs = nucleus((logits / sampling.t_max).softmax(-1), sampling.top_p)
-        slots = torch.tensor([span[i][0] for i in open_slots])
+        slots = [span[i][0] for i in open_slots]
         drawn = sample(probs, draws.uniform(step, slots, Draws.TOKEN)).tolist()
         doubt = entropies(probs)  # of equals, which there often are, the first one
         best = int((doubt == doubt.min()).nonzero()[0])

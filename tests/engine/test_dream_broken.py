@@ -67,6 +67,12 @@ def hole_in_added_tokens(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(data), encoding="utf-8")
 
 
+def short_vocabulary(folder: Path) -> None:
+    vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+    vocab.popitem()
+    (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
+
+
 def no_end(folder: Path) -> None:
     edit("config.json", eos_token_id=None)(folder)
     edit("generation_config.json", eos_token_id=None)(folder)
@@ -99,7 +105,8 @@ WAYS: dict[str, tuple[Callable[[Path], None], str]] = {
     "no merges": (lose("merges.txt"), r"vocab\.json can't be read.*merges\.txt"),
     "merges of three": (hold("merges.txt", "a b c\n"), "'a b c', which is no pair"),
     "a vocabulary that is cut off": (hold("vocab.json", '{"a": 0, '), r"vocab\.json can't be read"),
-    "a short vocabulary": (hold("vocab.json", '{"a": 0}'), "has no place for it there"),
+    "another vocabulary": (hold("vocab.json", '{"a": 0}'), r"vocab\.json can't be read.*`p`"),
+    "a short vocabulary": (short_vocabulary, "has no place for it there"),
     "a hole in the added tokens": (hole_in_added_tokens, "has no place for it there"),
     "added tokens of no known form": (
         edit("tokenizer_config.json", added_tokens_decoder={"151643": "<|endoftext|>"}),

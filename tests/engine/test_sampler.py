@@ -18,10 +18,13 @@ from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
 
 from engine.diffusion.rng import Draws
 from engine.diffusion.samplers import (
+    Beliefs,
     Holes,
+    Surest,
     accept,
     accept_from_left,
     entropies,
+    nucleus,
     sample,
     temperature,
     within_budget,
@@ -240,3 +243,83 @@ def test_draws_of_other_seeds_passes_and_purposes_have_nothing_in_common() -> No
         correlation = float(torch.corrcoef(torch.stack((base, other)))[0, 1])
         assert abs(correlation) < 0.06
         assert float((base == other).float().mean()) < 0.01
+
+
+@cases(300)
+@given(
+    seed=st.integers(0, 2**31),
+    sizes=st.lists(st.integers(1, 8), min_size=1, max_size=3),
+    slack=st.sampled_from([None, SLACK]),
+    sharpness=st.sampled_from([0.5, 5.0]),
+    bound=st.sampled_from([0.0, 0.3, 2.0]),
+    passes=st.integers(1, 20),
+)
+def test_the_surest_slots_are_decided_as_a_plain_loop_decides_them(
+    seed: int, sizes: list[int], slack: int | None, sharpness: float, bound: float, passes: int
+) -> None:
+    n, vocab_size, mask = sum(sizes), 7, 7
+    draw = torch.Generator().manual_seed(seed)
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    holes = [slice(start, start + size) for start, size in zip(starts, sizes, strict=True)]
+    raw = random_logits(seed, n, vocab_size, sharpness)
+    probs = raw.softmax(-1)
+    drawn = torch.randint(vocab_size, (n,), generator=draw)
+    noisy = torch.rand(n, generator=draw) < 0.7
+    current = torch.where(noisy, mask, torch.randint(vocab_size, (n,), generator=draw))
+    raw[~noisy] = float("-inf")
+    raw[torch.arange(n)[~noisy], current[~noisy]] = 0.0
+    held = torch.zeros(n, dtype=torch.bool)
+    beliefs = Beliefs(
+        raw, probs, drawn, current, noisy, held, Holes(holes, CPU), slack, passes=passes
+    )
+    decision = Surest(bound).decide(beliefs)
+
+    tokens, best = current.tolist(), torch.where(noisy, probs.argmax(-1), current).tolist()
+    doubt = entropies(probs).tolist()
+    open_slots = [i for i in range(n) if noisy[i]]
+    text = list(open_slots)
+    for hole in holes if slack is not None else []:
+        inside = [i for i in range(hole.start, hole.stop) if i in open_slots]
+        ends = [i for i in inside if best[i] == slack]
+        for i in [i for i in inside if ends and i >= ends[0]]:
+            text.remove(i)
+            best[i] = slack
+    count = max(1, math.ceil(len(text) / passes))
+    chosen = {*sorted(open_slots, key=lambda i: doubt[i])[:count]}
+    chosen |= {i for i in open_slots if doubt[i] < bound}
+    for i in chosen:
+        tokens[i] = int(drawn[i])
+    for hole in holes if slack is not None else []:
+        ends = [i for i in range(hole.start, hole.stop) if i in chosen and tokens[i] == slack]
+        for i in [i for i in open_slots if ends and ends[0] <= i < hole.stop]:
+            tokens[i] = slack
+            chosen.add(i)
+    decided = [i in chosen or i not in open_slots for i in range(n)]
+    assert decision.accepted.tolist() == decided
+    assert [int(decision.tokens[i]) for i in range(n) if decided[i]] == [
+        tokens[i] for i in range(n) if decided[i]
+    ]
+    assert decision.best.tolist() == [tokens[i] if decided[i] else best[i] for i in range(n)]
+    assert bool(decision.confirmed.all()) == all(decided)
+
+
+@cases(200)
+@given(
+    seed=st.integers(0, 2**31),
+    vocab_size=st.sampled_from([3, 50, 3000]),
+    sharpness=st.sampled_from([0.0, 1.0, 5.0]),
+    share=st.sampled_from([0.1, 0.5, 0.9, 0.999]),
+)
+def test_a_nucleus_is_the_fewest_likeliest_tokens_with_that_share(
+    seed: int, vocab_size: int, sharpness: float, share: float
+) -> None:
+    probs = random_logits(seed, 4, vocab_size, sharpness).softmax(-1)
+    kept = nucleus(probs, share)
+    assert torch.allclose(kept.sum(-1), torch.ones(4), atol=1e-5)
+    for row, old in zip(kept, probs, strict=True):
+        inside = row > 0
+        assert torch.allclose(row[inside] * old[inside].sum(), old[inside], rtol=1e-4)
+        assert float(old[inside].sum()) >= share - 1e-5
+        least = float(old[inside].min())
+        assert float(old[inside].sum()) - least <= share + 1e-5
+        assert inside.all() or float(old[~inside].max()) <= least
