@@ -168,4 +168,4 @@ class Profile:
     @property
     def chooses(self) -> bool:
         """Whether its answers are chosen among several, where that can be."""
-        return self.mask is not None or self.sampling.rerank
+        return (self.mask is not None and not self.window) or self.sampling.rerank

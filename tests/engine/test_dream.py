@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from engine.diffusion.denoiser import WindowDenoiser
 from engine.diffusion.rng import Draws
 from engine.diffusion.samplers import entropies, nucleus, sample
 from engine.engine import InfillEngine
+from engine.profile import Calibration
 from engine.types import Fixed, Frame, Hole, Infill, InfillRequest, fill_in_the_middle, rewrite
 from engine.window_run import WindowRun
 from tests.engine import dream_folders
@@ -178,11 +180,20 @@ def test_a_hole_is_filled_and_nothing_else_changes(
     assert len(frames) == infill.steps >= 1
     assert frames[-1].texts == infill.holes
     assert all(0 <= piece.certainty <= 1 for frame in frames for piece in frame.holes[0])
-    assert 0 < infill.confidence <= 1
+    assert infill.confidence is None, "nobody has measured how sure it is"
     for name in ("<|", "<M>"):
         assert name not in infill.text
     again = engine.fill(InfillRequest(fill_in_the_middle(PREFIX, SUFFIX, 8), seed=5))
     assert again.text == infill.text
+    assert sum(len(cache.ids) for cache in engine.store.caches) == 0, "a window is never kept"
+
+
+def test_a_calibration_makes_a_confidence(folders: dict[str, Path]) -> None:
+    engine = InfillEngine.load(str(folders["open-dcoder"]), "cpu", dtype=torch.float32)
+    engine.profile = replace(engine.profile, calibration=Calibration(1.0, 0.0))
+    infill = engine.fill(InfillRequest(fill_in_the_middle(PREFIX, SUFFIX, 8), seed=5))
+    assert infill.confidence is not None
+    assert 0 < infill.confidence < 1
 
 
 def test_a_line_is_filled_with_its_end(engine_of: Callable[[str], InfillEngine]) -> None:

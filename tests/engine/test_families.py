@@ -16,6 +16,7 @@ from engine.attention.sdpa import read
 from engine.backbones.base import Attend, Backbone
 from engine.engine import InfillEngine
 from engine.errors import ModelError
+from engine.profile import Profile
 from engine.types import InfillRequest, fill_in_the_middle
 from engine.weights import families
 from engine.weights.loader import Progress
@@ -109,6 +110,10 @@ def load_model(
     folder: Path, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
 ) -> Backbone:
     return Toy(read_config(folder), device, dtype)
+
+
+def default_profile(folder: Path, config: ToyConfig) -> Profile:
+    return Profile(folder.name)
 
 
 @pytest.fixture
