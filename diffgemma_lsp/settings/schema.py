@@ -118,8 +118,8 @@ class Settings:
         what comes by itself to the model, and shows all that you asked for.
     neighbours: read other files, open ones and those that a document imports, if the model makes
         something of them.
-    model: the model that the engine runs, the absolute path of a folder or a name on the hub; null
-        means the embedded one.
+    model: the model that the engine runs, a name that `diffgemma-lsp models` lists, the absolute
+        path of a folder or a name on the hub; null means mini where its base is, else nano.
     device: on what the engine runs the model, such as `cpu` or `cuda`; null means the best there
         is.
     idle_unload_s: seconds without a request after which the engine frees the memory of the model;

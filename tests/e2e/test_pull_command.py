@@ -15,7 +15,6 @@ from types import ModuleType
 import pytest
 from base_servers import index_of
 
-from diffgemma_lsp import cli
 from diffgemma_lsp.commands import doctor
 from engine.paths import SOURCE, read_base
 
@@ -69,13 +68,6 @@ def test_ctrl_c_keeps_what_was_loaded(tmp_path: Path) -> None:
         "diffgemma-lsp: stopped: what was loaded is kept, and the same command goes on\n"
     )
     assert part.stat().st_size == 300_000
-
-
-def test_another_model_has_no_base(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
-        cli.main(["pull", "nano"])
-    assert left.value.code == 2
-    assert capfd.readouterr().err.count("\n") == 1
 
 
 def test_doctor_says_whether_the_base_is_here(

@@ -38,7 +38,8 @@ class Server:
     """What it serves and how. The lists are used up, a value a request; that a client only asks
     whether a file can be had uses up statuses alone.
 
-    files: by name; pages: by path, the names of files that the page links to; redirects: by path.
+    files: by name; pages: by path, the names of files that the page links to; redirects: by path;
+    api: by path, what is answered as JSON. refused: what else a refusal says, as a header.
     cut: bytes after which the connection breaks. stall: the file of which, and the byte from which,
     nothing comes any more. asked: pages and files, with where they shall begin.
     """
@@ -46,9 +47,11 @@ class Server:
     files: dict[str, bytes]
     pages: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     redirects: dict[str, str] = field(default_factory=dict[str, str])
+    api: dict[str, Any] = field(default_factory=dict[str, Any])
     json: bool = True
     ranges: bool = True
     page_status: int = 200
+    refused: dict[str, str] = field(default_factory=dict[str, str])
     file_status: list[int] = field(default_factory=list[int])
     cut: list[int] = field(default_factory=list[int])
     stall: tuple[str, int] | None = None
@@ -98,7 +101,10 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             elif self.path == f"/files/{name}" and name in server.files:
                 self._file(name)
             elif server.page_status != 200:
-                self._answer(server.page_status, "text/x", b"")
+                self._answer(server.page_status, "text/x", b"", **server.refused)
+            elif (path := self.path.partition("?")[0]) in server.api:
+                body = json.dumps(server.api[path]).encode()
+                self._answer(200, "application/json", body)
             elif self.path in server.pages:
                 server.asked.append((self.path, 0))
                 self._answer(200, *server.page(server.pages[self.path]))
@@ -159,6 +165,32 @@ def hub_of(base: Base, gguf: bytes) -> Server:
     """A hub that has the file, elsewhere than where it is asked for, as the hub does."""
     path = f"/{base.hub.repo}/resolve/{base.hub.revision}/{base.file}"
     return Server({base.file: gguf}, redirects={path: f"/files/{base.file}"})
+
+
+def hub_with(repo: str, commit: str, folder: Path, more: tuple[str, ...] = ()) -> Server:
+    """A hub that has the model in `folder`, and files that hold nothing of use to anyone."""
+    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    files |= dict.fromkeys(more, b"print('it was run')")
+    served = Server({name.replace("/", "--"): content for name, content in files.items()})
+    publish(served, repo, commit, files)
+    return served
+
+
+def publish(served: Server, repo: str, commit: str, files: dict[str, bytes]) -> None:
+    """Makes this the newest commit of the model, as the hub's listing and its links have it."""
+    listed: list[dict[str, Any]] = []
+    for name, content in files.items():
+        blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        one: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": blob}
+        if name.endswith(".safetensors"):
+            digest = hashlib.sha256(content).hexdigest()
+            one["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 135}
+        listed.append(one)
+        path = f"/{repo}/resolve/{commit}/{name}"
+        served.redirects[path] = f"/files/{name.replace('/', '--')}"
+    info = {"id": repo, "sha": commit, "siblings": listed}
+    for path in ("", "/revision/main", f"/revision/{commit}"):
+        served.api[f"/api/models/{repo}{path}"] = info
 
 
 def index_of(base: Base, wheels: dict[str, bytes]) -> Server:

@@ -222,6 +222,7 @@ def test_a_folder_that_is_read_only_is_one_line(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(pull, "read_base", lambda name: small.base)
+    monkeypatch.setattr(pull, "models_with_a_base", lambda: ("mini",))
     monkeypatch.setattr(pull, "base_folder", lambda name: None)
     for place in (read_only, read_only / "models"):
         monkeypatch.setenv("DIFFGEMMA_MODELS", str(place))

