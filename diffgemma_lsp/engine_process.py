@@ -50,13 +50,18 @@ def service_command(options: EngineOptions, paths: EnginePaths) -> list[str]:
     return command
 
 
+FEW_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32", "LRU_CACHE_CAPACITY": "32"}
+"""oneDNN makes a kernel for each shape that it meets and keeps 1,024: of nano's, 70 MiB. Those of
+the passes that run now are few."""
+
+
 def environment() -> dict[str, str]:
     """Ours, with a path on which the service finds the same `engine` as we have."""
     root = Path(engine.__file__ or ".").resolve().parent.parent
     own = [] if root.name in ("site-packages", "dist-packages") else [str(root)]
     # What is relative would mean another place in another working directory.
     given = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(p)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(own + given)}
+    return {**FEW_KERNELS, **os.environ, "PYTHONPATH": os.pathsep.join(own + given)}
 
 
 class EngineProcess:

@@ -19,11 +19,12 @@ from torch import Tensor
 from engine.attention.batch import Batch
 from engine.attention.prefix_cache import PrefixStore
 from engine.backbones.base import Backbone
-from engine.backbones.linear import cores, trim_memory
+from engine.backbones.linear import cores
 from engine.canvas_run import CanvasRun
 from engine.diffusion.process import Absorbing, Process, Uniform
 from engine.errors import EngineError, ModelError
 from engine.left_run import LeftRun
+from engine.memory import trim_memory
 from engine.profile import Profile
 from engine.text.chat import Chat
 from engine.text.tokenizer import TextTokenizer

@@ -48,7 +48,7 @@ HEAVY = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 # The parts of the engine: each may import those of the rows above its own, and of its own row only
 # itself. `serve` gets an engine from `engine.engine`; a request's way (run) and the engine are one.
 HOUSE = (
-    ("errors", "program"),
+    ("errors", "program", "memory"),
     ("types", "bases", "identity", "known"),
     ("paths",),
     ("wire", "profile", "sudoku", "charts"),

@@ -8,10 +8,7 @@ int8    weights rounded to 8 bits a channel, rows to 8 bits as they come, each b
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
-import sys
 import warnings
 from collections.abc import Sequence
 from typing import Literal
@@ -24,14 +21,6 @@ Format = Literal["plain", "int8"]
 
 TINY = 1e-9
 """A row of nothing but zeros is divided by it."""
-
-
-def trim_memory() -> None:
-    """Gives back to the system what freed tensors have left behind, where the C library keeps it:
-    packing weights leaves hundreds of megabytes."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # a C library of another kind
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def cores() -> int:

@@ -30,11 +30,16 @@ from engine.errors import (
     OutOfMemory,
     describe,
 )
+from engine.memory import trim_memory
 from engine.serve.resident import Engine, Load, Resident
 from engine.serve.turns import Clock, Deliver, Event, Job, Turns
 from engine.types import EngineInfo, Frame, Infill, InfillRequest
 
 log = logging.getLogger(__name__)
+
+REST_S = 1.0
+"""After so long without work, freed memory goes back to the system: it costs milliseconds, of which
+no request should pay."""
 
 State = Literal["unloaded", "loading", "ready", "busy", "stopping"]
 
@@ -183,11 +188,16 @@ class Scheduler:
     def _take_in(self) -> bool:
         """Sorts what has come in; waits for something if there is nothing to do. False: close."""
         block = not (self._waiting or self._running)
+        rest_s: float | None = REST_S
         while True:
             try:
-                item = self._inbox.get(block)
+                item = self._inbox.get(block, rest_s)
             except queue.Empty:
-                return True
+                if not block:
+                    return True
+                trim_memory()
+                rest_s = None
+                continue
             block = False
             if isinstance(item, Job):
                 self._waiting.append(item)

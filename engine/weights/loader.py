@@ -11,11 +11,12 @@ from collections.abc import Callable
 from itertools import groupby
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from engine.backbones.config import ModelConfig, load_config
 from engine.backbones.diffusion_gemma import DiffusionGemma
@@ -82,9 +83,7 @@ def load_model(
     Raises ModelError if a file is missing, corrupt or of another shape, before any weight is read,
     and OutOfMemory if it does not fit on the device.
     """
-    config = load_config(folder)
-    with torch.device("meta"):
-        model = DiffusionGemma(config)
+    model = _outline(load_config(folder))
     try:
         stored = _stored(folder, model)
         model.load_state_dict(_read(stored, device, dtype, progress), assign=True)
@@ -98,6 +97,22 @@ def load_model(
     return model.eval().requires_grad_(False)
 
 
+class _NoInit(TorchFunctionMode):
+    """Leaves tensors as they are made. To initialise those of "meta", torch imports its compiler:
+    a second of time and 40 MB."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == torch.nn.init.__name__:
+            return None
+        return func(*args, **(kwargs or {}))
+
+
+def _outline(config: ModelConfig) -> DiffusionGemma:
+    """The modules of such a model, without memory for its weights."""
+    with torch.device("meta"), _NoInit():
+        return DiffusionGemma(config)
+
+
 def read_config(folder: Path) -> ModelConfig:
     """The shape of the network in `folder`. Raises ModelError."""
     return load_config(folder)
@@ -106,8 +121,7 @@ def read_config(folder: Path) -> ModelConfig:
 def check_weights(folder: Path, config: ModelConfig) -> None:
     """Looks whether the files in `folder` hold all weights of such a model, in its shapes, without
     reading them. Raises ModelError."""
-    with torch.device("meta"):
-        model = DiffusionGemma(config)
+    model = _outline(config)
     try:
         _stored(folder, model)
     except _UNREADABLE as error:

@@ -25,6 +25,7 @@ from diffgemma_lsp.engine_client import EngineClient
 from diffgemma_lsp.engine_process import EngineOptions
 from engine.errors import EngineError
 from engine.evaluation.holes import held_out_folders, read_sources
+from engine.serve.scheduler import REST_S
 from engine.types import Frame, InfillRequest, SamplingParams, fill_in_the_middle, rewrite
 
 DOCUMENTS, FIRST = 20, 1000
@@ -61,6 +62,7 @@ async def measure(client: EngineClient, documents: Sequence[Sequence[str]], coun
         except EngineError:
             failed += 1
         if number % FIRST == 0 or number == count:
+            await asyncio.sleep(REST_S + 0.5)  # what is freed goes back at rest
             status = await client.status()
             assert status is not None
             found[number] = status["memory_bytes"] / MIB

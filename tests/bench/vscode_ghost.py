@@ -116,7 +116,7 @@ def environment() -> Iterator[dict[str, str]]:
         try:
             yield env
         finally:
-            stop = [sys.executable, "-m", "diffgemma_lsp", "engine", "stop"]
+            stop = [sys.executable, "-m", "diffgemma_lsp", "engine", "stop", "--all"]
             subprocess.run(stop, env=env, stdout=subprocess.DEVNULL, check=True)
 
 

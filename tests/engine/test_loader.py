@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -253,3 +255,15 @@ def test_an_engine_loads_from_a_folder(folder: Path) -> None:
     assert engine.info.model == folder.name
     assert engine.info.dtype == "float32"
     assert engine.info.parameters == sum(p.numel() for p in engine.model.parameters())
+
+
+def test_loading_needs_no_compiler(folder: Path) -> None:
+    program = (
+        "import sys; from engine.engine import InfillEngine; "
+        f"InfillEngine.load({str(folder)!r}, 'cpu'); "
+        "print([name for name in sys.modules if name in ('torch._dynamo', 'sympy')])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "[]", "it takes a second and 70 MiB to import"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import queue
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -248,3 +249,23 @@ def test_close_ends_everything(started: Callable[..., Scheduler]) -> None:
     assert scheduler.close(wait_s=PATIENCE_S)
     scheduler.unload().result(PATIENCE_S)
     assert all(len(reader.events) == 1 for reader in readers)
+
+
+def test_freed_memory_goes_back_once_there_is_nothing_to_do() -> None:
+    given = queue.SimpleQueue[bool]()
+
+    def trimmed() -> None:
+        given.put(True)
+
+    with (
+        mock.patch("engine.serve.scheduler.REST_S", 0.01),
+        mock.patch("engine.serve.scheduler.trim_memory", trimmed),
+    ):
+        scheduler = Scheduler(lambda progress: FakeEngine())
+        given.get(timeout=PATIENCE_S)
+        for _ in range(2):
+            _, reader = submit(scheduler)
+            assert isinstance(reader.end(), Infill)
+            given.get(timeout=PATIENCE_S)
+        assert scheduler.close(PATIENCE_S)
+        assert given.empty(), "once, not again and again"
