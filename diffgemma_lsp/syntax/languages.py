@@ -11,7 +11,7 @@ import importlib
 import logging
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -142,12 +142,18 @@ def parse(text: str, language: Language) -> Tree | None:
 
     A byte of the tree is a character of the text: what is not ASCII is parsed by a stand-in.
     """
-    if language.grammar is None or (loaded := load(language.grammar)) is None:
+    if language.grammar is None:
+        return None
+    return _parse(without_magics(text) if language.compiled else text, language.grammar)
+
+
+@lru_cache(maxsize=8)
+def _parse(text: str, grammar: Grammar) -> Tree | None:
+    """Kept, since one request asks several times for the same text."""
+    if (loaded := load(grammar)) is None:
         return None
     from tree_sitter import Parser
 
-    if language.compiled:
-        text = without_magics(text)
     # A parser of its own for each call: it costs nothing, and there may be several threads.
     return Parser(loaded).parse(in_ascii(text).encode())
 

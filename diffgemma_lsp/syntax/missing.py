@@ -24,6 +24,20 @@ if TYPE_CHECKING:
 Kind = Literal["docstring", "hints", "body"]
 
 _TODO = re.compile(r"#\W*TODO\b")
+# Most nodes of a file are in these.
+_WITHOUT_DEFINITIONS = frozenset(
+    {
+        "assert_statement",
+        "comment",
+        "delete_statement",
+        "expression_statement",
+        "import_from_statement",
+        "import_statement",
+        "parameters",
+        "raise_statement",
+        "return_statement",
+    }
+)
 _NOT_IMPLEMENTED = re.compile(r"raise\s+NotImplementedError\b")
 
 
@@ -106,7 +120,8 @@ def _definitions(root: Node, low: int, high: int) -> list[Node]:
         if inner.type in ("function_definition", "class_definition"):
             covers = node.start_byte <= low and high <= node.end_byte
             (around if covers else found).append(inner)
-        nodes += reversed(inner.named_children)
+        if inner.type not in _WITHOUT_DEFINITIONS:
+            nodes += reversed(inner.named_children)
     return [*around[-1:], *found]
 
 

@@ -31,6 +31,7 @@ _MEANINGFUL = frozenset(
 )
 _BLANK_NAME = re.compile(r"_{3,}")
 _TODO = re.compile(r"\W*TODO\b")
+_MAY_BE = re.compile(r"(?=(\.{3}|(?<!_)_{3,}|#[^\w\r\n]*TODO\b))")
 # The same without a grammar. A "..." before a name spreads that in many languages.
 _ANYWHERE = re.compile(
     r"(?<![\w.\])])\.\.\.(?![\w.(\[{])"
@@ -67,7 +68,10 @@ def holes_in(
     piece, offset = excerpt(text, start, end)
     first, last = text.offset(start) - offset, text.offset(end) - offset
     tree = parse(piece, language_of(language_id))
-    found = list(_by_pattern(piece) if tree is None else _by_tree(piece, tree.root_node, stub))
+    if tree is None:
+        found = list(_by_pattern(piece))
+    else:
+        found = list(_by_tree(piece, tree.root_node, stub, first, last))
     for marker in filter(None, markers):
         found += [found.span() for found in re.finditer(re.escape(marker), piece)]
     holes: list[Gap] = []
@@ -84,10 +88,15 @@ def _by_pattern(piece: str) -> Iterator[tuple[int, int]]:
         yield found.span("todo" if found["todo"] else 0)
 
 
-def _by_tree(piece: str, root: Node, stub: bool) -> Iterator[tuple[int, int]]:
-    nodes = [root]
-    while nodes:
-        node = nodes.pop()
+def _by_tree(
+    piece: str, root: Node, stub: bool, first: int, last: int
+) -> Iterator[tuple[int, int]]:
+    """Looks at the tree only where the text could be one: a walk over all of it takes as long as
+    parsing."""
+    for found in _MAY_BE.finditer(piece, first, last):
+        node = root.descendant_for_byte_range(*found.span(1))
+        if node is None or any(around.type in _MEANINGFUL for around in _around(node)):
+            continue
         span = node.start_byte, node.end_byte
         match node.type:
             case "ellipsis":
@@ -98,7 +107,14 @@ def _by_tree(piece: str, root: Node, stub: bool) -> Iterator[tuple[int, int]]:
             case "comment" if _TODO.match(piece, *span) and _alone(piece, span[0]):
                 yield span
             case _:
-                nodes += [child for child in node.children if child.type not in _MEANINGFUL]
+                pass
+
+
+def _around(node: Node) -> Iterator[Node]:
+    """The node and those that it stands in, but for the root."""
+    while (parent := node.parent) is not None:
+        yield node
+        node = parent
 
 
 def _alone(piece: str, start: int) -> bool:
