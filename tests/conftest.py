@@ -25,9 +25,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 # What serves where nothing is said is nano, whatever models the user has fetched; a test that wants
-# mini asks for its base.
+# mini asks for its base. Pictures show what a user sees.
 _USERS_MODELS = os.environ.get("DIFFGEMMA_MODELS")
-os.environ["DIFFGEMMA_MODELS"] = str(ROOT / ".cache" / "no-models")
+if not os.environ.get("PICTURES"):
+    os.environ["DIFFGEMMA_MODELS"] = str(ROOT / ".cache" / "no-models")
 
 
 @pytest.fixture

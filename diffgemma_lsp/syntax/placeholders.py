@@ -126,17 +126,30 @@ def _alone(piece: str, start: int) -> bool:
 # ---- what is meant to be empty ----
 
 _BODILESS = re.compile(r"@[\w.]*\b(abstract\w*|overload)\b")
+# Pydantic's and FastAPI's.
+_FIELD = re.compile(r"\b(?:Field|Query|Body|Header|Cookie|Form|File)\Z")
 _PROTOCOL = re.compile(r"\bProtocol\b")
 _NEVER_RUN = re.compile(r"(?:\w+\.)?TYPE_CHECKING")
 
 
 def _is_meant(ellipsis: Node, piece: str) -> bool:
-    """Whether it is all that a function says whose body is meant to be empty."""
+    """Whether it is all that a function says whose body is meant to be empty, or says of a field
+    that a value must be given."""
+    if (call := _call_of(ellipsis)) is not None:
+        return bool(_FIELD.search(piece, call.start_byte, call.end_byte))
     block = ellipsis.parent.parent if ellipsis.parent is not None else None
     function = block.parent if block is not None and block.type == "block" else None
     if function is None or function.type != "function_definition":
         return False
     return is_bodiless(function, piece)
+
+
+def _call_of(argument: Node) -> Node | None:
+    """What is called with it."""
+    arguments = argument.parent
+    if arguments is None or arguments.type != "argument_list" or arguments.parent is None:
+        return None
+    return arguments.parent.child_by_field_name("function")
 
 
 def is_bodiless(function: Node, piece: str) -> bool:

@@ -1,4 +1,5 @@
-"""Makes the README's pictures from what really happens: a fill of nano's, and Neovim's screen.
+"""Makes the README's pictures from what really happens: a fill of the model that serves
+here (mini, where its base has been pulled), and Neovim's screen.
 
     python tests/editors/pictures.py [NAME ...]      writes editors/pictures/NAME*.svg, or all
 

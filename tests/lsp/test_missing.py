@@ -249,11 +249,15 @@ def of(x=...): ...
 x = f(...)
 if typing.TYPE_CHECKING:
     def read(x): ...
+class M(BaseModel):
+    a: int = Field(..., gt=0)
+    b: int = pydantic.Field(...)
+    c: int = Fielder(...)
 """
 
 
 def test_dots_that_are_meant_are_no_holes() -> None:
-    assert holes(MEANT, "python") == ["11:...", "12:...", "13:..."]
+    assert holes(MEANT, "python") == ["11:...", "12:...", "13:...", "19:..."]
     text = Text.of(MEANT)
     assert holes_in(text, Point(0, 0), text.end, "python", stub=True) == []
     marked = Text.of(MEANT + "<m>")

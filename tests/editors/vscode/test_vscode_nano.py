@@ -1,4 +1,5 @@
-"""The extension, the server and nano in a real VS Code. Takes the README's pictures."""
+"""The extension, the server and nano in a real VS Code. Takes the README's pictures,
+which show mini."""
 
 from __future__ import annotations
 
