@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from engine.attention.batch import Batch
-from engine.attention.prefix_cache import PrefixStore
+from engine.attention.prefix_cache import PrefixStore, cache_bytes
 from engine.backbones.base import Backbone
 from engine.backbones.linear import cores
 from engine.canvas_run import CanvasRun
@@ -44,9 +44,6 @@ from engine.window_run import WindowRun
 
 _log = logging.getLogger(__name__)
 
-CACHE_BYTES = 128 * 2**20
-"""What all prefix caches may take on a CPU; on a GPU it is a tenth of its memory."""
-
 TINY = 512
 """Up to this hidden size one CPU thread does the work: an operation takes microseconds, and on a
 busy machine threads that wait for each other at every one of them are ten times slower."""
@@ -72,7 +69,7 @@ class InfillEngine:
     ) -> None:
         self.model, self.tokenizer, self.profile, self.chat = model, tokenizer, profile, chat
         self.pass_seconds = 0.0
-        self.store = PrefixStore(model, _cache_bytes(model.device))
+        self.store = PrefixStore(model, cache_bytes(model.device))
         self.batch = Batch(model)
         # In float32 equal texts give equal results to the last bit: a cache is cut where its pieces
         # were. Elsewhere it is cut where the texts part.
@@ -228,10 +225,3 @@ class InfillEngine:
         if self.mask_id is not None and self.mask_id < len(banned):
             banned[self.mask_id] = float("-inf")
         return banned
-
-
-def _cache_bytes(device: torch.device) -> int:
-    """What the prefix caches of a device may take."""
-    if device.type != "cuda":
-        return CACHE_BYTES
-    return torch.cuda.get_device_properties(device).total_memory // 10

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from lsprotocol import converters, types
 
+from diffgemma_lsp.actions.kinds import KINDS, ActionKind
 from diffgemma_lsp.lsp.client import member
 
 _CONVERTER = converters.get_converter()
@@ -23,36 +24,9 @@ _CONVERTER = converters.get_converter()
 COMMAND = "diffgemma."
 """What the names of commands begin with."""
 
-_KIND = "refactor.rewrite.diffgemma."
-
 
 class BadOrder(Exception):
     """The order makes no sense; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class ActionKind:
-    """One kind of order. needs: what the model has to be able to do."""
-
-    name: str
-    title: str
-    lsp: str
-    needs: str = "fill"
-
-
-KINDS = {
-    kind.name: kind
-    for kind in (
-        ActionKind("fill", "Fill here", _KIND + "fill"),
-        ActionKind("rewrite", "Rewrite selection", _KIND + "selection"),
-        ActionKind("instruct", "Rewrite as the comment above says", _KIND + "instruct", "instruct"),
-        ActionKind("holes", "Fill all holes in selection", _KIND + "holes"),
-        ActionKind("fix", "Fix", "quickfix.diffgemma", "instruct"),
-        ActionKind("docstring", "Add docstring", _KIND + "docstring"),
-        ActionKind("hints", "Add type hints", _KIND + "hints"),
-        ActionKind("body", "Complete body", _KIND + "body"),
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What each action means for the text: which places are filled, and what the model is told.
 
-Pure functions of a snapshot. A new action is an `ActionKind` in `order.py` and its maker here.
+Pure functions of a snapshot. A new action is an `ActionKind` in `kinds.py` and its maker here.
 """
 
 from __future__ import annotations

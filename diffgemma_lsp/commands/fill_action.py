@@ -11,7 +11,8 @@ from lsprotocol import types
 
 from diffgemma_lsp.actions.blank import Blank
 from diffgemma_lsp.actions.fit import fitted
-from diffgemma_lsp.actions.order import KINDS, Order
+from diffgemma_lsp.actions.kinds import KINDS
+from diffgemma_lsp.actions.order import Order
 from diffgemma_lsp.actions.plan import NoPlan, Plan, plan
 from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.commands.fill_hole import Filling, Span

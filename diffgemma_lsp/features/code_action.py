@@ -14,8 +14,8 @@ from dataclasses import replace
 from lsprotocol import types
 
 from diffgemma_lsp.actions import plan
+from diffgemma_lsp.actions.kinds import KINDS as ORDERS
 from diffgemma_lsp.actions.order import COMMAND, BadOrder, Order, document_of, order_from_json
-from diffgemma_lsp.actions.order import KINDS as ORDERS
 from diffgemma_lsp.actions.run import Work, carry_out
 from diffgemma_lsp.lsp import positions
 from diffgemma_lsp.session.requests import Nothing

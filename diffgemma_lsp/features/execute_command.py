@@ -13,7 +13,8 @@ from typing import Any
 
 from lsprotocol import types
 
-from diffgemma_lsp.actions.order import COMMAND, KINDS, BadOrder, document_of, order_from_json
+from diffgemma_lsp.actions.kinds import KINDS
+from diffgemma_lsp.actions.order import COMMAND, BadOrder, document_of, order_from_json
 from diffgemma_lsp.actions.run import Work, carry_out
 from diffgemma_lsp.session.requests import Nothing
 from diffgemma_lsp.session.session import Session

@@ -19,7 +19,10 @@ from engine.attention.kv import GROWTH, KVBuffer
 from engine.attention.span import Span, forward
 from engine.backbones.base import Backbone
 
-__all__ = ["GROWTH", "PrefixCache", "PrefixStore"]
+__all__ = ["GROWTH", "PrefixCache", "PrefixStore", "cache_bytes"]
+
+CACHE_BYTES = 128 * 2**20
+"""What all prefix caches may take on a CPU; on a GPU it is a tenth of its memory."""
 
 
 class PrefixCache:
@@ -212,3 +215,10 @@ def _shared(known: Sequence[int], ids: Sequence[int]) -> int:
     """How many tokens the two have in common, from the beginning."""
     pairs = enumerate(zip(known, ids, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(known), len(ids)))
+
+
+def cache_bytes(device: torch.device) -> int:
+    """What the prefix caches of a device may take."""
+    if device.type != "cuda":
+        return CACHE_BYTES
+    return torch.cuda.get_device_properties(device).total_memory // 10

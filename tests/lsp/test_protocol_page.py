@@ -14,7 +14,7 @@ from fake_engine import FakeEngine
 from in_process import InProcessClient
 from lsp_client import did_close, did_open, position
 
-from diffgemma_lsp.actions.order import KINDS
+from diffgemma_lsp.actions.kinds import KINDS
 from diffgemma_lsp.features.execute_command import NAMES
 from diffgemma_lsp.server import build_server
 from engine.types import Frame, Infill, InfillRequest, Piece
