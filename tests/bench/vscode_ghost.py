@@ -137,6 +137,7 @@ def measure(env: dict[str, str], places: Sequence[Place]) -> list[float | None]:
             editor.window(folder, None, REAL, {**DEFAULTS, **ONE_EDITOR}) as window,
             progress_bar(screen()) as bar,
         ):
+            window.open("place0.py")  # the model is loaded for the first document it serves
             window.wait_for(lambda: "ready" in window.state)
             window.page.evaluate(WATCH)
             task = bar.add_task("places", total=len(places), note="")

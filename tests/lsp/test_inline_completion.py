@@ -19,6 +19,7 @@ from lsp_client import (
     did_change,
     did_open,
     position,
+    until,
 )
 
 import diffgemma_lsp
@@ -261,10 +262,12 @@ async def test_a_suggestion_goes_through_few_modules(
     client: InProcessClient, engine: FakeEngine, trigger: int
 ) -> None:
     """Who wants to know how one comes about must be able to read it all."""
-    await client.initialize()
+    await client.initialize(warm_up=False)
     client.send(did_open(URI, "def f(a):\n    return a\n\n\ndef main(first):\n    value = \n"))
     engine.texts = ("f(first)",)
-    await client.server.session.engine.abilities()  # it is known what there is to know
+    # What happens once in a session is behind us.
+    await until(lambda: client.server.session.warm_up.allowed)
+    await client.server.session.engine.abilities()
     await client.request(*completion(URI, 1, 4, INVOKED))
     visited: set[str] = set()
 
