@@ -44,7 +44,27 @@ class Denoiser(Protocol):
         ...
 
 
-class CanvasDenoiser:
+class PassDenoiser:
+    """What both denoisers below share: passes go into a batch, one at a time."""
+
+    def __init__(self, model: Backbone, batch: Batch) -> None:
+        self.model, self._batch = model, batch
+        self._own = KVBuffer(model.kv, model.dtype, model.device, growth=1)
+        self._ticket: Ticket | None = None
+
+    def withdraw(self) -> None:
+        """The request is gone: what it asked for last is not run any more."""
+        if self._ticket is not None:
+            self._ticket.withdraw()
+
+    def condition(self, ids: Tensor, probs: Tensor, slots: Tensor) -> Tensor:
+        """A clamp conditions as itself: the embedding of its token."""
+        soft = self.model.embed(ids)
+        soft[slots] = self.model.soft_embed(probs)
+        return soft
+
+
+class CanvasDenoiser(PassDenoiser):
     """The whole canvas behind the first `length` tokens of a prefix (None: all), each slot seeing
     all others in both directions.
 
@@ -58,12 +78,10 @@ class CanvasDenoiser:
         tree: TokenTree | None = None,
         length: int | None = None,
     ) -> None:
-        self.model, self.cache, self.tree = cache.model, cache, tree
+        super().__init__(cache.model, batch or Batch(cache.model))
+        self.cache, self.tree = cache, tree
         self.vocab_size = cache.model.config.vocab_size
-        self._batch = batch or Batch(cache.model)
         self._start = len(cache.ids) if length is None else length
-        self._own = KVBuffer(self.model.kv, self.model.dtype, self.model.device, growth=1)
-        self._ticket: Ticket | None = None
 
     def ask(self, ids: Tensor, soft: Tensor | None, slots: Tensor, known: Known) -> Read:
         """Posts a pass; the head runs on the rows that are asked for only."""
@@ -85,19 +103,8 @@ class CanvasDenoiser:
 
         return read
 
-    def withdraw(self) -> None:
-        """The request is gone: what it asked for last is not run any more."""
-        if self._ticket is not None:
-            self._ticket.withdraw()
 
-    def condition(self, ids: Tensor, probs: Tensor, slots: Tensor) -> Tensor:
-        """A clamp conditions as itself: the embedding of its token."""
-        soft = self.model.embed(ids)
-        soft[slots] = self.model.soft_embed(probs)
-        return soft
-
-
-class WindowDenoiser:
+class WindowDenoiser(PassDenoiser):
     """A window in which everything sees everything: the tokens in front and the canvas are read
     anew in each pass.
 
@@ -108,11 +115,10 @@ class WindowDenoiser:
     def __init__(
         self, model: Backbone, batch: Batch, front: Sequence[int], slack: int | None, shifted: bool
     ) -> None:
-        self.model, self._batch, self._slack, self._shifted = model, batch, slack, shifted
+        super().__init__(model, batch)
+        self._slack, self._shifted = slack, shifted
         self._front = torch.tensor(list(front), dtype=torch.int64, device=model.device)
-        self._own = KVBuffer(model.kv, model.dtype, model.device, growth=1)
         self.tree: TokenTree | None = None
-        self._ticket: Ticket | None = None
 
     def ask(self, ids: Tensor, soft: Tensor | None, slots: Tensor, known: Known) -> Read:
         """Posts a pass over the whole window; nothing is read causally. What it gives for a slot
@@ -133,17 +139,6 @@ class WindowDenoiser:
             return self.model.logits(hidden[rows]), None
 
         return read
-
-    def withdraw(self) -> None:
-        """The request is gone: what it asked for last is not run any more."""
-        if self._ticket is not None:
-            self._ticket.withdraw()
-
-    def condition(self, ids: Tensor, probs: Tensor, slots: Tensor) -> Tensor:
-        """What the last pass believed, as embeddings; models of absorbing noise are not told."""
-        soft = self.model.embed(ids)
-        soft[slots] = self.model.soft_embed(probs)
-        return soft
 
 
 def window_span(ids: Tensor, own: KVBuffer) -> Span:
