@@ -182,9 +182,9 @@ def build_server(make_engine: MakeEngine = engine_client) -> Server:
     server = Server(make_engine)
     session, configuration = server.session, server.configuration
 
-    def unreadable(method: str, params: Any) -> None:
-        text_sync.unreadable(session, method, params)
-        notebook_sync.unreadable(session, method, params)
+    def unreadable(method: str, params: Any, whole: bool) -> None:
+        text_sync.unreadable(session, method, params, whole)
+        notebook_sync.unreadable(session, method, params, whole)
 
     server.rpc.at_unreadable = unreadable
 

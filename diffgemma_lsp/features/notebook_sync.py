@@ -64,17 +64,23 @@ def did_close(session: Session, params: types.DidCloseNotebookDocumentParams) ->
     _forget(session, uri)
 
 
-def unreadable(session: Session, method: str, params: Any) -> None:
-    """Gives a notebook up whose changes can't be read: from here on its texts would be wrong."""
-    if method != types.NOTEBOOK_DOCUMENT_DID_CHANGE:
+def unreadable(session: Session, method: str, params: Any, whole: bool) -> None:
+    """Gives a notebook up whose changes can't be read: from here on its texts would be wrong.
+
+    All of them if that can't be known, since the parameters are not here as a whole.
+    """
+    if method not in (types.NOTEBOOK_DOCUMENT_DID_CHANGE, ""):
         return
     try:
-        uri = str(params["notebookDocument"]["uri"])
+        uris = [str(params["notebookDocument"]["uri"])]
     except (TypeError, KeyError):
-        return
-    if session.documents.notebooks.cells(uri) is not None:
-        logger.warning("%s gets no suggestions until it is opened again", uri)
-        _forget(session, uri)
+        if whole:
+            return
+        uris = session.documents.notebooks.all
+    for uri in uris:
+        if session.documents.notebooks.cells(uri) is not None:
+            logger.warning("%s gets no suggestions until it is opened again", uri)
+            _forget(session, uri)
 
 
 def _restructure(

@@ -59,27 +59,34 @@ def did_save(session: Session, params: types.DidSaveTextDocumentParams) -> None:
 
 def did_close(session: Session, params: types.DidCloseTextDocumentParams) -> None:
     """Forgets the document."""
-    uri = params.text_document.uri
-    session.requests.end("the document was closed", uri)
+    forget(session, params.text_document.uri, "the document was closed")
+
+
+def unreadable(session: Session, method: str, params: Any, whole: bool) -> None:
+    """Gives a document up whose changes can't be read: from here on its text would be wrong.
+
+    All of them if that can't be known, since the parameters are not here as a whole.
+    """
+    if method not in (types.TEXT_DOCUMENT_DID_CHANGE, ""):
+        return
+    try:
+        uris = [str(params["textDocument"]["uri"])]
+    except (TypeError, KeyError):
+        if whole:
+            return
+        uris = [document.uri for document in session.documents.all]
+    for uri in uris:
+        if session.documents.get(uri) is not None:
+            logger.warning("%s gets no suggestions until it is opened again", uri)
+            forget(session, uri, "a change of the document could not be read")
+
+
+def forget(session: Session, uri: str, why: str) -> None:
+    """Forgets a document; what is under way for it ends."""
+    session.requests.end(why, uri)
     session.documents.close(uri)
     session.neighbours.closed(uri)
     session.outcomes.close(uri)
-
-
-def unreadable(session: Session, method: str, params: Any) -> None:
-    """Gives a document up whose changes can't be read: from here on its text would be wrong."""
-    if method != types.TEXT_DOCUMENT_DID_CHANGE:
-        return
-    try:
-        uri = str(params["textDocument"]["uri"])
-    except (TypeError, KeyError):
-        return
-    if session.documents.get(uri) is not None:
-        logger.warning("%s gets no suggestions until it is opened again", uri)
-        session.requests.end("a change of the document could not be read", uri)
-        session.documents.close(uri)
-        session.neighbours.closed(uri)
-        session.outcomes.close(uri)
 
 
 def _line_of(changes: Sequence[types.TextDocumentContentChangeEvent]) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from typing import Any, cast
 
 from cattrs import Converter
@@ -70,6 +72,33 @@ def depth(value: object) -> int:
                 below += cast("list[object]", item)
         level = below
     return found
+
+
+# A string, also one that goes on behind the end, or a sign of JSON.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[][{},]', re.DOTALL)
+_CLOSING = {"{": "}", "[": "]"}
+
+
+def whole_part(head: bytes) -> dict[str, Any]:
+    """What a message holds as far as its beginning tells: members that are whole.
+
+    head: the first bytes of JSON, cut anywhere. Empty if they are no beginning of an object.
+    """
+    text = head.decode(errors="ignore")
+    closing: list[str] = []
+    found = "{}"
+    for token in _TOKEN.finditer(text):
+        if token[0] in _CLOSING:
+            closing.append(_CLOSING[token[0]])
+        elif token[0] in "]}":
+            del closing[-1:]
+        elif token[0] == ",":
+            found = text[: token.start()] + "".join(reversed(closing))
+    try:
+        value: object = json.loads(found, parse_constant=no_json, parse_float=finite)
+    except (ValueError, RecursionError):
+        return {}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def no_json(constant: str) -> None:

@@ -28,7 +28,8 @@ from pygls.exceptions import JsonRpcException
 from pygls.protocol import LanguageServerProtocol
 
 from diffgemma_lsp.lsp.log import describe
-from diffgemma_lsp.lsp.mending import DEEPEST, depth, finite, mended, no_json
+from diffgemma_lsp.lsp.mending import DEEPEST, depth, finite, mended, no_json, whole_part
+from diffgemma_lsp.lsp.stdio import LONGEST, TooLong
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +57,9 @@ class Protocol(LanguageServerProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._arrived = 0.0
-        self.at_unreadable: Callable[[str, Any], None] = lambda method, params: None
-        """Told of a notification whose parameters are not what its method takes."""
+        self.at_unreadable: Callable[[str, Any, bool], None] = lambda method, params, whole: None
+        """Told of a notification that is ignored: its method ("" if that can't be known), its
+        parameters, and whether these are here as a whole."""
         builtin = cast("dict[str, Any]", self.fm.builtin_features)  # pyright: ignore
         for method in _OWN:
             del builtin[method]
@@ -88,9 +90,12 @@ class Protocol(LanguageServerProtocol):
             self._request_futures.pop(id, None)
             self._result_types.pop(id, None)
 
-    def receive(self, body: bytes, arrived: float | None = None) -> None:
+    def receive(self, body: bytes | TooLong, arrived: float | None = None) -> None:
         """Handles one message."""
         self._arrived = time.monotonic() if arrived is None else arrived
+        if isinstance(body, TooLong):
+            self._receive_too_long(body)
+            return
         try:
             raw: object = json.loads(body, parse_constant=no_json, parse_float=finite)
         except (ValueError, RecursionError):
@@ -144,7 +149,19 @@ class Protocol(LanguageServerProtocol):
             logger.warning("%s ignored: not between initialize and shutdown", method)
         elif not self._dispatch(data):
             logger.warning("%s ignored: the parameters are wrong", method)
-            self.at_unreadable(method, data.get("params"))
+            self.at_unreadable(method, data.get("params"), True)
+
+    def _receive_too_long(self, message: TooLong) -> None:
+        data = whole_part(message.head)
+        method, id = str(data.get("method", "")), _usable(data.get("id"))
+        what = f"{method or 'a message'}: {message.length:,} bytes, and the most are {LONGEST:,}"
+        if id is not None and id in self._result_types:
+            self._receive_answer(id, {"id": id})  # which nobody can read
+        elif id is not None:
+            self._refuse(id, Codes.InvalidRequest, what)
+        else:
+            logger.warning("ignored: %s", what)
+            self.at_unreadable(method, data.get("params"), False)
 
     def _too_deep(self, method: str, data: dict[str, Any]) -> None:
         if "id" in data:
@@ -152,7 +169,7 @@ class Protocol(LanguageServerProtocol):
             self._refuse(_usable(data["id"]), Codes.InvalidRequest, why)
         else:
             logger.warning("%s ignored: nested deeper than %d levels", method, DEEPEST)
-            self.at_unreadable(method, data.get("params"))
+            self.at_unreadable(method, data.get("params"), True)
 
     def _dispatch(self, data: dict[str, Any]) -> bool:
         """Handles a message; False if its parameters are not what its method takes."""

@@ -19,13 +19,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 logger = logging.getLogger(__name__)
 
-# Nobody edits files of this size; a length like that is garbage.
-_LONGEST = 1 << 30
-# The digits of such a length. Python refuses to read numbers of thousands of them.
-_DIGITS = 20
+LONGEST = 128 << 20
+"""Bytes of a message. Nobody edits files of this size; what is longer is passed over."""
+
+# Digits of a length that may be one. Python refuses to read numbers of thousands of them.
+_DIGITS = 15
+# So much of a message that is passed over is kept: its method, its id, its document.
+_HEAD = 1 << 12
 # No header is as long as this; in what has no header, only so much is looked at for one.
 _HEADER = 1 << 16
 
@@ -39,6 +43,13 @@ UNREAD = 64 << 20
 _OVERHEAD = 1_024
 
 
+class TooLong(NamedTuple):
+    """A message that was passed over: how many bytes it has, and the first of them."""
+
+    length: int
+    head: bytes
+
+
 class Framing:
     """Cuts a stream of bytes into messages. Headers that say nothing useful are skipped."""
 
@@ -46,10 +57,17 @@ class Framing:
         self._bytes = bytearray()
         self._length: int | None = None
         self._scanned = 0
+        # Of a message that is passed over: bytes that are yet to come.
+        self._left = 0
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """The bodies of the messages that are complete with `data`."""
-        self._bytes += data
+    def feed(self, data: bytes) -> Iterator[bytes | TooLong]:
+        """The bodies of the messages that are complete with `data`, in their order.
+
+        What is longer than LONGEST is reported as soon as its head is here, and never kept.
+        """
+        passed = min(self._left, len(data))
+        self._left -= passed
+        self._bytes += data[passed:]
         while True:
             if self._length is None:
                 end = self._bytes.find(b"\r\n\r\n", max(self._scanned - 3, 0))
@@ -60,7 +78,16 @@ class Framing:
                 self._length = _content_length(bytes(self._bytes[:end]))
                 del self._bytes[: end + 4]
                 self._scanned = 0
-            if self._length is not None:
+            if self._length is not None and self._length > LONGEST:
+                head = min(_HEAD, self._length)
+                if len(self._bytes) < head:
+                    return
+                found = TooLong(self._length, bytes(self._bytes[:head]))
+                self._left = max(0, self._length - len(self._bytes))
+                del self._bytes[: self._length]
+                self._length = None
+                yield found
+            elif self._length is not None:
                 if len(self._bytes) < self._length:
                     return
                 body = bytes(self._bytes[: self._length])
@@ -75,9 +102,7 @@ def _content_length(header: bytes) -> int | None:
         # Garbage may stand before the name, where the rest of a broken message was left.
         value = value.strip()
         if name.lower().endswith(b"content-length") and value.isdigit() and len(value) <= _DIGITS:
-            length = int(value)
-            if length <= _LONGEST:
-                return length
+            return int(value)
     logger.warning("a message header without a usable Content-Length was skipped")
     return None
 
@@ -105,11 +130,11 @@ class Stdio:
         self._writer = threading.Thread(target=self._write_all, name="stdout", daemon=True)
         self._writer.start()
 
-    def read(self, receive: Callable[[bytes, float], None]) -> None:
+    def read(self, receive: Callable[[bytes | TooLong, float], None]) -> None:
         """Has `receive` called on the loop with each message and its time of arrival."""
         room = _Room(AHEAD)
 
-        def handle(body: bytes, arrived: float) -> None:
+        def handle(body: bytes | TooLong, arrived: float) -> None:
             room.leave(len(body) + _OVERHEAD)
             receive(body, arrived)
 

@@ -213,6 +213,11 @@ class Notebooks:
     def __init__(self) -> None:
         self._open: dict[str, list[Cell]] = {}
 
+    @property
+    def all(self) -> list[str]:
+        """Their URIs."""
+        return list(self._open)
+
     def cells(self, uri: str) -> list[Cell] | None:
         """The cells of the notebook at `uri`, if it is open."""
         return self._open.get(uri)
