@@ -215,9 +215,9 @@ class InfillEngine:
         return Absorbing(self.mask_id, self.profile.sampling.final)
 
     def _ban(self) -> Tensor:
-        """What is added to all logits: -inf for special tokens and ids without a token."""
+        """What is added to all logits: -inf for tokens that are no text and ids without a token."""
         banned = torch.zeros(self.model.config.vocab_size, device=self.model.device)
-        banned[[i for i in self.tokenizer.special if i < len(banned)]] = float("-inf")
+        banned[[i for i in self.tokenizer.unwritable if i < len(banned)]] = float("-inf")
         banned[len(self.tokenizer) :] = float("-inf")
         slack = self.tokenizer.id_of(self.profile.slack) if self.profile.slack else None
         if slack is not None:

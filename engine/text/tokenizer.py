@@ -26,10 +26,13 @@ _LOOK_BACK = 160
 
 _TYPED = re.compile(r" ?\w+\Z| \Z")
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+_UNTRAINED = re.compile(r"<unused\d+>|\[multimodal\]")
+"""Tokens of Gemma's vocabularies that stand for nothing, though they are not flagged as special."""
 
 
 class TextTokenizer:
-    """A checkpoint's tokenizer. `special` are the ids that never stand for text."""
+    """A checkpoint's tokenizer. `special` are the ids that never stand for text; `unwritable` are
+    those and the ones that no model was trained to write."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         tokenizer.encode_special_tokens = True
@@ -38,6 +41,9 @@ class TextTokenizer:
         self._tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self.special = frozenset(i for i, token in added.items() if token.special)
+        self.unwritable = self.special | {
+            i for i, token in added.items() if _UNTRAINED.fullmatch(token.content)
+        }
         self._bytes = _token_bytes(tokenizer, self.special)
         self._sorted = sorted(range(len(self._bytes)), key=self._bytes.__getitem__)
 

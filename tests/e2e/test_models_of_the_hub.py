@@ -19,7 +19,7 @@ from base_servers import Server, hub_with, publish
 
 from diffgemma_lsp.commands import doctor, models
 from engine.known import known, recommended
-from tests.engine import dream_folders
+from tests.engine import dream_folders, gemma_folder
 from tests.engine.dream_folders import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,8 +31,10 @@ CODE = "def area(width, height):\n    return width \n\nprint(area(2, 3))\n"
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    place = tmp_path_factory.mktemp("dream")
-    return {kind: dream_folders.write(place / kind, kind) for kind in KINDS}
+    place = tmp_path_factory.mktemp("checkpoints")
+    gemma_folder.write(place / "diffusiongemma")
+    made = {kind: dream_folders.write(place / kind, kind) for kind in KINDS}
+    return {**made, "diffusiongemma": place / "diffusiongemma"}
 
 
 @pytest.fixture
@@ -70,13 +72,13 @@ def run(env: dict[str, str], *words: object) -> subprocess.CompletedProcess[str]
 
 def filled(env: dict[str, str], file: Path, model: object) -> dict[str, object]:
     """What `fill --json` says of the hole in CODE."""
-    flags = ("--max-tokens", 8, "--device", "cpu", "--json", "--raw")
+    flags = ("--max-tokens", 8, "--steps", 8, "--device", "cpu", "--json", "--raw")
     done = run(env, "fill", f"{file}:2:18", "--model", model, *flags)
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "diffusiongemma"])
 def test_a_folder_in_the_published_layout_fills_a_hole(
     kind: str, checkpoints: dict[str, Path], env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -89,6 +91,7 @@ def test_a_folder_in_the_published_layout_fills_a_hole(
     assert found["confidence"] is None
     assert "<|" not in str(found["text"])
     assert "<M>" not in str(found["text"])
+    assert "<unused" not in str(found["text"])
     assert filled(env, file, checkpoints[kind])["text"] == found["text"]
     (engine,) = json.loads(run(env, "engine", "status", "--json").stdout)
     assert engine["info"]["model"] == kind
