@@ -24,7 +24,7 @@ from engine.canvas_run import CanvasRun
 from engine.diffusion.process import Absorbing, Process, Uniform
 from engine.errors import EngineError, ModelError
 from engine.left_run import LeftRun
-from engine.memory import trim_memory
+from engine.memory import large_blocks_apart, trim_memory
 from engine.profile import Profile
 from engine.text.chat import Chat
 from engine.text.tokenizer import TextTokenizer
@@ -129,7 +129,8 @@ class InfillEngine:
         if checked.no_chat:
             _log.warning("%s", checked.no_chat)
         precision = dtype or pick_dtype(where)
-        loaded = family_of(folder).load_model(folder, where, precision, progress)
+        with large_blocks_apart():
+            loaded = family_of(folder).load_model(folder, where, precision, progress)
         engine = cls(loaded, checked.tokenizer, checked.profile, checked.chat)
         if where.type == "cpu" and loaded.config.hidden_size <= TINY:
             torch.set_num_threads(1)

@@ -97,12 +97,13 @@ class Dense:
         self._embeddings = embeddings
         # int8 products take and give float32: so is all between them, and nothing is cast.
         self._compute = torch.float32 if format == "int8" else self.dtype
-        self._head = Linear(head, format=format)
         self._norm = state["model.norm.weight"].to(self._compute)
-        # Packing weights takes seconds, and lets go of the interpreter.
+        # Packing weights takes seconds, and lets go of the interpreter. The head takes longest.
         with ThreadPoolExecutor(cores()) as pool:
+            packed = pool.submit(Linear, head, format=format)
             made = [pool.submit(self._layer, state, i, adapter) for i in range(len(config.layers))]
             self._layers = [layer.result() for layer in made]
+            self._head = packed.result()
         self._count = sum(t.numel() for t in state.values())
         half = config.head_dim // 2
         steps = torch.arange(half, dtype=torch.float32, device=self.device)

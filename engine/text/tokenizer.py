@@ -9,7 +9,6 @@ The `tokenizers` library does the encoding; transformers, which is slow to impor
 from __future__ import annotations
 
 import codecs
-import json
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
@@ -194,7 +193,8 @@ def _whole(data: bytes) -> bool:
 
 def _token_bytes(tokenizer: Tokenizer, special: frozenset[int]) -> list[bytes]:
     size = tokenizer.get_vocab_size(with_added_tokens=True)
-    byte_level = '"ByteLevel"' in json.dumps(json.loads(tokenizer.to_str()).get("decoder"))
+    decoder = tokenizer.decoder
+    byte_level = decoder is not None and decoder.decode(["\u0120"]) == " "  # Ġ
     to_bytes = _from_byte_level if byte_level else _from_sentencepiece
     table: list[bytes] = []
     for i in range(size):
@@ -209,7 +209,10 @@ def _from_sentencepiece(token: str) -> bytes:
 
 
 def _from_byte_level(token: str) -> bytes:
-    return b"".join(bytes([_BYTE_OF[c]]) if c in _BYTE_OF else c.encode() for c in token)
+    try:
+        return token.translate(_AS_LATIN).encode("latin-1")
+    except UnicodeEncodeError:  # an added token may have characters that stand for no byte
+        return b"".join(bytes([_BYTE_OF[c]]) if c in _BYTE_OF else c.encode() for c in token)
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -220,3 +223,5 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 _BYTE_OF = _byte_alphabet()
+# A whole token at once: there are 150,000. What Latin-1 would take for a byte, it must not.
+_AS_LATIN = dict.fromkeys(range(0x80, 0x100), 0x100) | {ord(c): b for c, b in _BYTE_OF.items()}

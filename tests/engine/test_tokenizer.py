@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from engine.errors import ModelError
 from engine.paths import WEIGHTS
@@ -54,6 +54,17 @@ def test_half_a_character_is_not_shown() -> None:
     assert TINY.text_of(smile[:3]) == ""
     assert TINY.pieces_of(smile) == ["", "", "", "🙂"]
     assert TINY.pieces_of([*smile[:2], *TINY.encode("a")]) == ["", "", "a"]
+
+
+def test_the_bytes_of_a_token_are_those_of_the_text_it_stands_for() -> None:
+    assert {bytes([byte]) for byte in range(256)} <= {NANO.bytes_of([i]) for i in range(len(NANO))}
+    added = Tokenizer.from_file(str(EMBEDDED / "tokenizer.json"))
+    odd = ["\u00a0\u00ad", "\u007f\u0080", "é\u4e00", "\u0120\u010a"]
+    added.add_tokens([AddedToken(text, normalized=False) for text in odd])
+    tokenizer = TextTokenizer(added)
+    got = [tokenizer.bytes_of([len(NANO) + i]) for i in range(len(odd))]
+    assert got[:2] == [text.encode() for text in odd[:2]]  # they stand for no byte in the alphabet
+    assert got[2:] == [b"\xe9\xe4\xb8\x80", b" \n"]
 
 
 def test_special_tokens_stand_for_no_text() -> None:
