@@ -48,8 +48,9 @@ class Site:
     def __init__(self, before: str, after: str, language: Language) -> None:
         self.language = language
         before, after = with_line_ends(before), with_line_ends(after)
-        if language.compiled:
-            before, after = without_magics(before), without_magics(after)
+        if language.compiled:  # as one, since a line may begin before the hole and end behind it
+            whole = without_magics(before + after)
+            before, after = whole[: len(before)], whole[len(before) :]
         self._around = _ends_at_lines(before, after)
         self.before, self.after = _window(before, after)
         self._whole = len(self.before) >= len(before)
@@ -93,8 +94,11 @@ class Site:
         return next(self._counts(new, grammar)) > least
 
     def _stand_ins(self, grammar: Grammar) -> Iterator[str]:
-        """What could be in the hole: one of the grammar's, or what begins its line deeper."""
-        yield from grammar.stand_ins
+        """What could be in the hole: one of the grammar's, the end of a field of a string, or what
+        begins its line deeper."""
+        yield from (text for line, text in grammar.stand_ins if re.match(line, self.line))
+        if self.state().inside in self.language.strings and "{" in self.line:
+            yield from ("_}", "}")
         if grammar.blocks and not self.line.strip():
             yield deepest(self.before, self.language)[len(self.line) :] + "_"
 
@@ -167,10 +171,16 @@ class Site:
         if not CLOSING.fullmatch(rest):
             return
         so_far = middle + rest
-        closers = "".join(reversed(state.over(so_far, self.language).open))
+        lines = (before.rpartition("\n")[2] + so_far).split("\n")
+        # Of a string that stood open before the hole, and not of one that the filling begins.
+        string = state.inside if state.copy().over(rest, self.language) == state else ""
+        closers = self._closers(state.over(so_far, self.language), string)
+        if string and string == state.inside and "{" in lines[-1]:
+            field = BracketState().over(lines[-1].rpartition("{")[2], self.language)
+            ends = self._closers(field, field.inside) + "}"
+            yield from (ends + closers, ends + "}" + closers)
         if closers:
             yield closers
-        lines = (before.rpartition("\n")[2] + so_far).split("\n")
         for start, ending in grammar.endings:
             if re.match(start, lines[-1]):
                 yield closers + ending.replace("\n", "\n" + indentation(lines[-1]))
@@ -179,6 +189,11 @@ class Site:
             above = [line for line in lines[:-1] if re.match(start, line)]
             if above:
                 yield closers + ending.replace("\n", "\n" + indentation(above[-1]))
+
+    def _closers(self, state: BracketState, string: str) -> str:
+        """What closes all that stands open, a string only if it ends like that."""
+        ends = string if string == state.inside and string in self.language.strings else ""
+        return ends + "".join(reversed(state.open))
 
 
 def _count_faults(root: Node, grammar: Grammar) -> int:

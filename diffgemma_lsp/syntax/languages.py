@@ -30,7 +30,8 @@ class Grammar:
     package: the module to import.
     blocks: the nodes that hold at least one statement, all in one column. So does the whole text,
         unless there are none.
-    stand_ins: what can take the place of something that is yet to be written.
+    stand_ins: what can take the place of something that is yet to be written in a line, and what
+        the line looks like before it.
     endings: how a line that is being written may go on, and what it looks like until then.
     endings_below: the same for what began in a line above it.
     whole_line: what a line looks like to which nothing needs to be added; empty if nobody can say.
@@ -38,7 +39,7 @@ class Grammar:
 
     package: str
     blocks: tuple[str, ...] = ()
-    stand_ins: tuple[str, ...] = ("",)
+    stand_ins: tuple[tuple[str, str], ...] = (("", ""),)
     endings: tuple[tuple[str, str], ...] = ()
     endings_below: tuple[tuple[str, str], ...] = ()
     whole_line: str = ""
@@ -72,8 +73,20 @@ _PYTHON = Language(
     grammar=Grammar(
         "tree_sitter_python",
         blocks=("block",),
-        stand_ins=("", "_", "_()", "_ in _", "_ import _", "_: _"),
+        stand_ins=(
+            *((r"", text) for text in ("", "_", "_()", "_ in _", "_ import _", "_: _")),
+            (r"\s*from\b", "import _"),
+            (r"\s*from\b", "annotations"),
+            (r".*\b(for|not)\b", "in _"),
+            (r".*\bif\b", "else _"),
+            (r".*\bif\b", "_ else _"),
+            (r"\s*(async\b|\Z)", "def _(): _"),
+            (r"\s*\Z", "finally: _"),
+            (r"\s*\Z", "case _: _"),
+        ),
         endings=(
+            (r"\s*match\b", ":\n case _: _"),
+            (r"\s*match\b", "\n case _: _"),
             (_CLAUSE, ":"),
             (_CLAUSE, ": _"),
             (r".*:\s*\Z", " _"),

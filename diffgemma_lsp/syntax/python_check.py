@@ -24,6 +24,7 @@ LONGEST = 16_384
 _DEFINITION = re.compile(r"[ \t]*(?:async[ \t]+def|def|class)\b")
 # What goes on with a statement that began above.
 _GOES_ON = re.compile(r"[ \t]*(?:[)\]}#]|(?:else|elif|except|finally|case)\b|\"\"\"|''')")
+_INDENTED = re.compile(r"(?:[ \t]*\n)*+[ \t]")
 # What a piece may stand in: a definition or a loop has room for statements that nothing else has.
 _HEADS = ("def _():\n", "async def _():\n", "while 1:\n")
 
@@ -48,7 +49,7 @@ def _compiled(text: str, flags: int) -> int | None:
     try:
         with _warnings, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            compile(text, "", "exec", flags, dont_inherit=True)
+            compile(text.removeprefix("\ufeff"), "", "exec", flags, dont_inherit=True)
     except SyntaxError as error:
         return error.lineno or 0
     except (ValueError, RecursionError, MemoryError, OverflowError):
@@ -94,7 +95,7 @@ def pieces(before: str, after: str) -> Iterator[Piece]:
     for piece in dict.fromkeys(found):
         if len(piece.before) + len(piece.after) > LONGEST:
             continue
-        if piece.before[:1] in (" ", "\t"):
+        if _INDENTED.match(piece.before):
             yield from (piece._replace(head=head) for head in _HEADS)
         else:
             yield piece

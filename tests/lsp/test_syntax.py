@@ -224,6 +224,17 @@ def test_a_method_of_a_class_that_is_broken_elsewhere() -> None:
         ('x = f"""\n{x|}\n"""\n', ")"),
         ('x = "====|"\n', "\\"),
         ('x = "|"\n', '"'),
+        ("x = f'{{{a|}}}'\n", "}"),
+        ("x = f'{a|!r}'\n", "b c"),
+        # What begins on this side of the hole, and goes on as a magic only looks like one.
+        ("x = a |%b\n", "c d"),
+        # Strings that are only begun, as in an editor that closes none.
+        ("x = 'ab |\n", "'c'"),
+        ("x = f'ab {|\n", "}"),
+        ("print(f'ab {n|\n", "+"),
+        ("print(f'ab {n|')\n", "a"),
+        ("x = f\"{d['a|\n", "']]"),
+        ("from __future__ import |\n", "nothing"),
     ],
 )
 def test_what_python_refuses(marked: str, middle: str) -> None:
@@ -243,6 +254,20 @@ def test_what_python_refuses(marked: str, middle: str) -> None:
         ("def f():\n    |\n", "try:"),
         ("def f():\n    |\n", "try:\n        x = 1"),
         ("def f():\n    |\n    y()\n", "try:\n        x = 1\n    except E:\n        pass"),
+        ("x = f'{{{a|}}}'\n", "!r"),
+        ("x = f'{a|!r}'\n", ".b"),
+        ("x = a |%b\n", "%c"),
+        ("x = 'ab |\n", "c"),
+        ("x = 'ab |\n", "c'"),
+        ("x = ('ab |\n", "c'"),
+        ("x = f'ab {|\n", "n"),
+        ("x = f'ab {n|\n", "}"),
+        ("x = f'ab {n:>{w|\n", "}"),
+        ("print(f'ab {n|')\n", "}"),
+        ("x = f\"{d['a|\n", "']"),
+        ('x = """ab |\n', "c"),
+        ("from __future__ import |\n", "annotations"),
+        ("from __future__ import |\n", "annotations, division"),
         # Another Python: nothing that it knows is refused, since nothing is sound for this one.
         ("print 'a'\nx = |\n", "1"),
         ("print 'a', |\n", "x"),
@@ -270,6 +295,36 @@ def test_magics_are_no_errors(line: str) -> None:
     assert compiles(without_magics(f"{line}\nif x:\n    {line}\n"))
     assert check(f"{line}\nx = |\n{line}\n", "3") is False
     assert check(f"{line}\nx = |\n{line}\n", "3 4") is True
+
+
+@pytest.mark.parametrize(
+    ("marked", "middle", "wrong"),
+    [
+        ("x = (1 if y |)\n", "else 2", "2"),
+        ("x = [a if |]\n", "b else c", "b"),
+        ("[x for x |]\n", "in y", "y"),
+        ("for x |:\n    pass\n", "in y", "y"),
+        ("x = a not |\n", "in b", "b"),
+        ("from os |\n", "import x", "x"),
+        ("async |\n", "def f():", "f():"),
+        ("try:\n    x = 1\n|\n", "except E as e:\n    pass", "x = 2"),
+        ("def f():\n    try:\n        x = 1\n    |\n    return x\n", "finally:\n        y", "y"),
+        ("match x:\n    |\n", "case 1:", "x = 2"),
+        ("def f(x):\n    |\n    y()\n", "match x:\n        case 1:", "match x:\n        y = 2"),
+        ("def f(x):\n    match |\n", "x:", "x: y"),
+        ("@x\n|\n", "class A:", "y = 2"),
+        ("class A:\n    @x\n    |\n\n    def g(self): pass\n", "def f(self): pass", "y = 2"),
+    ],
+)
+def test_what_a_place_waits_for(marked: str, middle: str, wrong: str) -> None:
+    assert check(marked, middle) is False
+    assert check(marked, wrong) is True
+
+
+@pytest.mark.parametrize("above", ["   \n", "\n\t\n\n", "\ufeff", "\ufeff# so\n"])
+def test_what_nobody_sees_above_the_first_statement(above: str) -> None:
+    assert check(above + "|", "x = 1") is False
+    assert check(above + "|", "return x") is True
 
 
 def test_what_only_looks_like_a_magic_stays() -> None:
