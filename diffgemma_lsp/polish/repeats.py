@@ -15,7 +15,7 @@ from diffgemma_lsp.syntax.languages import Language, language_of
 # An overlap this long is no coincidence.
 _CERTAIN = 8
 # How many lines, and how many tokens, can be what is said over and over.
-_LONGEST_LOOP = 4
+_LONGEST_LOOP = 8
 
 # A word that says the same over and over. What begins with a digit is a number, and may.
 _WORD = re.compile(r"\b(?=[^\W\d])\w*?(?:(\w)\1{7,}|(\w{2,12}?)\2{3,})")
@@ -24,7 +24,8 @@ _ROW = re.compile(r"((?:[^\w\s()\[\]{}\"'] ?){1,4}?)\1{7,}")
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _NAME = re.compile(r"\w+")
-_LETTER = re.compile(r"[^\W\d]")
+# What says something: a letter, or a sign that computes.
+_SAYS = re.compile(r"[^\W\d]|[+*/%&|^]")
 _UNKNOWN = language_of("")
 
 
@@ -151,13 +152,13 @@ def without_loops(text: str) -> str:
 def _loop(things: Sequence[str], times: int, times_of_many: int) -> int | None:
     """Where the first round ends of what is said so many times in a row; None without such.
 
-    Numbers and signs by themselves may repeat: there are tables, and rows of brackets.
+    Numbers and most signs by themselves may repeat: there are tables, and rows of brackets.
     """
     for start in range(len(things)):
         for size in range(1, _LONGEST_LOOP + 1):
             rounds = times if size == 1 else times_of_many
             once = list(things[start : start + size])
-            if not any(map(_LETTER.search, once)):
+            if not any(map(_SAYS.search, once)):
                 continue
             if list(things[start : start + size * rounds]) == once * rounds:
                 return start + size

@@ -95,7 +95,7 @@ _PYTHON = Language(
             (r"\s*try\b", " _\nfinally: _"),
         ),
         endings_below=((r"\s*try\b", "\nfinally: _"),),
-        whole_line=rf"(?!{_CLAUSE}).*(?:[)\]}}\"']|\b(?:pass|break|continue))\Z",
+        whole_line=rf"(?:.*(?:\b(?:pass|break|continue)|\.\.\.)|(?!{_CLAUSE}).*[)\]}}\"'])\Z",
     ),
 )
 _SLASHES = (("//", "\n"), ("/*", "*/"))

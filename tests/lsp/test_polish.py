@@ -132,6 +132,9 @@ def test_lines_before(before: str, text: str, expected: str) -> None:
         ("foo.bar(" + "x.y, " * 9, "foo.bar(x.y,"),
         ("[0, 0, 0, 0, 0, 0, 0, 0]", "[0, 0, 0, 0, 0, 0, 0, 0]"),
         ("}\n}\n}\n}", "}\n}\n}\n}"),
+        ("1 + 1 + 1 + 1 + 1 + 1 + ", "1 +"),
+        (r"x}\n{x}\n{x}\n{x}\n{x}\n{x}\n{x}", r"x}\n{"),
+        ("-1, -1, -1, -1, -1, -1", "-1, -1, -1, -1, -1, -1"),
         # Letters of one word, and rows of signs.
         ("x = hahahahahahaha", "x = "),
         ("foo(self_self_self_self_self)", "foo("),

@@ -233,6 +233,8 @@ async def test_reading_ahead_gives_way(client: InProcessClient, engine: FakeEngi
         ('def f():\n    """Doc."""|\n', " + 1"),
         ("def f():\n    pass|\n", "word"),
         ("x = foo(\n    bar,\n)|\n", ".y"),
+        ("def f(x) -> int: ...|\n", " | None"),
+        ("class A: pass|\n", "word"),
     ],
 )
 async def test_where_nothing_comes_by_itself(
