@@ -118,6 +118,8 @@ class Server(LanguageServer):
         if not completion.wanted(params.capabilities):
             # Before pygls makes the list of what is offered from its features.
             cast("dict[str, Any]", self.rpc.fm.features).pop(types.TEXT_DOCUMENT_COMPLETION)
+        if not self.client.can.literals:  # it can be told that there are actions, and no more
+            cast("dict[str, Any]", self.rpc.fm.feature_options).pop(types.TEXT_DOCUMENT_CODE_ACTION)
         chosen = types.PositionEncodingKind(self.workspace.position_encoding)
         self.session.encoding = chosen.value
         self.configuration.initialize(params)

@@ -2,7 +2,7 @@
 
 Editors ask for actions at every move of the cursor, so the first is answered without the model: it
 only says what fits the place and the model. The edit is made when an action is chosen; where the
-client can't ask for it then, the action carries a command that does the same.
+client can't ask for it then, the action carries a command that does the same, or is that command.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.suggest.read_ahead import read_ahead
 from diffgemma_lsp.text.snapshot import DocumentSnapshot, snapshot_of
 
-Actions = list[types.CodeAction]
+Actions = list[types.CodeAction | types.Command]
 
 KINDS = [kind.lsp for kind in ORDERS.values()]
 
@@ -101,23 +101,26 @@ def _has_moved(params: types.CodeActionParams, snapshot: DocumentSnapshot) -> bo
 
 
 def _is_wanted(kind: str, only: Sequence[str] | None) -> bool:
-    return only is None or any(kind == one or kind.startswith(f"{one}.") for one in only)
+    # "" is the kind of all kinds.
+    return only is None or any(not one or f"{kind}.".startswith(f"{one}.") for one in only)
 
 
 def _action(
     session: Session, order: Order, diagnostic: types.Diagnostic | None
-) -> types.CodeAction:
+) -> types.CodeAction | types.Command:
     title = order.kind.title
     if diagnostic is not None:
         title = f"{title}: {_short(str(diagnostic.message))}"
+    command = types.Command(title, COMMAND + order.kind.name, arguments=[order.to_json()])
+    if not session.client.can.literals:
+        return command
     action = types.CodeAction(
         title, order.kind.lsp, diagnostics=[diagnostic] if diagnostic is not None else None
     )
     if session.client.can.resolves:
         action.data = order.to_json()
     else:
-        name = COMMAND + order.kind.name
-        action.command = types.Command(title, name, arguments=[order.to_json()])
+        action.command = command
     return action
 
 

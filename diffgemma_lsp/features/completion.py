@@ -16,6 +16,7 @@ from diffgemma_lsp.session.requests import Nothing, PendingRequest
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.settings.schema import Settings
 from diffgemma_lsp.suggest.suggest import suggest
+from diffgemma_lsp.syntax.indentation import indentation
 from diffgemma_lsp.text.snapshot import DocumentSnapshot, snapshot_of
 from diffgemma_lsp.text.text import Point
 
@@ -78,6 +79,14 @@ def _item(session: Session, snapshot: DocumentSnapshot, text: str) -> types.Comp
     start = Point(cursor.line, cursor.column - len(lead))
     whole = lead + text
     first = whole.lstrip().split("\n", 1)[0].rstrip()
+    # Its lines are indented as they belong. An editor that would indent them once more is told so;
+    # one that can't be told gets them without what it adds.
+    mode, can = None, session.client.can
+    if can.as_is:
+        mode = types.InsertTextMode.AsIs
+    elif can.adjusts:
+        mode = types.InsertTextMode.AdjustIndentation
+        whole = whole.replace("\n" + indentation(snapshot.line_before), "\n")
     return types.CompletionItem(
         label=first if len(first) <= _LABEL else f"{first[: _LABEL - 1]}…",
         kind=types.CompletionItemKind.Text,
@@ -87,6 +96,7 @@ def _item(session: Session, snapshot: DocumentSnapshot, text: str) -> types.Comp
         # What is typed already matches it, whatever the suggestion begins with.
         filter_text=lead or None,
         insert_text_format=types.InsertTextFormat.PlainText,
+        insert_text_mode=mode if "\n" in whole else None,
         text_edit=types.TextEdit(
             positions.to_range(snapshot.text, start, cursor, session.encoding), whole
         ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeGuard, cast
 
@@ -38,14 +38,19 @@ class Wire(Protocol):
 class Abilities:
     """What the client can do.
 
-    resolves: it asks for an action's edit when the action is chosen. versions: it takes edits that
-    say for which version they are. progress: it shows progress that the server begins.
-    applies: it changes documents when the server asks it to. frames, status: it wants to see runs
-    as they settle, and to be told how the server is doing (`experimental.diffgemma.frames`,
+    literals: it takes actions that are more than a command. resolves: it hands an action back as
+    it is when it is chosen, to ask for its edit. as_is: it puts an entry's lines in as they are if
+    told so. adjusts: else it indents them like the first one. versions: it takes edits that say for
+    which version they are. progress: it shows progress that the server begins. applies: it changes
+    documents when the server asks it to. frames, status: it wants to see runs as they settle, and
+    to be told how the server is doing (`experimental.diffgemma.frames`,
     `experimental.diffgemma.status`).
     """
 
+    literals: bool = False
     resolves: bool = False
+    as_is: bool = False
+    adjusts: bool = False
     versions: bool = False
     progress: bool = False
     applies: bool = False
@@ -57,10 +62,15 @@ class Abilities:
         """Reads the capabilities of `initialize`."""
         document, workspace = capabilities.text_document, capabilities.workspace
         action = document.code_action if document else None
-        resolve = action.resolve_support if action else None
+        literals = action is not None and action.code_action_literal_support is not None
+        resolve = action.resolve_support if action and literals and action.data_support else None
+        modes, default = _insert_text_modes(document.completion if document else None)
         edits = workspace.workspace_edit if workspace else None
         own = member(capabilities.experimental, "diffgemma")
         return cls(
+            literals=literals,
+            as_is=types.InsertTextMode.AsIs in modes,
+            adjusts=types.InsertTextMode.AdjustIndentation in (*modes, default),
             resolves=resolve is not None and "edit" in resolve.properties,
             versions=bool(edits and edits.document_changes),
             progress=bool(capabilities.window and capabilities.window.work_done_progress),
@@ -68,6 +78,15 @@ class Abilities:
             frames=member(own, "frames") is True,
             status=member(own, "status") is True,
         )
+
+
+def _insert_text_modes(
+    completion: types.CompletionClientCapabilities | None,
+) -> tuple[Sequence[types.InsertTextMode], types.InsertTextMode | None]:
+    """The ways to put an entry in that can be asked for, and the one that is meant otherwise."""
+    item = completion.completion_item if completion else None
+    said = item.insert_text_mode_support if item else None
+    return said.value_set if said else (), completion.insert_text_mode if completion else None
 
 
 def member(value: object, name: str) -> object:

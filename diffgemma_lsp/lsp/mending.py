@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from itertools import islice
 from typing import Any, cast
 
 from cattrs import Converter
@@ -19,28 +20,45 @@ DEEPEST = 100
 def mended(data: dict[str, Any], converter: Converter) -> dict[str, Any]:
     """The message with what clients are known to get wrong put right.
 
-    Of capabilities that can't be read as a whole, the parts are kept that can.
+    Of capabilities that can't be read as a whole, the parts are kept that can; of a diagnostic,
+    where it is and what it says.
     """
     right = _in_bounds(data)
     params = right["params"]
     if isinstance(params, dict) and "capabilities" in params:
         known = cast("dict[str, Any]", params)
         known["capabilities"] = _readable(known["capabilities"], converter)
+    context = cast("dict[str, Any]", params).get("context") if isinstance(params, dict) else None
+    if isinstance(context, dict) and "diagnostics" in context:
+        known = cast("dict[str, Any]", context)
+        known["diagnostics"] = _diagnostics(known["diagnostics"], converter)
     return right
 
 
 def _readable(capabilities: object, converter: Converter) -> dict[str, Any]:
-    def fits(part: dict[str, Any]) -> bool:
-        try:
-            converter.structure(part, types.ClientCapabilities)
-        except Exception:  # whatever a hook of the converter comes upon
-            return False
-        return True
-
     if not isinstance(capabilities, dict):
         return {}
-    table = cast("dict[str, Any]", capabilities)
-    return {name: part for name, part in table.items() if fits({name: part})}
+    table, whole = cast("dict[str, Any]", capabilities), types.ClientCapabilities
+    return {name: it for name, it in table.items() if _fits({name: it}, whole, converter)}
+
+
+def _diagnostics(said: object, converter: Converter) -> list[dict[str, Any]]:
+    kept: list[dict[str, Any]] = []
+    for one in cast("list[Any]", said) if isinstance(said, list) else []:
+        if isinstance(one, dict):
+            whole = cast("dict[str, Any]", one)
+            least = {key: it for key, it in whole.items() if key in ("range", "message")}
+            forms = (form for form in (whole, least) if _fits(form, types.Diagnostic, converter))
+            kept.extend(islice(forms, 1))
+    return kept
+
+
+def _fits(value: dict[str, Any], kind: type, converter: Converter) -> bool:
+    try:
+        converter.structure(value, kind)
+    except Exception:  # whatever a hook of the converter comes upon
+        return False
+    return True
 
 
 def _in_bounds(data: Any) -> Any:

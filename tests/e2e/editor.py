@@ -16,7 +16,13 @@ from lsp_client import LspClient, completion, did_open  # noqa: E402
 URI = "file:///work/shapes.py"
 SERVER = (sys.executable, "-m", "diffgemma_lsp")
 
-RESOLVES = {"codeAction": {"resolveSupport": {"properties": ["edit"]}}}
+RESOLVES = {
+    "codeAction": {
+        "codeActionLiteralSupport": {"codeActionKind": {"valueSet": [""]}},
+        "dataSupport": True,
+        "resolveSupport": {"properties": ["edit"]},
+    }
+}
 INLINE = {"inlineCompletion": {}}
 WORKSPACE = {"applyEdit": True, "workspaceEdit": {"documentChanges": True}}
 ALL: dict[str, Any] = {

@@ -11,7 +11,13 @@ from lsp_client import span
 URI = "file:///work/a.py"
 
 RESOLVES = {
-    "textDocument": {"codeAction": {"resolveSupport": {"properties": ["edit"]}}},
+    "textDocument": {
+        "codeAction": {
+            "codeActionLiteralSupport": {"codeActionKind": {"valueSet": [""]}},
+            "dataSupport": True,
+            "resolveSupport": {"properties": ["edit"]},
+        }
+    },
     "workspace": {"applyEdit": True, "workspaceEdit": {"documentChanges": True}},
 }
 FRAMES = {"experimental": {"diffgemma": {"frames": True}}}

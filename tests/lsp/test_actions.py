@@ -72,9 +72,29 @@ async def test_only_what_is_wanted_and_what_the_model_can(
         "Rewrite as the comment above says",
     ]
     assert await titles(client, where, only=["source"]) == []
+    assert await titles(client, where, only=["refactor.rewrite.diffgemma.sel"]) == []
+    assert await titles(client, where, only=["source", ""]) == await titles(client, where)
     action = await resolved(client, where, "Rewrite as the comment above says")
     assert "edit" in action
     assert engine.requests[-1].instruction == "make it short"
+
+
+@pytest.mark.parametrize(
+    "odd", [{"severity": 0}, {"tags": [3]}, {"code": {}}, {"relatedInformation": 7}, {"source": []}]
+)
+async def test_an_odd_diagnostic_is_read_as_far_as_it_goes(
+    client: InProcessClient, engine: FakeEngine, odd: dict[str, Any]
+) -> None:
+    engine.can = ("fill", "instruct")
+    await client.initialize(capabilities=RESOLVES)
+    client.send(did_open(URI, CODE))
+    await client.server.session.engine.client()
+    where = span(3, 11, 3, 25)
+    found = [{"range": where, "message": "odd", **odd}, {"range": where, "message": "next"}, 7, {}]
+    assert await titles(client, where, diagnostics=found, only=["quickfix"]) == [
+        "Fix: odd",
+        "Fix: next",
+    ]
 
 
 async def test_a_rewrite_changes_no_more_than_what_differs(
@@ -289,7 +309,10 @@ async def test_an_action_of_another_version_is_told(client: InProcessClient) -> 
     assert "has changed since" in client.shown[-1]["message"]
 
 
-async def test_a_client_that_cannot_resolve_gets_a_command(client: InProcessClient) -> None:
+@pytest.mark.parametrize("lacks", ["codeActionLiteralSupport", "dataSupport", "resolveSupport"])
+async def test_a_client_that_cannot_resolve_gets_a_command(
+    client: InProcessClient, lacks: str
+) -> None:
     edits: list[dict[str, Any]] = []
 
     def apply(params: Any) -> dict[str, Any]:
@@ -297,13 +320,19 @@ async def test_a_client_that_cannot_resolve_gets_a_command(client: InProcessClie
         return {"applied": True}
 
     client.replies["workspace/applyEdit"] = apply
-    await client.initialize(capabilities={"workspace": {"applyEdit": True}})
+    can = {key: it for key, it in RESOLVES["textDocument"]["codeAction"].items() if key != lacks}
+    capabilities = {"workspace": {"applyEdit": True}, "textDocument": {"codeAction": can}}
+    await client.initialize(capabilities=capabilities)
+    literals = lacks != "codeActionLiteralSupport"
+    assert (client.capabilities["codeActionProvider"] is not True) == literals
     client.send(did_open(URI, CODE))
     (action, *_) = await client.request(*asking(span(3, 11, 3, 25)))
     assert "data" not in action
+    command = action["command"] if literals else action
+    assert action["title"] == command["title"] == "Rewrite selection"
     result = await client.request(
         "workspace/executeCommand",
-        {"command": action["command"]["command"], "arguments": action["command"]["arguments"]},
+        {"command": command["command"], "arguments": command["arguments"]},
     )
     assert result["applied"] is True
     assert after(CODE, edits[0], None) == CODE.replace("width * height", "value + 1")

@@ -208,7 +208,13 @@ OPTIONS = {
     "warm_up": False,
 }
 CAPABILITIES = {
-    "textDocument": {"codeAction": {"resolveSupport": {"properties": ["edit"]}}},
+    "textDocument": {
+        "codeAction": {
+            "codeActionLiteralSupport": {"codeActionKind": {"valueSet": [""]}},
+            "dataSupport": True,
+            "resolveSupport": {"properties": ["edit"]},
+        }
+    },
     "workspace": {"applyEdit": True, "workspaceEdit": {"documentChanges": True}},
     "window": {"workDoneProgress": True},
 }

@@ -440,6 +440,40 @@ async def test_completion_for_editors_without_inline_completion(
     assert (await client.request("textDocument/completion", params))["items"] == []
 
 
+AS_IS, ADJUST = 1, 2
+
+
+@pytest.mark.parametrize(
+    ("supported", "default", "mode", "adjusted"),
+    [
+        ([AS_IS, ADJUST], None, AS_IS, False),
+        ([AS_IS], ADJUST, AS_IS, False),
+        ([ADJUST], None, ADJUST, True),
+        (None, ADJUST, ADJUST, True),
+        (None, AS_IS, None, False),
+        (None, None, None, False),
+    ],
+)
+async def test_several_lines_are_indented_once(
+    client: InProcessClient,
+    engine: FakeEngine,
+    supported: list[int] | None,
+    default: int | None,
+    mode: int | None,
+    adjusted: bool,
+) -> None:
+    item = {"insertTextModeSupport": {"valueSet": supported}} if supported else {}
+    said = {"completionItem": item, **({"insertTextMode": default} if default else {})}
+    await client.initialize(capabilities={"textDocument": {"completion": said}}, look_ahead=False)
+    engine.texts = ("if x:\n            y()\n        z()",)
+    client.send(did_open(URI, "class A:\n    def f(self):\n        \n"))
+    request = {"textDocument": {"uri": URI}, "position": position(2, 8)}
+    (entry,) = (await client.request("textDocument/completion", request))["items"]
+    blanks = "" if adjusted else "        "
+    assert entry["textEdit"]["newText"] == f"if x:\n{blanks}    y()\n{blanks}z()"
+    assert entry.get("insertTextMode") == mode
+
+
 async def test_completion_keeps_out_of_the_way_of_inline_completion(
     client: InProcessClient,
 ) -> None:
