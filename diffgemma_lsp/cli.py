@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         models,
         pull,
         serve,
+        stats,
         train,
     )
 
@@ -61,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         dest="subcommand",
         parser_class=_Parser,
     )
-    for command in (fill, demo, doctor, engine, evaluate, models, pull, serve, train):
+    for command in (fill, demo, doctor, engine, evaluate, models, pull, serve, stats, train):
         command.add_parser(subparsers)
     return parser
 

@@ -31,6 +31,10 @@ if not os.environ.get("PICTURES"):
     os.environ["DIFFGEMMA_MODELS"] = str(ROOT / ".cache" / "no-models")
 
 
+# What tests accept is nothing that the user has accepted.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="diffgemma-state-")
+
+
 @pytest.fixture
 def mini_base(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder with mini's base; tests that need it are skipped where nobody has pulled it."""

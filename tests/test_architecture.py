@@ -70,7 +70,7 @@ SERVER_HOUSE = (
     ("engine_client.py",),
     ("settings",),
     ("text",),
-    ("lsp", "syntax"),
+    ("lsp", "syntax", "stats"),
     ("context", "polish"),
     ("session",),
     ("suggest", "actions", "serve"),

@@ -17,7 +17,9 @@ from diffgemma_lsp.lsp.positions import Encoding
 from diffgemma_lsp.session.requests import Nothing, PendingRequest
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.settings.schema import Settings
+from diffgemma_lsp.stats.acceptances import Sent
 from diffgemma_lsp.suggest.suggest import suggest
+from diffgemma_lsp.text.documents import Change
 from diffgemma_lsp.text.snapshot import DocumentSnapshot, snapshot_of
 from diffgemma_lsp.text.text import Point
 
@@ -58,11 +60,29 @@ async def _answer(
         if snapshot is None:
             raise Nothing("the document is not open")
         target = _target(snapshot, selected, pending.invoked, session.encoding)
+        found = await suggest(session, pending, target.snapshot, settings)
         items = [
             types.InlineCompletionItem(insert_text=target.lead + one.text, range=target.range)
-            for one in await suggest(session, pending, target.snapshot, settings)
+            for one in found
         ]
+        _note(session, snapshot, items[0], found[0].confidence)
     return items
+
+
+def _note(
+    session: Session,
+    snapshot: DocumentSnapshot,
+    item: types.InlineCompletionItem,
+    confidence: float | None,
+) -> None:
+    """Notes what the editor is going to show, unless the document has changed since; it is
+    counted when something happens."""
+    if session.documents.version(snapshot.uri) != snapshot.version or item.range is None:
+        return
+    text, new = snapshot.text, str(item.insert_text)
+    start, end = positions.to_points(text, item.range, session.encoding)
+    edit = Change(text.offset(start), text.offset(end), text.between(start, end), new)
+    session.acceptances.sent[snapshot.uri] = Sent(text.offset(snapshot.start), edit, confidence)
 
 
 class _Target(NamedTuple):

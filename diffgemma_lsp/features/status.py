@@ -1,13 +1,14 @@
 """diffgemma/status: how the server is doing, and why it last showed nothing.
 
 The parameters are {textDocument?: {uri}}. The result is {state, message, percent, model,
-can, lastReason, document}:
+can, lastReason, suggestions, document}:
 
 state: "off", "loading", "error", "slow", "filling", "ready" or "idle" (the model is not loaded).
 message: one line for a person. percent: of the loading, or null.
 model: what the engine runs, or null. can: what the model can do, as far as is known: "fill", and
 "instruct" if it follows instructions.
 lastReason: why the last request was answered with nothing, or null if it was not.
+suggestions: {shown, accepted, characters} since the session began; `diffgemma-lsp stats` has more.
 document: {uri, off, reasons} if the request names one, else null. off: why nothing at all is shown
 in it, or null. reasons: by method, why its last request there came to nothing.
 """
@@ -23,6 +24,8 @@ from diffgemma_lsp.session.status import as_json, status_of
 
 METHOD = "diffgemma/status"
 
+_TOLD = ("shown", "accepted", "characters")
+
 
 def status(session: Session, params: object) -> asyncio.Task[dict[str, Any]]:
     """Asks the engine too, if there is one; never starts one."""
@@ -31,12 +34,14 @@ def status(session: Session, params: object) -> asyncio.Task[dict[str, Any]]:
 
 async def _status(session: Session, uri: str) -> dict[str, Any]:
     engine = await session.engine.status() or {}
+    session.acceptances.settle()
     info: dict[str, Any] = engine.get("info") or {}
     return {
         **as_json(status_of(session, engine)),
         "model": info.get("model") or engine.get("model") or session.settings.everywhere.model,
         "can": list(session.engine.model.can),
         "lastReason": session.outcomes.last_reason,
+        "suggestions": {kind: session.stats.session[kind] for kind in _TOLD},
         "document": _document(session, uri) if uri else None,
     }
 

@@ -25,6 +25,7 @@ def did_open(session: Session, params: types.DidOpenTextDocumentParams) -> None:
     session.requests.end("the document was opened anew", item.uri)
     text = Text.of(item.text)
     document = Document(item.uri, item.language_id, item.version, text)
+    session.acceptances.closed(item.uri)
     session.documents.open(document)
     session.neighbours.opened(document)
     session.outcomes.open(item.uri)
@@ -48,6 +49,7 @@ def did_change(session: Session, params: types.DidChangeTextDocumentParams) -> N
         text, done = positions.apply_change(text, change, session.encoding)
         changes.append(done)
     session.documents.update(uri, version, text, changes)
+    session.acceptances.changed(uri, changes)
     session.neighbours.changed(uri, text, _line_of(params.content_changes))
     session.documents.pace.key(time.monotonic())
 
@@ -84,6 +86,7 @@ def unreadable(session: Session, method: str, params: Any, whole: bool) -> None:
 def forget(session: Session, uri: str, why: str) -> None:
     """Forgets a document; what is under way for it ends."""
     session.requests.end(why, uri)
+    session.acceptances.closed(uri)
     session.documents.close(uri)
     session.neighbours.closed(uri)
     session.outcomes.close(uri)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 from diffgemma_lsp.context.neighbours import Neighbours
 from diffgemma_lsp.lsp.client import Client
 from diffgemma_lsp.lsp.positions import Encoding
@@ -10,10 +13,16 @@ from diffgemma_lsp.session.requests import Outcomes, Requests
 from diffgemma_lsp.session.suggestion_cache import SuggestionCache
 from diffgemma_lsp.session.warm_up import WarmUp
 from diffgemma_lsp.settings.effective import EffectiveSettings
+from diffgemma_lsp.stats.acceptances import Acceptances
+from diffgemma_lsp.stats.counts import Kind, Stats
 from diffgemma_lsp.text.documents import Documents
 
 CLOSE_S = 0.5
 """For so long the end of a session may wait for others."""
+
+
+WRITE_S = 60.0
+"""So long after the first of them numbers are written to their file."""
 
 
 class Session:
@@ -32,6 +41,9 @@ class Session:
         self.warm_up = WarmUp(self.engine, self.settings, self.requests, self.documents)
         self.outcomes = Outcomes(client, self.engine.report)
         self.suggestions = SuggestionCache()
+        self.stats = Stats()
+        self.acceptances = Acceptances(self.documents, self._count, _later)
+        self._writing: asyncio.TimerHandle | None = None
 
     def end_unwanted(self) -> None:
         """Ends the requests of documents for which suggestions are turned off."""
@@ -40,8 +52,25 @@ class Session:
             if document and (reason := self.settings.off(uri, document.language_id)):
                 self.requests.end(reason, uri)
 
+    def _count(self, kind: Kind, language: str, confidence: float | None, number: int) -> None:
+        if self.settings.everywhere.stats:
+            self.stats.add(kind, language, confidence, number)
+            self._writing = self._writing or _later(WRITE_S, self._write)
+
+    def _write(self) -> None:
+        self._writing = None
+        self.requests.spawn(asyncio.to_thread(self.stats.write))
+
     async def close(self) -> None:
         """Ends what is under way and lets go of the engine. Takes CLOSE_S at most."""
         self.requests.stop()
+        self.acceptances.stop()
+        if self._writing is not None:
+            self._writing.cancel()
+            self._write()
         self.engine.close()
         await self.requests.wait(CLOSE_S)
+
+
+def _later(seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_later(seconds, call)

@@ -118,6 +118,8 @@ class Settings:
         what comes by itself to the model, and shows all that you asked for.
     neighbours: read other files, open ones and those that a document imports, if the model makes
         something of them.
+    stats: count what is shown, accepted and kept, in a file on this machine, for
+        `diffgemma-lsp stats`.
     model: the model that the engine runs, a name that `diffgemma-lsp models` lists, the absolute
         path of a folder or a name on the hub; null means mini where its base is, else nano.
     device: on what the engine runs the model, such as `cpu` or `cuda`; null means the best there
@@ -143,6 +145,7 @@ class Settings:
     max_lines: int | None = _setting(None, _optional(_whole(1, 1_000)))
     min_confidence: float | None = _setting(None, _optional(_number(0, 1)))
     neighbours: bool = _setting(True, _flag(), "session")
+    stats: bool = _setting(True, _flag(), "session")
     model: str | None = _setting(None, _optional(_model()), "machine")
     device: str | None = _setting(None, _optional(_name()), "machine")
     idle_unload_s: float | None = _setting(900.0, _optional(_number(1, 31_536_000)), "machine")

@@ -58,6 +58,7 @@ def test_every_setting_can_be_set_in_both_spellings() -> None:
         "max_lines": 3,
         "min_confidence": 0.5,
         "neighbours": False,
+        "stats": False,
         "model": "/models/mine",
         "device": "cpu",
         "idle_unload_s": None,

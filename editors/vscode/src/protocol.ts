@@ -19,6 +19,7 @@ export interface FullStatus extends Status {
   model: string | null;
   can: string[];
   lastReason: string | null;
+  suggestions: { shown: number; accepted: number; characters: number };
   document: { uri: string; off: string | null; reasons: Record<string, string> } | null;
 }
 
