@@ -20,6 +20,7 @@ from engine.attention.batch import Batch
 from engine.attention.prefix_cache import PrefixStore, cache_bytes
 from engine.backbones.base import Backbone
 from engine.backbones.linear import cores
+from engine.backbones.quantized import Format
 from engine.canvas_run import CanvasRun
 from engine.diffusion.process import Absorbing, Process, Uniform
 from engine.errors import EngineError, ModelError
@@ -50,6 +51,12 @@ busy machine threads that wait for each other at every one of them are ten times
 
 FEW, MOST = 2, 4
 """Threads of larger models: for passes of few rows, and of many."""
+
+
+def _precision(model: Backbone) -> str:
+    """What a model computes in, and what its weights are kept in if that is another."""
+    computed = str(model.dtype).removeprefix("torch.")
+    return computed if model.format == "plain" else f"{computed}, weights in {model.format}"
 
 
 def never() -> bool:
@@ -98,8 +105,8 @@ class InfillEngine:
         self.info = EngineInfo(
             model=profile.name,
             device=str(model.device),
-            dtype=str(model.dtype).removeprefix("torch."),
-            parameters=sum(p.numel() for p in model.parameters()),
+            dtype=_precision(model),
+            parameters=model.count,
             canvas_length=model.config.canvas_length,
             context_tokens=profile.context,
             can=tuple(one for one in profile.can if one != "instruct" or chat is not None),
@@ -116,12 +123,14 @@ class InfillEngine:
         device: str | None = None,
         progress: Progress | None = None,
         dtype: torch.dtype | None = None,
+        format: Format | None = None,
     ) -> InfillEngine:
         """Loads nano (None), a folder, or a model of the hub by its name.
 
         device: "cuda", "mps", "cpu"; None takes the best. dtype: None takes the device's fastest;
-        float32 is reference mode. progress is told what is done and how much of it (0 to 1).
-        Raises ModelError, or OutOfMemory if it does not fit.
+        float32 is reference mode. format: what weights are kept in; None takes what is fast if
+        there is room for it, else the most bits that fit. progress is told what is done and how
+        much of it (0 to 1). Raises ModelError, or OutOfMemory if it does not fit.
         """
         folder = locate(model, progress)
         where = pick_device(device)
@@ -130,7 +139,7 @@ class InfillEngine:
             _log.warning("%s", checked.no_chat)
         precision = dtype or pick_dtype(where)
         with large_blocks_apart():
-            loaded = family_of(folder).load_model(folder, where, precision, progress)
+            loaded = family_of(folder).load_model(folder, where, precision, progress, format)
         engine = cls(loaded, checked.tokenizer, checked.profile, checked.chat)
         if where.type == "cpu" and loaded.config.hidden_size <= TINY:
             torch.set_num_threads(1)

@@ -6,11 +6,13 @@ Shapes: B batch, T rows, H query heads, K key/value heads, D head_dim, d hidden 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from engine.backbones.quantized import Format
 
 
 class Attend(Protocol):
@@ -68,7 +70,16 @@ class Backbone(Protocol):
     def dtype(self) -> torch.dtype: ...
     @property
     def device(self) -> torch.device: ...
-    def parameters(self) -> Iterator[nn.Parameter]: ...
+    @property
+    def count(self) -> int:
+        """How many numbers its weights have."""
+        ...
+
+    @property
+    def format(self) -> Format:
+        """What its weights are kept in."""
+        ...
+
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids [...] -> embeddings [..., d]."""
         ...

@@ -13,17 +13,18 @@ Shapes: B batch, T rows, H query heads, K key/value heads, D head_dim, d hidden 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from engine.backbones.base import Attend
 from engine.backbones.dense_config import DenseConfig, DenseLayer
-from engine.backbones.linear import Format, Linear, LowRank, cores
+from engine.backbones.linear import Linear, LowRank, cores, multiplies_int8
+from engine.backbones.quantized import Format, Quantized
 
 PROJECTIONS = {
     "self_attn.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -70,7 +71,8 @@ class Dense:
     """A dense backbone. `encode` reads with the checkpoint's weights, `decode` with the adapter's.
 
     state: the checkpoint's tensors by transformers' names, all of one precision on one device.
-    format: how products of few rows are multiplied (engine.backbones.linear).
+    format: how products are multiplied (engine.backbones.linear). count: the numbers in `state`;
+    None reads it for that.
     """
 
     sliding_window = 1 << 30
@@ -81,6 +83,7 @@ class Dense:
         state: Mapping[str, Tensor],
         adapter: Adapter | None = None,
         format: Format = "plain",
+        count: int | None = None,
     ) -> None:
         heads = 0 if adapter is None else len(adapter.head)
         self.config = replace(config, vocab_size=config.vocab_size + heads)
@@ -88,39 +91,39 @@ class Dense:
         self.kv: tuple[DenseLayer, ...] = config.layers
         embeddings = state["model.embed_tokens.weight"]
         self.dtype, self.device = embeddings.dtype, embeddings.device
-        # The head is packed; the embeddings stay on the disk but for the rows that are asked for.
-        head = state["model.embed_tokens.weight" if config.tied else "lm_head.weight"]
+        head = embeddings if config.tied else state["lm_head.weight"]
         if adapter is not None and len(adapter.embeddings):
             embeddings = torch.cat((embeddings, adapter.embeddings.to(embeddings)))
         if heads and adapter is not None:
             head = torch.cat((head, adapter.head.to(head)))
-        self._embeddings = embeddings
         # int8 products take and give float32: so is all between them, and nothing is cast.
-        self._compute = torch.float32 if format == "int8" else self.dtype
+        kernel = multiplies_int8(self.device)
+        self._compute = torch.float32 if format == "int8" and kernel else self.dtype
+        self._embeddings, rows = self._ends(embeddings, head, kernel)
         self._norm = state["model.norm.weight"].to(self._compute)
         # Packing weights takes seconds, and lets go of the interpreter. The head takes longest.
         with ThreadPoolExecutor(cores()) as pool:
-            packed = pool.submit(Linear, head, format=format)
+            kept: Format = "plain" if format == "plain" else "int8"
+            packed = pool.submit(Linear, rows, format=kept)
             made = [pool.submit(self._layer, state, i, adapter) for i in range(len(config.layers))]
             self._layers = [layer.result() for layer in made]
             self._head = packed.result()
-        self._count = sum(t.numel() for t in state.values())
+        self.count = sum(t.numel() for t in state.values()) if count is None else count
         half = config.head_dim // 2
         steps = torch.arange(half, dtype=torch.float32, device=self.device)
         self._frequencies = 1.0 / config.rope_theta ** (steps / half)
 
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """A stand-in with as many elements as the checkpoint: what it holds may be packed."""
-        yield nn.Parameter(torch.empty(self._count, device="meta"), requires_grad=False)
-
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids [...] -> embeddings [..., d]."""
+        if isinstance(self._embeddings, Quantized):
+            return self._embeddings.rows(ids, self._compute)
         return F.embedding(ids, self._embeddings).to(self._compute)
 
     def soft_embed(self, probs: Tensor) -> Tensor:
         """Probabilities [..., V] -> the embedding expected under them, [..., d]."""
-        known = self._embeddings[: probs.shape[-1]]
-        return (probs.to(self.dtype) @ known).to(self._compute)
+        known = self._embeddings
+        known = known.plain(self.dtype) if isinstance(known, Quantized) else known
+        return (probs.to(self.dtype) @ known[: probs.shape[-1]]).to(self._compute)
 
     def encode(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """Tokens [B, T] at positions [T] or [B, T] -> hidden rows [B, T, d]."""
@@ -147,6 +150,17 @@ class Dense:
         rows = hidden.reshape(-1, hidden.shape[-1])
         out = self._head(F.pad(rows, (0, 0, 0, _spare(rows))))[: len(rows)]
         return out.float().view(*hidden.shape[:-1], -1)
+
+    def _ends(
+        self, embeddings: Tensor, head: Tensor, kernel: bool
+    ) -> tuple[Tensor | Quantized, Tensor | Quantized]:
+        """The embeddings and the head's rows, in 8 bits unless the format is plain; one if they are
+        the same. Where there is a kernel for 8 bits the head is packed for it, and the embeddings
+        stay on the disk but for the rows that are asked for."""
+        if self.format == "plain" or kernel:
+            return embeddings, head
+        first = Quantized(embeddings, 8)
+        return first, first if head is embeddings else Quantized(head, 8)
 
     def _layer(self, state: Mapping[str, Tensor], index: int, adapter: Adapter | None) -> Block:
         prefix = f"model.layers.{index}."

@@ -15,6 +15,7 @@ Shapes: B batch, T rows, H query heads, K key/value heads, D head_dim, d hidden 
 from __future__ import annotations
 
 from functools import cache
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,9 @@ from torch import Tensor, nn
 from engine.backbones.base import Attend
 from engine.backbones.config import LayerConfig, ModelConfig
 from engine.backbones.experts import Experts, Router
+from engine.backbones.linear import Product, Stacked
 from engine.backbones.parts import Norm, gelu, rope_table, rotate
+from engine.backbones.quantized import Format
 
 ROWS = 8
 """On a CPU rows are run in multiples of so many: the matrix library keeps a kernel for every number
@@ -141,7 +144,12 @@ class SelfConditioning(GatedMLP):
 
 class DiffusionGemma(nn.Module):
     """The text model. `encode` reads the prefix, `decode` the canvas, `run` both side by side; all
-    return hidden rows."""
+    return hidden rows.
+
+    format: what its weights are kept in (engine.backbones.rounding).
+    """
+
+    format: Format = "plain"
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -150,6 +158,12 @@ class DiffusionGemma(nn.Module):
         self.layers = nn.ModuleList(Layer(config, i) for i in range(len(config.layers)))
         self.norm = Norm(config.hidden_size, config.norm_eps)
         self.self_conditioning = SelfConditioning(config)
+
+    @property
+    def count(self) -> int:
+        """How many numbers its weights have."""
+        few = (m for m in self.modules() if isinstance(m, Product | Stacked))
+        return sum(p.numel() for p in self.parameters()) + sum(prod(m.shape) for m in few)
 
     @property
     def kv(self) -> tuple[LayerConfig, ...]:

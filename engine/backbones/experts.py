@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.backbones.config import ModelConfig
+from engine.backbones.linear import Stacked
 from engine.backbones.parts import Norm, gelu
 
 
@@ -51,6 +52,9 @@ class Experts(nn.Module):
 
     DENSE_UP_TO = 4
 
+    gate_up_proj: nn.Parameter | Stacked
+    down_proj: nn.Parameter | Stacked
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         e, d, inner = config.experts, config.hidden_size, config.expert_size
@@ -60,12 +64,15 @@ class Experts(nn.Module):
     def forward(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
         """x [N, d], weights and chosen [N, k] -> [N, d]."""
         few = self.gate_up_proj.shape[0] <= self.DENSE_UP_TO
+        few = few and not isinstance(self.gate_up_proj, Stacked)
         return (self.dense if few else self.grouped)(x, weights, chosen)
 
     def dense(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
         """Every expert on every row; the share of those not chosen is zero."""
         share = weights.new_zeros(x.shape[0], self.gate_up_proj.shape[0])
         share = share.scatter(1, chosen, weights)  # float32 until it is applied
+        assert isinstance(self.gate_up_proj, Tensor)
+        assert isinstance(self.down_proj, Tensor)
         gate, up = (x @ self.gate_up_proj.transpose(1, 2)).chunk(2, dim=-1)  # [E, N, inner]
         inner = (gelu(gate) * up * share.t().unsqueeze(-1)).to(x.dtype)
         # Summing over experts inside the product: [N, E * inner] @ [E * inner, d].
@@ -91,14 +98,20 @@ class Experts(nn.Module):
         return (back * weights.unsqueeze(-1)).sum(1).to(x.dtype)
 
 
-def _grouped_linear(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
+def _grouped_linear(x: Tensor, weight: Tensor | Stacked, ends: Tensor) -> Tensor:
     """x [N, in] sorted into groups that end before the rows `ends` (int32 [E]), weight
     [E, out, in] -> [N, out]."""
-    if _has_grouped_mm(x):
+    each = weight.each if isinstance(weight, Stacked) else None
+    if isinstance(weight, Stacked) and each is None:
+        weight = weight.plain(x.dtype)
+    if isinstance(weight, Tensor) and _has_grouped_mm(x):
         return F.grouped_mm(x, weight.transpose(1, 2), offs=ends)
     last = ends.tolist()
-    groups = zip([0, *last], last, strict=False)
-    return torch.cat([F.linear(x[a:b], weight[e]) for e, (a, b) in enumerate(groups) if a < b])
+    groups = [(e, x[a:b]) for e, (a, b) in enumerate(zip([0, *last], last, strict=False)) if a < b]
+    if each is not None:
+        return torch.cat([each[e](rows) for e, rows in groups])
+    assert isinstance(weight, Tensor)
+    return torch.cat([F.linear(rows, weight[e]) for e, rows in groups])
 
 
 def _has_grouped_mm(x: Tensor) -> bool:

@@ -1,9 +1,11 @@
-"""Linear layers in the form that a device multiplies fastest.
-
-Weights stay what the checkpoint holds; a `Kernel` is how they are multiplied:
+"""Linear layers in the form that a device multiplies fastest, or that its memory has room for.
 
 plain   `F.linear` in the weights' own precision
-int8    weights rounded to 8 bits a channel, rows to 8 bits as they come, each by itself (CPU)
+int8    on a CPU weights and rows in 8 bits, each row rounded by itself as it comes; elsewhere the
+        weights alone
+int4    weights in 4 bits
+
+Weights in few bits that no kernel takes are widened for each product (engine.backbones.quantized).
 """
 
 from __future__ import annotations
@@ -11,13 +13,12 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-Format = Literal["plain", "int8"]
+from engine.backbones.quantized import Format, Quantized, rounded
 
 TINY = 1e-9
 """A row of nothing but zeros is divided by it."""
@@ -29,27 +30,71 @@ def cores() -> int:
     return len(known(0)) if known else os.cpu_count() or 1
 
 
+def multiplies_int8(device: torch.device) -> bool:
+    """Whether a device has a kernel for rows and weights in 8 bits."""
+    return device.type == "cpu"
+
+
 class Linear:
     """y = x W^T (+ b). weight [out, in], bias [out] or None; made for one format."""
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None = None, format: Format = "plain"
+        self, weight: Tensor | Quantized, bias: Tensor | None = None, format: Format = "plain"
     ) -> None:
         self.out_features, self.in_features = weight.shape
-        self.bias = bias if bias is None or format == "plain" else bias.float()
-        self.weight = weight if format == "plain" else None
-        self._packed = _int8(weight) if format == "int8" else None
+        self.bias, self._packed = bias, None
+        self.weight: Tensor | Quantized | None = weight
+        if isinstance(weight, Quantized) or format == "plain":
+            return
+        if format == "int8" and multiplies_int8(weight.device):
+            self.weight, self._packed = None, _packed(weight)
+            self.bias = bias if bias is None else bias.float()
+        else:
+            self.weight = Quantized(weight, 8 if format == "int8" else 4)
 
     def __call__(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out], in x's precision."""
+        if isinstance(self.weight, Quantized):
+            return F.linear(x, self.weight.plain(x.dtype), self.bias)
         if self.weight is not None:
             return F.linear(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)
         # The kernel rounds all rows with one scale. Brought to one size before, each has its own:
         # an outlier in one costs the others nothing, and none depends on what else is in the pass.
-        sizes = x.abs().amax(dim=-1, keepdim=True).clamp_(min=TINY)
+        rows = x.float()
+        sizes = rows.abs().amax(dim=-1, keepdim=True).clamp_(min=TINY)
         multiply = torch.ops.quantized.linear_dynamic
-        out = multiply(x / sizes, self._packed, reduce_range=False).mul_(sizes)
-        return out if self.bias is None else out.add_(self.bias)
+        out = multiply(rows / sizes, self._packed, reduce_range=False).mul_(sizes)
+        return (out if self.bias is None else out.add_(self.bias)).to(x.dtype)
+
+
+class Product(nn.Module):
+    """A weight [out, in] in 8 or 4 bits, in the place of one of torch's linear layers."""
+
+    def __init__(self, weight: Tensor, bias: nn.Parameter | None, format: Format) -> None:
+        super().__init__()
+        self.linear, self.shape = Linear(weight, format=format), weight.shape
+        self.bias = bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.linear(x)
+        return out if self.bias is None else out + self.bias
+
+
+class Stacked(nn.Module):
+    """Weights of experts, [E, out, in], in 8 or 4 bits: each by itself on a CPU, where each sees
+    its own rows; together elsewhere."""
+
+    def __init__(self, weight: Tensor, format: Format) -> None:
+        super().__init__()
+        self.shape = weight.shape
+        alone = weight.device.type == "cpu"
+        self.each = [Linear(one, format=format) for one in weight] if alone else None
+        self.whole = None if alone else Quantized(weight, 8 if format == "int8" else 4)
+
+    def plain(self, dtype: torch.dtype) -> Tensor:
+        """All of them at once, for devices that multiply them so."""
+        assert self.whole is not None
+        return self.whole.plain(dtype)
 
 
 class LowRank:
@@ -83,20 +128,11 @@ class LowRank:
         return F.linear(F.linear(x, self._down), self._up)
 
 
-CHUNK = 8192
-"""Rows of a weight that are rounded at a time: in float32 they take four times as much."""
-
-
-def _int8(weight: Tensor) -> object:
-    """Symmetric int8, one scale for each output channel, packed for the CPU's int8 kernels."""
-    scales = weight.abs().amax(dim=1).float().clamp(min=1e-8) / 127.0
-    rounded = torch.empty(weight.shape, dtype=torch.int8)
-    for own, part, scale in zip(
-        rounded.split(CHUNK), weight.split(CHUNK), scales.split(CHUNK), strict=True
-    ):
-        own.copy_((part.float() / scale.unsqueeze(1)).round_())
+def _packed(weight: Tensor) -> object:
+    """A weight [out, in] in 8 bits, in the order of the CPU's kernels."""
+    codes, scales = rounded(weight)
     zeros = torch.zeros(len(scales), dtype=torch.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # quantized tensors are deprecated, the kernels are not
-        made = torch._make_per_channel_quantized_tensor(rounded, scales, zeros, 0)  # pyright: ignore
+        made = torch._make_per_channel_quantized_tensor(codes, scales, zeros, 0)  # pyright: ignore
     return torch.ops.quantized.linear_prepack(made, None)

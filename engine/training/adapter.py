@@ -66,6 +66,7 @@ class AdapterModel(Dense):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids [...] -> embeddings [..., d]; those from V on are trained."""
+        assert isinstance(self._embeddings, Tensor)
         extra = self.trained["embeddings"].to(self._embeddings)
         if not len(extra):
             return super().embed(ids)

@@ -119,7 +119,9 @@ def new_sudoku_model(config: ModelConfig, seed: int) -> DiffusionGemma:
         assert isinstance(layer, Layer)
         layer.self_attn.o_proj.weight[: _ALWAYS + 1] = 0
         layer.mlp.down_proj.weight[: _ALWAYS + 1] = 0
-        layer.experts.down_proj[:, : _ALWAYS + 1] = 0
+        down = layer.experts.down_proj
+        assert isinstance(down, Tensor)
+        down[:, : _ALWAYS + 1] = 0
         if index < 2:
             # In the second layer too, since a solution stands behind its puzzle, not the names.
             _look_back(layer, CELLS, config.layers[index].rope_theta)

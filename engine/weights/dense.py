@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from torch import Tensor
 from engine.backbones.base import Backbone
 from engine.backbones.dense import Adapter, Dense
 from engine.backbones.dense_config import DenseConfig, parse_dense
-from engine.backbones.linear import Format
+from engine.backbones.quantized import Format, bytes_of
 from engine.errors import ModelError, OutOfMemory
 from engine.profile import Profile
 from engine.weights.families import config_folder, read_json
 from engine.weights.loader import Progress, checkpoint_files
+from engine.weights.precision import pick_format
 
 ADAPTER = "adapter.safetensors"
 
@@ -40,7 +42,11 @@ def check_weights(folder: Path, config: DenseConfig) -> None:
 
 
 def load_model(
-    folder: Path, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    progress: Progress | None = None,
+    format: Format | None = None,
 ) -> Backbone:
     """The dense model in `folder`, with its adapter if it has one; on a CPU in 8 bits.
 
@@ -48,7 +54,7 @@ def load_model(
     """
     config = read_config(folder)
     check_weights(folder, config)
-    return load_from(folder, config, device, dtype, progress)
+    return load_from(folder, config, device, dtype, progress, format)
 
 
 def default_profile(folder: Path, config: DenseConfig) -> Profile:
@@ -105,22 +111,40 @@ def shapes(config: DenseConfig) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def bytes_in(shapes: Mapping[str, tuple[int, ...]], format: Format, itemsize: int) -> int:
+    """Memory that a dense model of these shapes takes. itemsize: bytes of a number that is not
+    rounded, as biases and norms are. In 4 bits the embeddings and the head have 8."""
+    total = 0
+    for name, shape in shapes.items():
+        if format == "plain" or len(shape) < 2:
+            total += prod(shape) * itemsize
+        else:
+            in_layer = name.startswith("model.layers.")
+            total += bytes_of(shape, 4 if format == "int4" and in_layer else 8)
+    return total
+
+
 def load_from(
     folder: Path,
     config: DenseConfig,
     device: torch.device,
     dtype: torch.dtype,
     progress: Progress | None,
+    format: Format | None,
 ) -> Backbone:
     """The dense model of such a shape in `folder`. Raises as `load_model` does."""
+
+    def needs(kept: Format) -> int:
+        return bytes_in(shapes(config), kept, dtype.itemsize)
+
     base = config_folder(folder)
     try:
         state = StoredWeights(base, device, dtype, progress)
         adapter = None
         if (folder / ADAPTER).is_file():
             adapter = read_adapter(folder / ADAPTER, device)
-        format: Format = "int8" if device.type == "cpu" and dtype == torch.bfloat16 else "plain"
-        return Dense(config, state, adapter, format)
+        kept = format or pick_format(device, dtype, needs, fast=True)
+        return Dense(config, state, adapter, kept, state.numbers())
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(
             f"the model in {folder} does not fit into the memory of {device}; "
@@ -155,6 +179,15 @@ class StoredWeights(Mapping[str, Tensor]):
         if self._progress:
             self._progress("loading", len(self._asked) / len(self._files))
         return tensor
+
+    def numbers(self) -> int:
+        """How many there are in all of them; reads headers only."""
+        total = 0
+        for file in dict.fromkeys(self._files.values()):
+            with _open(file) as tensors:
+                names: list[str] = list(tensors.keys())
+                total += sum(prod(tensors.get_slice(name).get_shape()) for name in names)
+        return total
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)

@@ -20,6 +20,7 @@ import torch
 
 from engine.backbones.base import Backbone
 from engine.backbones.dense_config import DenseConfig, parse_dense
+from engine.backbones.quantized import Format
 from engine.errors import ModelError
 from engine.profile import Profile, Sampling
 from engine.text.byte_level import added_tokens, mask_token
@@ -78,10 +79,14 @@ def check_weights(folder: Path, config: DenseConfig) -> None:
 
 
 def load_model(
-    folder: Path, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    progress: Progress | None = None,
+    format: Format | None = None,
 ) -> Backbone:
     """The network. Raises ModelError if it can't be read, OutOfMemory if it does not fit."""
-    return dense.load_from(folder, read_config(folder), device, dtype, progress)
+    return dense.load_from(folder, read_config(folder), device, dtype, progress, format)
 
 
 def default_profile(folder: Path, config: DenseConfig) -> Profile:

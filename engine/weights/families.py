@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 import torch
 
 from engine.backbones.base import Backbone, BackboneConfig
+from engine.backbones.quantized import Format
 from engine.errors import ModelError
 from engine.paths import BEST, WEIGHTS, base_of
 from engine.profile import Profile
@@ -52,8 +53,12 @@ class Family(Protocol):
         device: torch.device,
         dtype: torch.dtype,
         progress: Progress | None = None,
+        format: Format | None = None,
     ) -> Backbone:
-        """The network. Raises ModelError if it can't be read, OutOfMemory if it does not fit."""
+        """The network. format: what its weights are kept in; None takes what is fast and fits.
+
+        Raises ModelError if it can't be read, OutOfMemory if it does not fit.
+        """
         ...
 
     def default_profile(self, folder: Path, config: Any) -> Profile:

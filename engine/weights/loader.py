@@ -20,12 +20,18 @@ from torch.overrides import TorchFunctionMode
 
 from engine.backbones.config import ModelConfig, load_config
 from engine.backbones.diffusion_gemma import DiffusionGemma
+from engine.backbones.quantized import Format
+from engine.backbones.rounding import bits_of, bytes_in, put
 from engine.errors import ModelError, OutOfMemory
 from engine.profile import Profile
+from engine.weights.precision import pick_format
 from engine.weights.profile import diffusion_gemma
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and how much of it is done, from 0 to 1."""
+
+SMALL = 512
+"""Up to this hidden size a model is as fast in its own precision."""
 
 _DECODER = "model.decoder."
 _ENCODER = "model.encoder.language_model."
@@ -77,16 +83,26 @@ def load_model(
     device: torch.device,
     dtype: torch.dtype,
     progress: Progress | None = None,
+    format: Format | None = None,
 ) -> DiffusionGemma:
     """Reads the checkpoint in `folder`, one file or sharded, onto `device` as `dtype`.
+
+    format: what its weights are kept in; None takes what is fast and fits there.
 
     Raises ModelError if a file is missing, corrupt or of another shape, before any weight is read,
     and OutOfMemory if it does not fit on the device.
     """
     model = _outline(load_config(folder))
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    large = model.config.hidden_size > SMALL
+
+    def needs(kept: Format) -> int:
+        return bytes_in(shapes, kept, dtype.itemsize)
+
+    model.format = format or pick_format(device, dtype, needs, fast=large)
     try:
         stored = _stored(folder, model)
-        model.load_state_dict(_read(stored, device, dtype, progress), assign=True)
+        model.load_state_dict(_read(stored, model, device, dtype, progress), assign=True)
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(
             f"the model in {folder} does not fit into the memory of {device}; "
@@ -195,9 +211,14 @@ def _stored(folder: Path, model: DiffusionGemma) -> list[_Stored]:
 
 
 def _read(
-    stored: list[_Stored], device: torch.device, dtype: torch.dtype, progress: Progress | None
+    stored: list[_Stored],
+    model: DiffusionGemma,
+    device: torch.device,
+    dtype: torch.dtype,
+    progress: Progress | None,
 ) -> dict[str, Tensor]:
-    """The state dict, tensor by tensor: there is never a second copy of the model in memory."""
+    """The state dict, tensor by tensor: there is never a second copy of the model in memory. What
+    is kept in few bits is put into the model."""
     state: dict[str, Tensor] = {}
     size, done = dtype.itemsize * sum(one.numbers for one in stored), 0
     for file, of_file in groupby(stored, key=lambda one: one.file):
@@ -206,7 +227,10 @@ def _read(
                 tensor = tensors.get_tensor(name).to(device=device, dtype=dtype)
                 if own in state and not torch.equal(state[own], tensor):
                     raise ModelError(f"{name} in {file} differs between encoder and decoder")
-                state[own] = tensor
+                if (bits := bits_of(own, model.format)) is not None:
+                    put(model, own, tensor, bits)
+                else:
+                    state[own] = tensor
                 done += tensor.nbytes
                 if progress:
                     progress("loading", done / size)

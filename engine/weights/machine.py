@@ -4,13 +4,13 @@ not load PyTorch themselves."""
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import asdict, dataclass
 
 import torch
 
 from engine.weights.loader import pick_device
+from engine.weights.precision import device_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,10 @@ class Machine:
 def machine() -> Machine:
     """The best device of this machine."""
     device = pick_device(None)
+    names = {"cpu": "this machine", "mps": "this Mac's GPU"}
     if device.type == "cuda":
-        found = torch.cuda.get_device_properties(device)
-        return Machine("cuda", found.name, found.total_memory)
-    if device.type == "mps":
-        return Machine("mps", "this Mac's GPU", torch.mps.recommended_max_memory())
-    pages: int = os.sysconf("SC_PHYS_PAGES")
-    return Machine("cpu", "this machine", pages * os.sysconf("SC_PAGE_SIZE"))
+        names["cuda"] = torch.cuda.get_device_properties(device).name
+    return Machine(device.type, names[device.type], device_memory(device))
 
 
 if __name__ == "__main__":

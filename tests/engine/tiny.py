@@ -18,6 +18,7 @@ from engine.backbones.config import ModelConfig, parse_config
 from engine.backbones.dense import Adapter, Dense
 from engine.backbones.dense_config import parse_dense
 from engine.backbones.diffusion_gemma import DiffusionGemma
+from engine.backbones.quantized import Format
 from engine.diffusion.denoiser import Known, Read
 from engine.engine import InfillEngine
 from engine.profile import Calibration, Profile, Sampling
@@ -296,8 +297,8 @@ class FakeModel:
     kv: tuple[()] = ()
     sliding_window: int = 1 << 30
 
-    def parameters(self) -> list[Tensor]:
-        return []
+    count: int = 0
+    format: Format = "plain"
 
     def embed(self, ids: Tensor) -> Tensor:
         return ids.unsqueeze(-1).float()
