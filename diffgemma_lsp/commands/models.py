@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console(highlight=False, soft_wrap=True)
     for row in rows:
         state = "here" if row.here else {True: "fits", False: "too large", None: "?"}[row.fits]
-        facts = f"{in_words(row.size):>8}  {row.needs or '':<20} {state:<10} {row.licence}"
+        facts = f"{in_words(row.size):>8}  {row.needs or '':<38} {state:<10} {row.licence}"
         console.print(f"[bold]{escape(row.name):<18}[/] {escape(facts)}")
         console.print(f"{'':<18} {escape(row.good_at)}")
     console.print(
@@ -131,6 +131,8 @@ def _row(one: Known, machine: Machine) -> Row:
     folder = pulled(one.name)
     here = str(folder) if folder else None
     needs = f"in {in_words(one.needs)}{'' if one.on_cpu else ' of a GPU'}"
+    if one.least < one.needs:
+        needs += f", in 4 bits {in_words(one.least)}"
     fits = one.fits(machine.device, machine.memory)
     return Row(one.name, one.weights, needs, here, fits, one.good_at, one.licence)
 

@@ -63,7 +63,7 @@ class PrefixCache:
         self.writing = True
         tokens = torch.tensor(list(ids), device=self.model.device)
         positions = torch.arange(start, start + len(ids), device=self.model.device)
-        return Span("encoder", tokens, positions, self.buffer, start)
+        return Span("encoder", tokens, positions, self.buffer, start, first=start)
 
     def took(self, ids: Sequence[int], hidden: Tensor) -> None:
         """The span of `ids` has run, and gave these rows [n, d]."""

@@ -34,6 +34,7 @@ class Span:
     prefix, seen: the first `seen` rows of `prefix` are seen by all (row i is position i).
     reach: the position from which a sliding window counts back; None: that of each row.
     soft: [n, d], what conditions a decoder's rows.
+    first: the least of the positions, where the host knows it: else it waits for the device.
     """
 
     role: Role
@@ -47,6 +48,7 @@ class Span:
     seen: int = 0
     reach: int | None = None
     soft: Tensor | None = None
+    first: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -119,7 +121,8 @@ class _View:
         span, end, device = self._span, self._end, self._span.ids.device
         low = own_low = least = 0
         if window is not None:
-            least = span.reach if span.reach is not None else int(span.positions.min())
+            known = span.first if span.reach is None else span.reach
+            least = int(span.positions.min()) if known is None else known
             low = min(max(0, least - window + 1), span.seen)
             own_low = max(0, least - window + 1) if span.places is None and span.at else 0
         if span.sees == "all" and (window is None or span.reach is not None):

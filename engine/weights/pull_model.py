@@ -195,7 +195,7 @@ def _announce(console: Console, name: str, plan: Plan, folder: Path, part: Path)
 def _check_memory(name: str, weights: int, here: Machine) -> None:
     """Raises ModelError before anything is loaded that can't run here."""
     found = known(name)
-    needs = found.needs if found else int(weights * BESIDE)
+    needs = found.least if found else int(weights * BESIDE)
     if found and not found.on_cpu and here.device == "cpu":
         raise ModelError(
             f"{name} needs a GPU with {mb(needs)}, and PyTorch finds none here: --anyway loads it"

@@ -202,14 +202,20 @@ def test_what_ships_whole_and_what_is_unknown_is_not_pulled(env: dict[str, str])
 
 def test_models_lists_what_there_is_for_people(env: dict[str, str]) -> None:
     shown = run(env, "models").stdout
-    assert "dreamon             15.2 GB  in 18.0 GB of a GPU" in shown
+    assert "dreamon             15.2 GB  in 18.0 GB of a GPU, in 4 bits 7.0 GB" in shown
     assert "published: single line 92.1, multi-line 63.8" in shown
     assert "take mini (diffgemma-lsp pull mini); nano is used until then" in shown
 
 
 @pytest.mark.parametrize(
     ("device", "gigabytes", "best"),
-    [("cpu", 512, None), ("cuda", 16, None), ("cuda", 24, "dreamon"), ("mps", 64, "dreamon")],
+    [
+        ("cpu", 512, None),
+        ("cuda", 6, None),
+        ("cuda", 8, "dreamon"),
+        ("cuda", 24, "dreamon"),
+        ("mps", 64, "dreamon"),
+    ],
 )
 def test_doctor_says_which_model_to_take(
     device: str, gigabytes: int, best: str | None, monkeypatch: pytest.MonkeyPatch
