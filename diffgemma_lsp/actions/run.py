@@ -15,8 +15,9 @@ from diffgemma_lsp.actions.order import Order
 from diffgemma_lsp.actions.plan import NoPlan, Plan, plan
 from diffgemma_lsp.lsp import positions
 from diffgemma_lsp.lsp.client import Client, WorkDone
+from diffgemma_lsp.polish.polish import sure_enough
 from diffgemma_lsp.session.engine import Answer
-from diffgemma_lsp.session.requests import Nothing, PendingRequest, must_be_sure, sure_enough
+from diffgemma_lsp.session.requests import Nothing, PendingRequest, must_be_sure
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.text import diff
 from diffgemma_lsp.text.snapshot import snapshot_of

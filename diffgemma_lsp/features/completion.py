@@ -14,7 +14,6 @@ from lsprotocol import types
 from diffgemma_lsp.lsp import positions
 from diffgemma_lsp.session.requests import Nothing, PendingRequest
 from diffgemma_lsp.session.session import Session
-from diffgemma_lsp.settings.schema import Settings
 from diffgemma_lsp.suggest.suggest import suggest
 from diffgemma_lsp.syntax.indentation import indentation
 from diffgemma_lsp.text.snapshot import DocumentSnapshot, snapshot_of
@@ -48,22 +47,21 @@ def completion(
         cursor = positions.to_point(document.text, params.position, session.encoding)
         snapshot = snapshot_of(session.documents, document, cursor)
     # Most editors say "invoked" for every letter, so it is no more than automatic.
-    pending = session.requests.begin(uri, "automatic", settings.automatic_budget_ms)
-    return session.requests.answer(pending, _answer(session, pending, snapshot, settings, invoked))
+    pending = session.requests.begin(uri, "automatic", settings.automatic_budget_ms, method=METHOD)
+    return session.requests.answer(pending, _answer(session, pending, snapshot, invoked))
 
 
 async def _answer(
     session: Session,
     pending: PendingRequest,
     snapshot: DocumentSnapshot | None,
-    settings: Settings,
     invoked: bool,
 ) -> types.CompletionList:
     items: list[types.CompletionItem] = []
     with session.outcomes.account(pending.uri, METHOD, invoked):
         if snapshot is None:
             raise Nothing("the document is not open")
-        found = await suggest(session, pending, snapshot, settings)
+        found = await suggest(session, pending, snapshot)
         items = [_item(session, snapshot, one.text) for one in found]
     return types.CompletionList(is_incomplete=True, items=items)
 

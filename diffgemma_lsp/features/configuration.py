@@ -9,7 +9,6 @@ over one another.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
@@ -25,7 +24,8 @@ logger = logging.getLogger(__name__)
 Ask = Callable[[str, object], Awaitable[Any]]
 """Sends the client a request; its answer, or JsonRpcException. It may never come."""
 
-# How long the engine's warm-up waits for the client to answer: it may say that none is wanted.
+# How long suggestions and the engine's warm-up wait for the client to answer: it may say that none
+# is wanted.
 ANSWER_S = 2.0
 # More complaints than these don't fit a message.
 _SHOWN = 8
@@ -41,14 +41,13 @@ class Configuration:
         self._pulls = self._registers = False
         self._folders: list[str] = []
         self._pulling: asyncio.Task[None] | None = None
-        self._known = asyncio.Event()
-        """Set as soon as it is known what the client has to say, if it can be asked."""
         self._told: set[str] = set()
 
     # ---- what the client says ----
 
     def initialize(self, params: types.InitializeParams) -> None:
         """Takes the initializationOptions, and what the client can do."""
+        asyncio.get_running_loop().call_later(ANSWER_S, self._session.settings.known.set)
         self._session.settings.initialize(params.initialization_options)
         self._folders = [folder.uri for folder in params.workspace_folders or ()]
         if (workspace := params.capabilities.workspace) is not None:
@@ -100,7 +99,7 @@ class Configuration:
 
     def _pull(self) -> None:
         if not self._pulls:
-            self._known.set()
+            self._session.settings.known.set()
             return
         if self._pulling is not None:
             self._pulling.cancel()  # its answer, if one comes at all, would be out of date
@@ -118,7 +117,7 @@ class Configuration:
             logger.warning("the client did not say its settings: error %s", error.code)
         else:
             self._take(answer, folders)
-        self._known.set()
+        self._session.settings.known.set()
 
     def _take(self, answer: object, folders: list[str]) -> None:
         parts = list(cast("Sequence[object]", answer)) if isinstance(answer, list | tuple) else []
@@ -149,7 +148,5 @@ class Configuration:
             self._warn("; ".join(new))
 
     async def _begin(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_S):
-                await self._known.wait()
+        await self._session.settings.known.wait()
         await self._session.warm_up.allow()

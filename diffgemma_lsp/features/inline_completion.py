@@ -16,7 +16,6 @@ from diffgemma_lsp.lsp import positions
 from diffgemma_lsp.lsp.positions import Encoding
 from diffgemma_lsp.session.requests import Nothing, PendingRequest
 from diffgemma_lsp.session.session import Session
-from diffgemma_lsp.settings.schema import Settings
 from diffgemma_lsp.stats.acceptances import Sent
 from diffgemma_lsp.suggest.suggest import suggest
 from diffgemma_lsp.text.documents import Change
@@ -39,13 +38,13 @@ def inline_completion(
     budget_ms = settings.invoked_budget_ms if invoked else settings.automatic_budget_ms
     # Even if this one is going to be skipped: what came before is useless now.
     kind = "invoked" if invoked else "automatic"
-    pending = session.requests.begin(uri, kind, budget_ms)
+    pending = session.requests.begin(uri, kind, budget_ms, method=METHOD)
     snapshot = None
     if document is not None:
         cursor = positions.to_point(document.text, params.position, session.encoding)
         snapshot = snapshot_of(session.documents, document, cursor)
     selected = params.context.selected_completion_info
-    return session.requests.answer(pending, _answer(session, pending, snapshot, selected, settings))
+    return session.requests.answer(pending, _answer(session, pending, snapshot, selected))
 
 
 async def _answer(
@@ -53,14 +52,13 @@ async def _answer(
     pending: PendingRequest,
     snapshot: DocumentSnapshot | None,
     selected: types.SelectedCompletionInfo | None,
-    settings: Settings,
 ) -> Items:
     items: Items = []
     with session.outcomes.account(pending.uri, METHOD, pending.invoked):
         if snapshot is None:
             raise Nothing("the document is not open")
         target = _target(snapshot, selected, pending.invoked, session.encoding)
-        found = await suggest(session, pending, target.snapshot, settings)
+        found = await suggest(session, pending, target.snapshot)
         items = [
             types.InlineCompletionItem(insert_text=target.lead + one.text, range=target.range)
             for one in found

@@ -121,6 +121,21 @@ def offers(
         yield Offer(polished, answer.confidence)
 
 
+def sure_enough(confidence: float | None, least: float | None, invoked: bool) -> bool:
+    """Whether the model is as sure as the user wants it to be. Where that was not measured (None),
+    what the user asked for is shown; what comes by itself must be known to be worth it."""
+    if not least:
+        return True
+    return invoked if confidence is None else confidence >= least
+
+
+def unsure(confidence: float | None) -> str:
+    """Why an answer that is not `sure_enough` is not shown."""
+    if confidence is None:
+        return "how sure the model is was not measured, and min_confidence is above 0"
+    return f"the model was only {confidence:.0%} sure"
+
+
 def _shortening(site: Site, automatic: bool, max_lines: int | None) -> list[_Rule]:
     """The rules that shorten, and what to say of the one that leaves nothing."""
     rules: list[_Rule] = [
@@ -190,6 +205,11 @@ def ended(text: str, after: str) -> str:
 def first_lines(text: str, max_lines: int | None) -> str:
     """At most `max_lines` lines of `text`."""
     return text if max_lines is None else "\n".join(text.split("\n")[:max_lines])
+
+
+def only_lines(text: str, most: int | None) -> str:
+    """At most so many lines, whatever they end with, and nothing behind the last one."""
+    return text if most is None else "".join(text.splitlines(keepends=True)[:most]).rstrip("\r\n")
 
 
 def balanced(text: str, site: Site) -> str:

@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 from diffgemma_lsp.context import window
-from diffgemma_lsp.polish.polish import Around, offers
+from diffgemma_lsp.polish.polish import Around, offers, sure_enough, unsure
 from diffgemma_lsp.serve.ask import Ask, Reply
 from diffgemma_lsp.serve.metrics import Metrics
 from diffgemma_lsp.session.engine import Answer, Model
-from diffgemma_lsp.session.requests import sure_enough, unsure
 from diffgemma_lsp.text.documents import Document
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from diffgemma_lsp.text.text import Text

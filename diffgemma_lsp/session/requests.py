@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 from lsprotocol.types import MessageType
 
 from diffgemma_lsp.lsp.client import Client
+from diffgemma_lsp.polish.polish import sure_enough, unsure
 from engine.errors import EngineError, EngineUnavailable, ModelError, OutOfMemory, describe
 
 logger = logging.getLogger(__name__)
@@ -44,21 +45,6 @@ def unexpected(error: Exception) -> EngineError:
     return EngineError(f"internal error ({describe(error)}): please report it")
 
 
-def sure_enough(confidence: float | None, least: float | None, invoked: bool) -> bool:
-    """Whether the model is as sure as the user wants it to be. Where that was not measured (None),
-    what the user asked for is shown; what comes by itself must be known to be worth it."""
-    if not least:
-        return True
-    return invoked if confidence is None else confidence >= least
-
-
-def unsure(confidence: float | None) -> str:
-    """Why an answer that is not `sure_enough` is not shown."""
-    if confidence is None:
-        return "how sure the model is was not measured, and min_confidence is above 0"
-    return f"the model was only {confidence:.0%} sure"
-
-
 def must_be_sure(confidence: float | None, least: float | None, invoked: bool) -> None:
     """Raises Nothing where the model is not `sure_enough`."""
     if not sure_enough(confidence, least, invoked):
@@ -68,8 +54,8 @@ def must_be_sure(confidence: float | None, least: float | None, invoked: bool) -
 class PendingRequest:
     """One request on its way, and the one place where it can be ended early."""
 
-    def __init__(self, uri: str, kind: RequestKind, deadline: float) -> None:
-        self.uri = uri
+    def __init__(self, uri: str, kind: RequestKind, deadline: float, method: str = "") -> None:
+        self.uri, self.method = uri, method
         self.kind: RequestKind = kind
         self.deadline = deadline
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -78,6 +64,14 @@ class PendingRequest:
         """Has the request answered at once, with nothing; its run is cancelled."""
         if not self.over.done():
             self.over.set_result(reason)
+
+    async def until(self, event: asyncio.Event) -> bool:
+        """Whether that happens before the request is over; waits for it."""
+        happens = asyncio.ensure_future(event.wait())
+        either, first = (happens, self.over), asyncio.FIRST_COMPLETED
+        await asyncio.wait(either, timeout=self.left_s, return_when=first)
+        happens.cancel()
+        return event.is_set()
 
     @property
     def invoked(self) -> bool:
@@ -90,11 +84,13 @@ class PendingRequest:
         return self.deadline - time.monotonic()
 
 
-def gives_way(older: RequestKind, newer: RequestKind) -> bool:
-    """Whether a request of one kind ends when one of another begins for the same document."""
-    if newer == "ahead":
-        return older == "ahead"
-    return older == "automatic" or older == newer == "invoked"
+def gives_way(older: PendingRequest, newer: PendingRequest) -> bool:
+    """Whether a request ends when a newer one begins for the same document."""
+    if newer.kind == "ahead":
+        return older.kind == "ahead"
+    if older.kind == newer.kind == "automatic":
+        return older.method == newer.method  # an editor may use both at each key
+    return older.kind == "automatic" or older.kind == newer.kind == "invoked"
 
 
 class Requests:
@@ -113,18 +109,24 @@ class Requests:
         self._background: set[asyncio.Task[Any]] = set()
 
     def begin(
-        self, uri: str, kind: RequestKind, budget_ms: float, since: float | None = None
+        self,
+        uri: str,
+        kind: RequestKind,
+        budget_ms: float,
+        since: float | None = None,
+        method: str = "",
     ) -> PendingRequest:
-        """A new request. It ends the automatic ones of its document, and a suggestion that is asked
-        for also one that was asked for before.
+        """A new request. It ends the automatic ones of its document, but for those of another
+        method if it is automatic too; a suggestion that is asked for also ends one that was asked
+        for before.
 
         budget_ms: how long it may take, from when its message arrived or from `since`.
         """
-        for older in list(self._pending):
-            if older.uri == uri and gives_way(older.kind, kind):
-                self._end(older, "a newer request took its place")
         began = self.arrived() if since is None else since
-        pending = PendingRequest(uri, kind, began + budget_ms / 1000)
+        pending = PendingRequest(uri, kind, began + budget_ms / 1000, method)
+        for older in list(self._pending):
+            if older.uri == uri and gives_way(older, pending):
+                self._end(older, "a newer request took its place")
         self._pending.add(pending)
         if kind != "ahead":
             self._wanted = time.monotonic()

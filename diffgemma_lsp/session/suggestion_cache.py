@@ -6,6 +6,7 @@ there by typing what was suggested gets the rest of it at once, without a run of
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -57,10 +58,15 @@ _Key = tuple[str, str, str, Hashable]
 
 
 class SuggestionCache:
-    """The last KEPT suggestions; the one that was used last is forgotten last."""
+    """The last KEPT suggestions; the one that was used last is forgotten last.
+
+    under_way: what is being made for a place by itself, for whoever asks for the same meanwhile;
+    cancelled if nobody waits for it any more.
+    """
 
     def __init__(self, kept: int = KEPT) -> None:
         self._most = kept
+        self.under_way: dict[Place, asyncio.Future[tuple[Suggestion, ...]]] = {}
         self._kept: OrderedDict[_Key, tuple[Suggestion, ...]] = OrderedDict()
 
     def __len__(self) -> int:

@@ -7,6 +7,7 @@ documents, wherever each was said, and what is said for a glob before both.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from itertools import chain
 
@@ -24,6 +25,7 @@ class EffectiveSettings:
 
     home: gives the URI whose settings a document has: that of its notebook if it is a cell.
     everywhere: what holds where nothing is said of the language, the path or the folder.
+    known: set as soon as it is known what the client has to say, if it can be asked.
     """
 
     def __init__(self, home: Callable[[str], str] = _itself) -> None:
@@ -31,6 +33,7 @@ class EffectiveSettings:
         self._own = self._pushed = self._pulled = Source()
         self._folders: dict[str, Source] = {}
         self.everywhere = Settings()
+        self.known = asyncio.Event()
 
     def initialize(self, raw: object) -> None:
         """Takes the initializationOptions."""

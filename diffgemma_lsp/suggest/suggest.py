@@ -14,8 +14,8 @@ from dataclasses import replace
 from itertools import islice
 
 from diffgemma_lsp.context import window
-from diffgemma_lsp.polish.polish import Around, polish
-from diffgemma_lsp.session.requests import Nothing, PendingRequest, must_be_sure, sure_enough
+from diffgemma_lsp.polish.polish import Around, only_lines, polish, sure_enough
+from diffgemma_lsp.session.requests import Nothing, PendingRequest, must_be_sure
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.session.suggestion_cache import AFTER, BEFORE, Place, Suggestion
 from diffgemma_lsp.settings.schema import Settings
@@ -29,17 +29,20 @@ WARMER = SamplingParams(t_max=0.9, t_min=0.6, rerank=False)
 
 
 async def suggest(
-    session: Session, pending: PendingRequest, snapshot: DocumentSnapshot, settings: Settings
+    session: Session, pending: PendingRequest, snapshot: DocumentSnapshot
 ) -> tuple[Suggestion, ...]:
-    """Suggestions for the snapshot's cursor, at least one and the best one first; of what nobody
-    asked for only that one.
+    """Suggestions for the snapshot's cursor, at least one, the best one first; by itself only that.
 
     Raises Nothing where there is none, and EngineError.
     """
-    if pending.over.done():  # before it began: what arrived together with it took its place
+    known = session.settings.known
+    if not known.is_set() and not await pending.until(known):
+        raise Nothing("the editor has not yet said what its settings are")
+    if pending.over.done():  # what arrived together with it took its place
         raise Nothing(pending.over.result())
     if (reason := session.settings.off(snapshot.uri, snapshot.language_id)) is not None:
         raise Nothing(reason)
+    settings = session.settings.for_document(snapshot.uri, snapshot.language_id)
     invoked = pending.invoked
     if not invoked and settings.min_confidence is None:
         settings = replace(settings, min_confidence=session.engine.model.min_confidence)
@@ -48,21 +51,64 @@ async def suggest(
     place = _place(snapshot, settings)
     wanted = settings.candidates if invoked else 1
     found = _known(session, snapshot, settings, invoked)
-    if len(found) < wanted:
-        if not invoked:
-            _must_know(session, snapshot)
-            if _around(snapshot).site.at_a_whole_line:
-                raise Nothing("the line is complete")
-            await _moment(session, snapshot)
-        fitting = await _run(session, pending, snapshot, settings, wanted)
-        if not invoked:
-            _must_know(session, snapshot)  # of which the first run was the first to tell
-        found = fitting.found
-        session.suggestions.keep(place, found)
-        session.requests.spawn(_keep_more(session, place, fitting, settings))
+    if len(found) < wanted and invoked:
+        found = await _made(session, pending, snapshot, settings, place)
+    elif not found:
+        found = await _by_itself(session, pending, snapshot, settings, place)
     if settings.look_ahead and session.engine.model.silent(snapshot.language_id) is None:
         session.requests.spawn(_look_ahead(session, pending, snapshot, found[0], settings))
     return found[:wanted]
+
+
+async def _by_itself(
+    session: Session,
+    pending: PendingRequest,
+    snapshot: DocumentSnapshot,
+    settings: Settings,
+    place: Place,
+) -> tuple[Suggestion, ...]:
+    """What nobody asked for, where it is worth a run: one for all methods that want the same."""
+    under_way = session.suggestions.under_way
+    if same := under_way.get(place):
+        await asyncio.wait((same, pending.over), return_when=asyncio.FIRST_COMPLETED)
+        if pending.over.done():
+            raise Nothing(pending.over.result())
+        if not same.cancelled():
+            return same.result()
+    mine = under_way[place] = asyncio.get_running_loop().create_future()
+    try:
+        _must_know(session, snapshot)
+        if _around(snapshot).site.at_a_whole_line:
+            raise Nothing("the line is complete")
+        await _moment(session, snapshot)
+        found = await _made(session, pending, snapshot, settings, place)
+        _must_know(session, snapshot)  # of which the first run was the first to tell
+        mine.set_result(found)
+        return found
+    except (Nothing, EngineError) as reason:
+        if not pending.over.done():  # else it says nothing about the place
+            mine.set_exception(reason)
+            mine.exception()  # whether or not anybody else waits for it
+        raise
+    finally:
+        mine.cancel()
+        if under_way.get(place) is mine:
+            del under_way[place]
+
+
+async def _made(
+    session: Session,
+    pending: PendingRequest,
+    snapshot: DocumentSnapshot,
+    settings: Settings,
+    place: Place,
+) -> tuple[Suggestion, ...]:
+    """What a run makes, kept for whoever comes to the place."""
+    wanted = settings.candidates if pending.invoked else 1
+    fitting = await _run(session, pending, snapshot, settings, wanted)
+    session.suggestions.keep(place, fitting.found)
+    session.requests.spawn(_keep_more(session, place, fitting, settings))
+    return fitting.found
 
 
 def _must_know(session: Session, snapshot: DocumentSnapshot) -> None:
@@ -162,7 +208,9 @@ async def _run(
     missing = wanted - max(1, len(fitting.found)) if session.engine.model.draws else 0
     if answer.others and settings.min_confidence:
         missing = 0  # how sure the model is of what it was not asked to choose is no measure
-    runs = (session.engine.run(pending, _warmer(request, number + 1)) for number in range(missing))
+    seeds = ((request.seed + number + 1) % 2**63 for number in range(missing))
+    warmer = (replace(request, params=WARMER, seed=seed) for seed in seeds)
+    runs = (session.engine.run(pending, one) for one in warmer)
     more = [
         one
         for one in await asyncio.gather(*runs, return_exceptions=True)
@@ -175,10 +223,6 @@ async def _run(
     if not fitting.found:
         raise fitting.reasons[0]
     return fitting
-
-
-def _warmer(request: InfillRequest, number: int) -> InfillRequest:
-    return replace(request, params=WARMER, seed=(request.seed + number) % 2**63)
 
 
 def _around(snapshot: DocumentSnapshot) -> Around:
@@ -197,17 +241,11 @@ def _known(
     # Where nothing comes by itself, what was asked for goes on while it is typed, and only then.
     silent = not invoked and session.engine.model.silent(snapshot.language_id) is not None
     found = session.suggestions.find(_place(snapshot, settings), least=1 if silent else 0)
-    least = settings.min_confidence
-    sure = [one for one in found if sure_enough(one.confidence, least, invoked)]
+    sure = [o for o in found if sure_enough(o.confidence, settings.min_confidence, invoked)]
     if not invoked:  # some of it may have been asked for, without a limit to its lines
-        texts = (_first_lines(one.text, settings.max_lines) for one in sure)
+        texts = (only_lines(one.text, settings.max_lines) for one in sure)
         sure = [replace(one, text=text) for one, text in zip(sure, texts, strict=True)]
     return tuple(one for one in sure if one.text.strip())
-
-
-def _first_lines(text: str, most: int | None) -> str:
-    """At most so many lines, whatever they end with, and nothing behind the last one."""
-    return text if most is None else "".join(text.splitlines(keepends=True)[:most]).rstrip("\r\n")
 
 
 def _place(snapshot: DocumentSnapshot, settings: Settings) -> Place:
@@ -250,14 +288,13 @@ async def _look_ahead(
 
 def begin_ahead(session: Session, snapshot: DocumentSnapshot, settings: Settings) -> PendingRequest:
     """A request that nobody waits for."""
-    now, uri = time.monotonic(), snapshot.uri
-    return session.requests.begin(uri, "ahead", settings.invoked_budget_ms, since=now)
+    budget_ms, now = settings.invoked_budget_ms, time.monotonic()
+    return session.requests.begin(snapshot.uri, "ahead", budget_ms, since=now)
 
 
 def request_for(
     session: Session, snapshot: DocumentSnapshot, settings: Settings, most: int | None
 ) -> InfillRequest:
     """What the engine is asked for at the cursor: `most` tokens, or as many as the model likes."""
-    neighbours = session.neighbours
-    others = neighbours.around(snapshot) if neighbours.useful else ()
+    others = session.neighbours.around(snapshot) if session.neighbours.useful else ()
     return window.fill_request(snapshot, most, settings.seed, others)

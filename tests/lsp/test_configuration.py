@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 from fake_engine import FakeEngine, slow
 from in_process import InProcessClient
-from lsp_client import INVOKED, LspClient, answered_at_once, completion, did_open, until
+from lsp_client import (
+    AUTOMATIC,
+    INVOKED,
+    PATIENCE_S,
+    LspClient,
+    answered_at_once,
+    completion,
+    did_close,
+    did_open,
+    until,
+)
 
 from diffgemma_lsp.features import configuration
 from diffgemma_lsp.settings.schema import Settings
@@ -321,6 +331,42 @@ async def test_the_warm_up_waits_for_the_answer() -> None:
     client.replies[PULL] = lambda params: [None]
     await push(client, None)
     await until(lambda: engine.warmed_up)
+
+
+@pytest.mark.parametrize("kind", [AUTOMATIC, INVOKED])
+async def test_what_is_suggested_waits_for_the_answer(kind: int) -> None:
+    engine, asked = FakeEngine(), asyncio.Event()
+
+    def reply(params: Any) -> Any:
+        asked.set()
+        return ...
+
+    client = await connected(engine, pull=reply, automatic_budget_ms=60_000)
+    (id,) = client.server.rpc._request_futures  # pyright: ignore[reportPrivateUsage]
+    client.send(did_open(URI, "x = "))
+    answer = client.ask(*completion(URI, 0, 4, kind))
+    await asyncio.wait_for(asked.wait(), PATIENCE_S)
+    await asyncio.sleep(0.05)
+    assert (answer.done(), engine.runs) == (False, 0)
+    client.send({"id": id, "result": [{"seed": 7, "enable": kind == INVOKED}]})
+    assert bool(await answer) == (kind == INVOKED)
+    assert [request.seed for request in engine.requests[:1]] == ([7] if kind == INVOKED else [])
+
+
+async def test_what_waits_for_an_answer_keeps_to_its_deadline() -> None:
+    engine = FakeEngine()
+    client = await connected(engine, pull=lambda params: ..., automatic_budget_ms=50)
+    client.send(did_open(URI, "x = "))
+    assert await client.request(*completion(URI, 0, 4)) == []
+    assert engine.runs == 0
+    status = await client.request("diffgemma/status", {"textDocument": {"uri": URI}})
+    (reason,) = status["document"]["reasons"].values()
+    assert reason == "the editor has not yet said what its settings are"
+    first, second = (client.ask(*completion(URI, 0, 4, INVOKED)) for _ in range(2))
+    assert await answered_at_once(first) == [], "a newer one took its place"
+    assert not second.done()
+    client.send(did_close(URI))
+    assert await answered_at_once(second) == []
 
 
 async def test_nothing_is_started_again() -> None:
