@@ -153,21 +153,13 @@ class EngineClient:
         while True:
             await self._start_before(deadline)
             left = deadline - time.monotonic()
-            bounded = not math.isinf(left)
-            sent = replace(request, budget_s=left) if bounded else request
+            sent = request if math.isinf(left) else replace(request, budget_s=left)
             answered = False
             try:
-                async with self._http.stream(
-                    "POST",
-                    "/infill",
-                    content=json.dumps(request_to_json(sent)),
-                    timeout=httpx.Timeout(ANSWER_WAIT_S, read=left + GRACE_S if bounded else None),
-                ) as response:
+                async with asking(self._http, "/infill", sent) as response:
                     # 503: it is about to end, and has not begun.
                     answered = response.status_code != 503
-                    events = EventReader()
-                    async for line in response.aiter_lines():
-                        event = events.read(json.loads(line))
+                    async for event in events_of(response):
                         yield event
                         if isinstance(event, Infill):
                             return
@@ -259,6 +251,22 @@ class EngineClient:
         return EngineUnavailable(
             f"the engine does not answer: {remedy}; its log is {self.paths.log}"
         )
+
+
+def asking(
+    http: httpx.AsyncClient, path: str, request: InfillRequest
+) -> contextlib.AbstractAsyncContextManager[httpx.Response]:
+    """The answer to an infill, as it comes. It is waited for until GRACE_S after the deadline."""
+    read = None if request.budget_s is None else request.budget_s + GRACE_S
+    timeout = httpx.Timeout(ANSWER_WAIT_S, read=read)
+    return http.stream("POST", path, content=json.dumps(request_to_json(request)), timeout=timeout)
+
+
+async def events_of(response: httpx.Response) -> AsyncGenerator[Frame | Infill]:
+    """What the lines of an answer say. Raises the EngineError that one of them tells of."""
+    events = EventReader()
+    async for line in response.aiter_lines():
+        yield events.read(json.loads(line))
 
 
 def _note_outcome(task: asyncio.Task[None]) -> None:

@@ -75,7 +75,11 @@ def run_stdio(client: int | None = None) -> int:
 
 
 def engine_client(settings: Settings) -> Engine:
-    """The client of the engine service."""
+    """The client of the engine service, or of the engine on another machine."""
+    if settings.engine_url is not None:
+        from diffgemma_lsp.remote_engine import RemoteEngine
+
+        return RemoteEngine(settings.engine_url, settings.engine_token_file)
     # Imported here: it brings an HTTP client, which `initialize` need not wait for.
     from diffgemma_lsp.engine_client import EngineClient
     from diffgemma_lsp.engine_process import EngineOptions

@@ -68,6 +68,7 @@ ONE = ("engine.py", "run.py", "canvas_run.py", "window_run.py", "left_run.py")
 SERVER_HOUSE = (
     ("engine_process.py",),
     ("engine_client.py",),
+    ("remote_engine.py",),
     ("settings",),
     ("text",),
     ("lsp", "syntax", "stats"),

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from diffgemma_lsp.serve.ask import Reply
 from diffgemma_lsp.serve.dialects import Dialect, Json, compact, ollama
@@ -22,13 +23,15 @@ from diffgemma_lsp.serve.dialects.openai import OPENAI
 from diffgemma_lsp.serve.dialects.tabby import TABBY
 from diffgemma_lsp.serve.filler import Busy, Filler
 from diffgemma_lsp.serve.guard import Guard, Refused
+from diffgemma_lsp.serve.lending import PATH, Lending
 from diffgemma_lsp.serve.metrics import Metrics
 from engine.errors import BadRequest, DeadlineExceeded, EngineError, EngineUnavailable, describe
+from engine.paths import VERSION_HEADER
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_Handler = Callable[[Request], Awaitable[Response]]
+_Handler = Callable[[Request], Awaitable[ASGIApp]]
 
 MOST_BYTES = 4 << 20
 """Of a body. What is read of it are 40,000 characters around the hole."""
@@ -57,8 +60,9 @@ FILLS: dict[str, tuple[Dialect, ...]] = {
 class App:
     """The routes and what they share."""
 
-    def __init__(self, filler: Filler, guard: Guard, metrics: Metrics) -> None:
-        self._filler, self._guard, self._metrics = filler, guard, metrics
+    def __init__(self, filler: Filler, lending: Lending, guard: Guard, metrics: Metrics) -> None:
+        self._filler, self._lending = filler, lending
+        self._guard, self._metrics = guard, metrics
 
     def asgi(self) -> Starlette:
         """The ASGI application."""
@@ -83,6 +87,8 @@ class App:
             routes=[
                 *fills,
                 *told,
+                Route(f"{PATH}/infill", self._guarded(self._lent), methods=["POST"]),
+                Route(f"{PATH}/status", self._guarded(self._status), methods=["GET"]),
                 Route("/api/show", self._guarded(self._show), methods=["POST"]),
                 Route("/v1/events", self._guarded(self._no_events), methods=["POST"]),
                 Route("/metrics", self._guarded(self._measured), methods=["GET"]),
@@ -92,10 +98,10 @@ class App:
 
     def _guarded(
         self, handle: _Handler, everybody: bool = False
-    ) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    ) -> Callable[[Request], Coroutine[Any, Any, ASGIApp]]:
         """`handle` behind the guard, with every error made a reply. everybody: may ask."""
 
-        async def guarded(request: Request) -> Response:
+        async def guarded(request: Request) -> ASGIApp:
             try:
                 if not everybody:
                     self._admit(request)
@@ -151,6 +157,16 @@ class App:
             self._metrics.passes.observe(reply.passes)
         if not any(reply.texts):
             self._metrics.empty.inc()
+
+    # ---- for language servers on other machines ----
+
+    async def _lent(self, request: Request) -> ASGIApp:
+        body = await _body(request)
+        self._metrics.requests.labels("engine", "200").inc()
+        return self._lending.infill(body, request.headers.get(VERSION_HEADER, ""))
+
+    async def _status(self, request: Request) -> Response:
+        return _json(await self._lending.status())
 
     # ---- telling ----
 

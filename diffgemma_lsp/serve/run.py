@@ -15,6 +15,7 @@ from diffgemma_lsp.engine_client import EngineClient
 from diffgemma_lsp.serve.app import App
 from diffgemma_lsp.serve.filler import Filler
 from diffgemma_lsp.serve.guard import Guard, Tokens, is_loopback
+from diffgemma_lsp.serve.lending import Lending
 from diffgemma_lsp.serve.metrics import Metrics
 from engine.errors import EngineError
 
@@ -63,7 +64,8 @@ async def serve(
     """Serves until it is told to end by a signal. The engine goes on."""
     metrics = Metrics()
     filler = Filler(engine, options.name, options.budget_ms, options.most_runs, metrics)
-    app = App(filler, Guard(tokens, options.per_minute, options.burst), metrics)
+    lending = Lending(engine, options.most_runs)
+    app = App(filler, lending, Guard(tokens, options.per_minute, options.burst), metrics)
     server = uvicorn.Server(
         uvicorn.Config(
             app.asgi(),

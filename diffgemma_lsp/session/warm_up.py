@@ -46,8 +46,9 @@ class WarmUp:
 
     async def allow(self) -> None:
         """From here on it may begin."""
-        model = self._settings.everywhere.model
-        self._languages = await asyncio.to_thread(languages_of, model)
+        settings = self._settings.everywhere
+        if settings.engine_url is None:
+            self._languages = await asyncio.to_thread(languages_of, settings.model)
         self.allowed = True
         self.consider(self._documents.all)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple, TypeVar, cast
+from urllib.parse import urlsplit
 
 T = TypeVar("T")
 Reach = Literal["document", "session", "machine"]
@@ -75,6 +76,27 @@ def _model() -> Rule:
     )
 
 
+def _url() -> Rule:
+    return _plain("the URL of an engine: https, or http on this machine", _is_url)
+
+
+def _is_url(raw: Any) -> bool:
+    if not isinstance(raw, str):
+        return False
+    try:
+        parts = urlsplit(raw)
+        odd = not parts.hostname or parts.query or parts.username or parts.port == 0
+    except ValueError:
+        return False
+    # Code and tokens do not go through a network that others can read.
+    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    return not odd and (parts.scheme == "https" or (parts.scheme == "http" and local))
+
+
+def _file() -> Rule:
+    return _plain("the absolute path of a file", lambda raw: _is_text(raw) and raw[0] in "/~")
+
+
 def _names() -> Rule:
     rule = _plain("a list of texts", _is_texts)
 
@@ -124,6 +146,9 @@ class Settings:
         path of a folder or a name on the hub; null means mini where its base is, else nano.
     device: on what the engine runs the model, such as `cpu` or `cuda`; null means the best there
         is.
+    engine_url: where an engine runs that `diffgemma-lsp serve` lends out; nothing is loaded here
+        then.
+    engine_token_file: a file with the token for it, that only you can read.
     idle_unload_s: seconds without a request after which the engine frees the memory of the model;
         null means never.
     idle_exit_s: seconds without a request after which the engine ends; null means never.
@@ -148,6 +173,8 @@ class Settings:
     stats: bool = _setting(True, _flag(), "session")
     model: str | None = _setting(None, _optional(_model()), "machine")
     device: str | None = _setting(None, _optional(_name()), "machine")
+    engine_url: str | None = _setting(None, _optional(_url()), "machine")
+    engine_token_file: str | None = _setting(None, _optional(_file()), "machine")
     idle_unload_s: float | None = _setting(900.0, _optional(_number(1, 31_536_000)), "machine")
     idle_exit_s: float | None = _setting(3_600.0, _optional(_number(1, 31_536_000)), "machine")
     seed: int = _setting(0, _whole(0, 2**63 - 1))

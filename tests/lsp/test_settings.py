@@ -61,6 +61,8 @@ def test_every_setting_can_be_set_in_both_spellings() -> None:
         "stats": False,
         "model": "/models/mine",
         "device": "cpu",
+        "engine_url": "https://gpu.example.org:8443/lent",
+        "engine_token_file": "~/token",
         "idle_unload_s": None,
         "idle_exit_s": 120.5,
         "seed": 7,
@@ -333,6 +335,33 @@ def test_a_source_says_all_that_it_has_each_time() -> None:
 )
 def test_off_everywhere(sources: dict[str, dict], off: bool) -> None:
     assert said(sources).off_everywhere == off
+
+
+@pytest.mark.parametrize(
+    ("url", "taken"),
+    [
+        ("https://gpu.example.org", True),
+        ("https://gpu:8443/lent/", True),
+        ("http://localhost:8012", True),
+        ("http://127.0.0.1", True),
+        ("http://[::1]:8012", True),
+        ("http://gpu:8012", False),  # code and token for all to read
+        ("http://localhost.example.org", False),
+        ("http://localhost@gpu:8012", False),
+        ("https://me:secret@gpu", False),
+        ("https://gpu?x=1", False),
+        ("ftp://localhost", False),
+        ("gpu:8012", False),
+        ("https://[", False),
+        ("https://gpu:99999", False),
+        ("", False),
+        (1, False),
+    ],
+)
+def test_an_engines_url_is_one_that_nobody_else_reads(url: object, taken: bool) -> None:
+    read, messages = parse({"engine_url": url})
+    assert (read.engine_url == url) == taken
+    assert (not messages) == taken
 
 
 odd = st.dictionaries(

@@ -26,6 +26,10 @@ SCOPES = {"diffgemma.languages", "diffgemma.globs"}
 REACH = {"document": "resource", "session": "window", "machine": "machine"}
 
 
+# What is not any text.
+A_TEXT = {"engine_url": "https://gpu", "engine_token_file": "/token"}
+
+
 def camel(name: str) -> str:
     """The setting's name as VS Code's users write it."""
     first, *rest = name.split("_")
@@ -59,7 +63,7 @@ def test_a_setting_is_the_servers(field: Any) -> None:
     types = known["type"] if isinstance(known["type"], list) else [known["type"]]
     examples: dict[str, list[Any]] = {
         "boolean": [True, False],
-        "string": ["text"],
+        "string": [A_TEXT.get(field.name, "text")],
         "array": [["a", "b"]],
         "integer": [known.get("minimum"), known.get("maximum")],
         "number": [known.get("minimum"), known.get("maximum")],

@@ -15,7 +15,7 @@ export const SECTION = "diffgemma";
 export const THE_EXTENSION = "@ext:diffgemma.diffgemma-lsp";
 
 /** What decides what is loaded and run: the user's own, and told to the server when it starts. */
-const MACHINE = ["model", "device", "idleUnloadS", "idleExitS"];
+const MACHINE = ["model", "device", "engineUrl", "engineTokenFile", "idleUnloadS", "idleExitS"];
 
 /** What is for the extension alone. */
 const OWN = ["server"];
