@@ -120,10 +120,14 @@ class LeftRun(Run):
             self.timings.denoise += seconds
             self.steps, self.forward_passes = self.steps + 1, self.forward_passes + 1
             guess = [*look.ids, *look.ahead], [*look.certainty, *look.hope]
+            if gap.draft is not None:
+                gap.draft = [*guess[0], *look.draft]
             yield self.frame(self.steps, gap.cap, {id(gap): guess}, 0.0)
             if look.settled or self.late():
                 gap.capped = look.settled == "full" and end is not None
-                return *guess, look.settled is not None
+                # Where the time is up, a draft goes on as it was.
+                rest = [] if look.settled else gap.rest(len(guess[0]))
+                return [*guess[0], *rest], guess[1], look.settled is not None
         raise AssertionError("looking ahead ends with its last pass")
 
     def _search(

@@ -15,7 +15,7 @@ much less likely than its own.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp
 from typing import Literal
 
@@ -39,7 +39,8 @@ AHEAD = 24
 @dataclass(frozen=True, slots=True)
 class Look:
     """What one pass gave. ids, certainty: what is decided. ahead, hope: guesses behind it, and
-    their probabilities. settled: whether the hole has ended ("settled") or is full ("full")."""
+    their probabilities. settled: whether the hole has ended ("settled") or is full ("full").
+    draft: what of a draft stands behind those and was not read yet."""
 
     step: int
     ids: list[int]
@@ -47,6 +48,7 @@ class Look:
     ahead: list[int]
     hope: list[float]
     settled: Literal["settled", "full"] | None
+    draft: list[int] = field(default_factory=list[int])
 
 
 def look_ahead(
@@ -118,7 +120,9 @@ def look_ahead(
             drafted = len(ahead)
             if ahead:
                 shown = [one for one in ahead if one != end]
-                yield Look(step, list(ids), list(certainty), shown, [0.0] * len(shown), None)
+                hope = [0.0] * len(shown)
+                behind = [one for one in rest if one != end]
+                yield Look(step, list(ids), list(certainty), shown, hope, None, behind)
                 continue
         ahead, hope = [], []
         if all_stood and count:
