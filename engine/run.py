@@ -34,6 +34,9 @@ CHOOSING = 3
 """Choosing among answers takes the time of so many passes, or less: of two mostly."""
 
 
+BEHIND = 512
+"""Tokens of the text behind a hole that a model which is told to fill it gets to read before."""
+
 Phase = Literal["prefill", "denoise", "judge"]
 
 
@@ -100,14 +103,19 @@ class Run(ABC):
     # ---- the prefix ----
 
     def _told(self) -> list[int]:
-        """The ids of the request's instruction; none if it has none. Raises BadRequest."""
+        """The ids of what a model that follows instructions is told: the request's, or else to
+        fill; none for other models. Raises BadRequest."""
         engine, instruction = self.engine, self.request.instruction
-        if instruction is None:
-            return []
         if engine.chat is None or "instruct" not in engine.info.can:
+            if instruction is None:
+                return []
             raise BadRequest(f"{engine.profile.name} does not follow instructions: leave it out")
+        budget = engine.profile.context // 4
+        if instruction is None:
+            behind = engine.tokenizer.text_of(self.sheet.after(BEHIND))
+            return engine.chat.fill_ids(behind, budget)
         drafts = [gap.hole.draft for gap in self.sheet.gaps if gap.hole.draft]
-        return engine.chat.ids(instruction, drafts, engine.profile.context // 4)
+        return engine.chat.ids(instruction, drafts, budget)
 
     def prefill(self, ids: list[int]) -> Iterator[None]:
         """Brings the cache to `ids`, chunk by chunk, looking up between chunks. What others have

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine.text.template import TemplateTrouble, around_user
@@ -67,26 +67,41 @@ class Chat:
         language: as LSP names it, for the fences. Neither the instruction nor the parts are read
         for special tokens.
         """
+        return self._ids(lambda shown: _task(instruction, shown), parts, budget, language)
+
+    def _ids(
+        self,
+        task: Callable[[str], str],
+        parts: Sequence[str],
+        budget: int,
+        language: str | None,
+    ) -> list[int]:
+        """`ids` of any task. task: what the user's turn says around the parts, as text."""
         encode = self._tokenizer.encode
         fence = _fence(parts)
         named = language if language and _LANGUAGE.fullmatch(language) else ""
         answer = encode(f"{fence}{named}\n")
         around = len(self._before) + len(self._after) + len(answer)
-        room = budget - around - len(encode(_task(instruction, "")))
+        room = budget - around - len(encode(task("")))
         shown = [part for part in parts if part.strip()]
-        told = encode(_task(instruction, ""))
+        told = encode(task(""))
         # Tokens of two texts are not always those of both together: what is over is taken away.
         wish = room
         while shown and wish >= _LEAST_PART:
             cut = self._cut(shown, wish, fence, named)
             if not cut:
                 break
-            longer = encode(_task(instruction, cut))
+            longer = encode(task(cut))
             if len(longer) + around <= budget:
                 told = longer
                 break
             wish -= max(1, len(longer) + around - budget)
         return [*self._before, *told, *self._after, *answer]
+
+    def fill_ids(self, behind: str, budget: int) -> list[int]:
+        """What comes before the text where nothing is said but to fill it: how the file goes on
+        behind the hole. It is no part of the prefix, and changes less often than that."""
+        return self._ids(_filling, [behind], budget, None)
 
     def _cut(self, parts: Sequence[str], room: int, fence: str, language: str) -> str:
         """The parts in fences, in about `room` tokens; those that fit into their share are whole,
@@ -125,6 +140,14 @@ def _task(instruction: str, shown: str) -> str:
     return (
         f"{about}{instruction}\n\n"
         "Answer with the text of the file around this place, changed so, and with nothing else."
+    )
+
+
+def _filling(shown: str) -> str:
+    behind = f"Behind that it goes on so:\n\n{shown}\n\n" if shown else ""
+    return (
+        f"A part of a file is left out. {behind}Write the file up to there with that part, and "
+        "nothing else."
     )
 
 

@@ -210,6 +210,32 @@ def test_an_instruction_changes_what_the_model_sees(tmp_path: Path) -> None:
     assert any("please count" in plain.tokenizer.text_of(ids) for ids in prefixes)
 
 
+def test_without_an_instruction_it_is_told_to_fill_and_what_stands_behind(tmp_path: Path) -> None:
+    plain = tiny_engine()
+    profile = replace(plain.profile, can=("fill", "instruct"), context=900)
+    engine = InfillEngine(plain.model, plain.tokenizer, profile, chat_in(tmp_path))
+    template = (Fixed("a = 1\n"), Hole(max_tokens=4), Fixed("\nb = `2`\n"))
+    infill = engine.fill(InfillRequest(template))
+    assert infill.steps > 0
+    (prompt,) = {plain.tokenizer.text_of(cache.ids) for cache in engine.store.caches}
+    asked, _, answer = prompt.partition("model: ")
+    assert "A part of a file is left out." in asked
+    assert "```\n\nb = `2`\n\n```" in asked
+    assert "a = 1" not in asked, "what is typed stands at the end of the prompt alone"
+    assert answer.removesuffix("a = 1") == "```\n" or answer == "```\na = 1\n"
+
+
+@cases(40)
+@given(st.text("ab`\n <slack>é", max_size=400), st.integers(0, 500))
+def test_what_stands_behind_has_no_more_room_than_there_is(behind: str, budget: int) -> None:
+    tokenizer = tiny_tokenizer()
+    chat = Chat("user: ", "model: ", tokenizer)
+    ids, least = chat.fill_ids(behind, budget), len(chat.fill_ids("", 0))
+    assert tokenizer.text_of(ids).endswith("`\n")
+    assert len(ids) <= max(budget, least + 100)
+    assert not set(ids) & tokenizer.special
+
+
 def test_a_model_that_follows_none_says_so(tmp_path: Path) -> None:
     engine = tiny_engine()
     assert "instruct" not in engine.info.can

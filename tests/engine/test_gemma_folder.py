@@ -104,6 +104,13 @@ def test_both_revisions_of_the_template_make_the_same_prompt(
         *(TURN, *text("model"), NEWLINE, CHANNEL, *text("thought"), NEWLINE, CHANNEL_END),
         *text("```\n"),
     ]
+    # Where nothing is said it is told to fill, in the same turns.
+    fill = found.chat.fill_ids("\nprint(1)\n", 500)
+    answer = ids[ids.index(TURN_END) :]
+    assert fill[-len(answer) :] == answer
+    assert fill[:3] == ids[: ids.index(NEWLINE)][:3]
+    asked = found.tokenizer.text_of(fill[: -len(answer)])
+    assert "```\n\nprint(1)\n\n```" in asked
 
 
 def test_what_its_files_say_is_heeded(folder: Path) -> None:
