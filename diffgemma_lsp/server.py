@@ -40,7 +40,7 @@ from diffgemma_lsp.features.configuration import Configuration
 from diffgemma_lsp.lsp import log
 from diffgemma_lsp.lsp.client import Abilities, Client
 from diffgemma_lsp.lsp.positions import to_path
-from diffgemma_lsp.lsp.rpc import Protocol
+from diffgemma_lsp.lsp.rpc import Protocol, converter
 from diffgemma_lsp.lsp.stdio import Stdio
 from diffgemma_lsp.session.engine import Engine, MakeEngine
 from diffgemma_lsp.session.session import Session
@@ -102,6 +102,7 @@ class Server(LanguageServer):
             package_version(),
             notebook_document_sync=notebook_sync.SYNC,
             protocol_cls=Protocol,
+            converter_factory=converter,
         )
         self.rpc = cast(Protocol, self.protocol)
         self.client = Client(self.rpc)

@@ -23,9 +23,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, cast
 
+from cattrs import Converter
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
-from pygls.protocol import LanguageServerProtocol
+from pygls.protocol import LanguageServerProtocol, default_converter
 
 from diffgemma_lsp.lsp.log import describe
 from diffgemma_lsp.lsp.mending import DEEPEST, depth, finite, mended, no_json, whole_part
@@ -240,6 +241,14 @@ class Protocol(LanguageServerProtocol):
         error = None if future.cancelled() else future.exception()
         if error is not None:
             logger.error("internal error: %s", describe(error))
+
+
+def converter() -> Converter:
+    """lsprotocol's, but done at the first thing that is wrong: a long text in the place of a list
+    would be as many wrong items, each with an error of its own."""
+    made = default_converter()
+    made.detailed_validation = False
+    return made
 
 
 def _is_notification(method: str) -> bool:

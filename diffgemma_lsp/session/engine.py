@@ -160,6 +160,8 @@ class EngineSession:
         every case: the run itself is cancelled, and may take as long as it likes to notice.
         """
         frames: list[Frame] = []
+        if pending.over.done():  # the engine need not hear of it
+            raise Nothing(pending.over.result())
         if pending.kind != "ahead":
             self._requests.end("there is something to do", kinds=("ahead",))
         run = self._requests.keep(self._stream(pending, request, frames, watch))

@@ -80,7 +80,7 @@ async def _by_itself(
         _must_know(session, snapshot)
         if _around(snapshot).site.at_a_whole_line:
             raise Nothing("the line is complete")
-        await _moment(session, snapshot)
+        await _moment(session, pending, snapshot)
         found = await _made(session, pending, snapshot, settings, place)
         _must_know(session, snapshot)  # of which the first run was the first to tell
         mine.set_result(found)
@@ -117,7 +117,7 @@ def _must_know(session: Session, snapshot: DocumentSnapshot) -> None:
         raise Nothing(reason)
 
 
-async def _moment(session: Session, snapshot: DocumentSnapshot) -> None:
+async def _moment(session: Session, pending: PendingRequest, snapshot: DocumentSnapshot) -> None:
     """Waits for the moment for a run that nobody asked for. Raises Nothing if this is none."""
     document = session.documents.get(snapshot.uri)
     if document is not None and document.version == snapshot.version:
@@ -126,7 +126,7 @@ async def _moment(session: Session, snapshot: DocumentSnapshot) -> None:
             raise Nothing(reason)
     if wait := session.documents.pace.wait_s(time.monotonic()):
         # A key that comes meanwhile ends the request, and the engine never hears of it.
-        await asyncio.sleep(wait)
+        await asyncio.wait((pending.over,), timeout=wait)
 
 
 class _Fitting:

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
+import heartbeat
 import pytest
 from fake_engine import FakeEngine
 from in_process import InProcessClient
 from lsp_client import LspClient
+
+
+@pytest.fixture(scope="session")
+def heart() -> Iterator[heartbeat.Heartbeat]:
+    """Listens to every server of this process."""
+    with heartbeat.listening() as heart:
+        yield heart
+
+
+@pytest.fixture(autouse=True)
+def nothing_holds_the_loop_up(heart: heartbeat.Heartbeat) -> Iterator[None]:
+    """Whatever a test has the server do."""
+    heart.begin()
+    yield
+    took = f"{heart.longest_s * 1_000:.0f} ms"
+    assert heart.longest_s <= heartbeat.MOST_S, f"{heart.what} held the loop up for {took}"
 
 
 @pytest.fixture

@@ -127,9 +127,13 @@ def damaged(message: dict[str, Any], random: random.Random) -> dict[str, Any]:
 
 
 def encoded(message: dict[str, Any]) -> bytes:
-    """The body; nested by hand, since json gives up where a client need not."""
+    """The body, be it nested deeper than json takes by itself."""
+    limit = sys.getrecursionlimit()
     sys.setrecursionlimit(20_000)
-    return json.dumps({"jsonrpc": "2.0", **message}).encode()
+    try:
+        return json.dumps({"jsonrpc": "2.0", **message}).encode()
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def script(random: random.Random, numbers: Any) -> tuple[list[bytes], Counter[str]]:
@@ -169,7 +173,8 @@ def garbage(random: random.Random) -> bytes:
 class Heard:
     """What the server said: how many answers to which id, and what it must never say."""
 
-    def __init__(self, client: LspClient) -> None:
+    def __init__(self, client: LspClient, source: random.Random) -> None:
+        self.source = source
         self.answers: Counter[str] = Counter()
         self.wrong: list[Any] = []
         client._hear = self.hear  # pyright: ignore[reportPrivateUsage]
@@ -179,7 +184,7 @@ class Heard:
         if "method" in message:
             if "id" in message:  # asked by the server: answered with nonsense now and then
                 asyncio.get_running_loop().call_soon(
-                    self.client.send, {"id": message["id"], "result": random.choice(ODD)}
+                    self.client.send, {"id": message["id"], "result": self.source.choice(ODD)}
                 )
             return
         if ("result" in message) == ("error" in message):
@@ -231,7 +236,7 @@ async def in_process(source: random.Random, scripts: int) -> None:
         "window": {"workDoneProgress": True},
     }
     await client.initialize(None, everything, warm_up=False, automatic_budget_ms=50)
-    heard, numbers = Heard(client), iter(range(100, 10**9))
+    heard, numbers = Heard(client, source), iter(range(100, 10**9))
     for _ in range(scripts):
         frames, wanted = script(source, numbers)
         for frame in frames:
@@ -263,7 +268,7 @@ async def over_stdio(source: random.Random, scripts: int) -> None:
     try:
         await client.initialize(warm_up=False, automatic_budget_ms=50)
         normal = client._hear  # pyright: ignore[reportPrivateUsage]
-        heard, numbers = Heard(client), iter(range(100, 10**9))
+        heard, numbers = Heard(client, source), iter(range(100, 10**9))
         for _ in range(scripts):
             frames, wanted = script(source, numbers)
             client.send_raw(b"".join(frames))

@@ -211,6 +211,19 @@ async def test_an_edit_that_the_editor_refuses_is_told(client: InProcessClient) 
     assert "refused" in (await execute(client, "rewrite", order()))["message"]
 
 
+async def test_an_editor_that_never_says_whether_it_applied_an_edit(
+    client: InProcessClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffgemma_lsp.lsp.client.ANSWER_S", 0.05)
+    client.replies["workspace/applyEdit"] = lambda params: ...
+    await client.initialize(capabilities=RESOLVES)
+    client.send(did_open(URI, CODE))
+    result = await execute(client, "rewrite", order())
+    assert result["applied"] is False
+    assert "edit" in result["message"]
+    assert client.server.session.requests.in_flight == 0
+
+
 async def test_an_edit_that_the_editor_skips_is_made_anew(client: InProcessClient) -> None:
     """Neovim skips an edit of another version, and says that it applied it."""
     now = f"# new\n{CODE}"

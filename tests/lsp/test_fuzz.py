@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
+from itertools import count
 
-from fuzz import in_process, over_stdio
+from fuzz import in_process, over_stdio, script
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,4 +25,8 @@ async def test_over_stdio() -> None:
 
 
 def test_the_fuzzer_goes_deeper_than_is_allowed() -> None:
-    assert DEEPEST < 300
+    limit = sys.getrecursionlimit()
+    frames = (frame for seed in range(30) for frame in script(random.Random(seed), count())[0])
+    deepest = max(frame.count(b"[") + frame.count(b'{"x"') for frame in frames)
+    assert deepest > 2 * DEEPEST
+    assert sys.getrecursionlimit() == limit, "what runs afterwards runs as it does elsewhere"

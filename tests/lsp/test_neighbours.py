@@ -176,6 +176,18 @@ async def test_what_stays_out(desk: Desk, name: str) -> None:
     assert await desk.around(uri, text) == ()
 
 
+async def test_what_the_settings_turn_off_is_not_read_from_disk(desk: Desk) -> None:
+    off = {"scoped.py": {"enable": False}}
+    desk.settings.initialize({"globs_off": ["off.py"], "globs": off})
+    for name in ("off.py", "scoped.py", "library.py"):
+        desk.write(name, LIBRARY.replace("total", name.removesuffix(".py")))
+    text = "import off\nimport scoped\n" + USER
+    uri = desk.open("user.py", text)
+    shown = await desk.until(uri, text, lambda found: "library" in found)
+    assert "scoped" not in shown
+    assert "off" not in shown
+
+
 @pytest.mark.parametrize("uri", ["git:/user.py?HEAD", "output:tasks", "vscode-terminal:/1"])
 async def test_what_nobody_writes_stays_out(desk: Desk, uri: str) -> None:
     own = desk.open("user.py", USER)

@@ -153,6 +153,11 @@ def test_loops(text: str, expected: str) -> None:
     assert without_loops(text) == expected
 
 
+def test_of_a_loop_one_round_is_shown() -> None:
+    assert shown("x = |\n", "a.b + a.b + a.b + a.b + a.b + a.b") == "a.b"
+    assert shown("|\n", "go()\ngo()\ngo()\ngo()") == "go()"
+
+
 @pytest.mark.parametrize(
     ("marked", "text", "expected"),
     [

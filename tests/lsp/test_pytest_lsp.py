@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest_lsp
@@ -55,13 +54,15 @@ async def test_ghost_text(client: LanguageClient) -> None:
 
 
 async def test_the_clients_settings(client: LanguageClient) -> None:
-    client.text_document_did_open(
-        types.DidOpenTextDocumentParams(types.TextDocumentItem(URI, "sql", 1, "x = \n"))
-    )
+    """Asked for after the handshake, and waited for: of two documents one is off."""
     context = types.InlineCompletionContext(types.InlineCompletionTriggerKind.Invoked)
-    params = types.InlineCompletionParams(
-        context, types.TextDocumentIdentifier(URI), types.Position(0, 4)
-    )
-    # They are asked for after the handshake, so a moment may pass.
-    while await client.text_document_inline_completion_async(params):
-        await asyncio.sleep(0.02)
+    shown: dict[str, bool] = {}
+    for language in ("sql", "python"):
+        uri = f"file:///work/a.{language}"
+        item = types.TextDocumentItem(uri, language, 1, "x = \n")
+        client.text_document_did_open(types.DidOpenTextDocumentParams(item))
+        params = types.InlineCompletionParams(
+            context, types.TextDocumentIdentifier(uri), types.Position(0, 4)
+        )
+        shown[language] = bool(await client.text_document_inline_completion_async(params))
+    assert shown == {"sql": False, "python": True}

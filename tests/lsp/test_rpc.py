@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
+import re
 from collections import Counter
 from typing import Any
 
@@ -12,6 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_process import InProcessClient
 from lsp_client import completion, did_change, did_close, did_open, insertion, position
+from pygls.lsp.server import LanguageServer
+from pygls.protocol import LanguageServerProtocol, default_converter
+
+from diffgemma_lsp.lsp.rpc import Protocol
 
 URI = "file:///a.py"
 
@@ -83,6 +89,22 @@ def damaged(draw: st.DrawFn) -> dict[str, Any]:
     else:
         del inside[draw(st.sampled_from(list(inside)))]
     return message
+
+
+def test_the_private_names_of_pygls_that_all_this_stands_on() -> None:
+    """Read off the source, so that none is forgotten; they may be gone with the next pygls."""
+    source = inspect.getsource(Protocol)
+    names = set(re.findall(r"self\.(_\w+)", source)) - set(vars(Protocol))
+    own = set(re.findall(r"self\.(_\w+)\b.* = ", inspect.getsource(Protocol.__init__)))
+    pygls = LanguageServerProtocol(LanguageServer("x", "1"), default_converter())
+    missing = {name for name in names - own if not hasattr(pygls, name)}
+    assert {"_request_futures", "_result_types", "_send_data", "_handle_response"} <= names
+    assert missing == set()
+    for name in ("builtin_features", "features", "feature_options"):
+        assert isinstance(getattr(pygls.fm, name), dict), name
+    overridden = set(vars(Protocol)) & set(dir(LanguageServerProtocol))
+    assert {"_execute_handler", "_send_handler_result", "_check_handler_result"} <= overridden
+    assert "_handle_cancel_notification" in overridden
 
 
 def test_any_message() -> None:

@@ -168,6 +168,42 @@ async def test_the_next_one_is_thought_of_while_one_is_shown(
     assert runs == 2
 
 
+async def turns() -> None:
+    """Returns when all has been begun that can be at once."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_nothing_is_thought_of_while_somebody_waits(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(automatic_budget_ms=60_000)
+    other = "file:///work/other.py"
+    client.send(did_open(other, slow(60, text="late") + "x = \n"), did_open(URI, PLAN + "x = \n"))
+    waiting = client.ask(*completion(other, 1, 4, INVOKED))
+    await until(lambda: engine.runs == 1)
+    assert await texts(client, 1, 4) == ["foo(bar)"]
+    await turns()
+    assert engine.runs == 2
+    client.send(did_close(other))
+    assert await answered_at_once(waiting) == []
+
+
+async def test_the_next_key_is_waited_for_before_the_engine_hears_of_anything(
+    client: InProcessClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.initialize(automatic_budget_ms=60_000, look_ahead=False)
+    client.send(did_open(URI, PLAN + "x = \n"))
+    await texts(client, 1, 2, INVOKED)  # there is an engine
+    runs = engine.runs
+    monkeypatch.setattr(Pace, "wait_s", lambda self, now: 60.0)
+    answer = client.ask(*completion(URI, 1, 4))
+    await turns()
+    client.send(did_change(URI, 2, insertion(1, 4, "y")))
+    assert await answered_at_once(answer) == []
+    assert engine.runs == runs
+
+
 async def test_what_nobody_waits_for_gives_way(client: InProcessClient, engine: FakeEngine) -> None:
     await client.initialize()
     client.send(did_open(URI, slow(0.3, text="foo") + "x = \ny = \n"))
