@@ -187,6 +187,15 @@ def test_importing_the_server_loads_nothing_heavy() -> None:
     assert loaded & {*HEAVY, *LATER} == set()
 
 
+def test_an_engine_that_is_not_ours_is_named(tmp_path: Path) -> None:
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "__init__.py").write_text("")
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import diffgemma_lsp"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"{tmp_path / 'engine'}'] is not that of diffgemma-lsp" in done.stderr.splitlines()[-1]
+
+
 def test_the_shared_types_load_nothing_but_the_standard_library() -> None:
     before = loaded_after("")
     loaded = loaded_after("\n".join(f"import {name}" for name in SHARED))

@@ -10,6 +10,9 @@ from fake_engine import FakeEngine, slow
 from in_process import InProcessClient
 from lsp_client import did_change, did_open, insertion, span, until
 
+from diffgemma_lsp.actions.frames import Throttled
+from engine.types import Frame
+
 
 async def test_commands_take_arguments(client: InProcessClient, engine: FakeEngine) -> None:
     await client.initialize(capabilities=RESOLVES)
@@ -270,6 +273,21 @@ async def test_a_run_can_be_watched(client: InProcessClient) -> None:
     (hole,) = frame["holes"]
     assert hole["range"] == where
     assert hole["pieces"] == [["half", 0.9]]
+
+
+def test_frames_keep_their_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("diffgemma_lsp.actions.frames.time.monotonic", lambda: now)
+    shown: list[int] = []
+    throttled = Throttled(lambda frame: shown.append(frame.step))
+    for step in range(21):  # 10 ms each
+        throttled(Frame(step, 20, (), 0.0))
+        now += 0.01
+    assert shown[:2] == [0, 5]
+    assert 4 <= len(shown) <= 5
+    throttled.flush()
+    throttled.flush()
+    assert shown.count(20) == 1, "the last one always comes, and once"
 
 
 async def test_who_wants_no_frames_gets_none(client: InProcessClient) -> None:

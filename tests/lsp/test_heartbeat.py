@@ -9,7 +9,7 @@ import pytest
 from fake_engine import FakeEngine
 from heartbeat import MOST_S, Heartbeat
 from in_process import InProcessClient
-from lsp_client import completion, did_open
+from lsp_client import INVOKED, completion, did_open
 
 from diffgemma_lsp.session.requests import Nothing
 
@@ -48,6 +48,26 @@ async def test_a_long_text_where_a_list_belongs_is_refused_at_once(client: InPro
     change = {"textDocument": {"uri": URI, "version": 2}, "contentChanges": "a" * 1_000_000}
     client.notify("textDocument/didChange", change)
     assert (await client.request("diffgemma/status"))["state"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "# so" + " " * 100_000 + ".",
+        "from " + "." * 50_000 + " x",
+        "x = '" + "\\" * 50_000,
+        "(" * 50_000,
+    ],
+    ids=["comment", "import", "string", "brackets"],
+)
+async def test_a_long_line_is_read_once(client: InProcessClient, line: str) -> None:
+    """No expression looks at the same place again and again."""
+    await client.initialize(warm_up=False)
+    client.send(did_open(URI, f"{line}\nx = 1 + 1\n"))
+    where = {"start": {"line": 1, "character": 0}, "end": {"line": 1, "character": 9}}
+    params = {"textDocument": {"uri": URI}, "range": where, "context": {"diagnostics": []}}
+    assert await client.request("textDocument/codeAction", params)
+    await client.request(*completion(URI, 1, 4, INVOKED))
 
 
 async def test_what_is_not_the_server_s_does_not_count(heart: Heartbeat) -> None:

@@ -179,10 +179,11 @@ async def test_nothing_is_thought_of_while_somebody_waits(
 ) -> None:
     await client.initialize(automatic_budget_ms=60_000)
     other = "file:///work/other.py"
-    client.send(did_open(other, slow(60, text="late") + "x = \n"), did_open(URI, PLAN + "x = \n"))
+    client.send(did_open(other, slow(60, text="late") + "x = \n"))
+    client.send(did_open(URI, '# fake: {"text": " + y"}\nx = y\n'))
     waiting = client.ask(*completion(other, 1, 4, INVOKED))
     await until(lambda: engine.runs == 1)
-    assert await texts(client, 1, 4) == ["foo(bar)"]
+    assert await texts(client, 1, 5) == ["y + y"]
     await turns()
     assert engine.runs == 2
     client.send(did_close(other))
