@@ -182,7 +182,7 @@ def neovim_screens(env: dict[str, str]) -> Iterator[tuple[str, list[RenderableTy
     _, (*parts, end) = scene(-1)
     assert isinstance(end, Fixed)
     fixed = [part.text for part in parts if isinstance(part, Fixed)]
-    text = "...".join(fixed) + "self.x + dx, self.y + dy" + end.text
+    text = "...".join(fixed) + "dx, dy" + end.text
     with neovim(text, env) as session:
         session.type("7Gzt")
         yield "neovim-status", [screen(session, lambda shown: "loading" in shown)]
