@@ -55,8 +55,8 @@ FEW_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32", "LRU_CACHE_CAPACITY": "3
 the passes that run now are few."""
 
 BRIEF_SPINS = {"GOMP_SPINCOUNT": "10000"}
-"""How often threads of a CPU look for one another before they sleep. Where other programs are busy,
-too, the default of 300,000 makes mini's passes 2 to 8 times slower; where none is, nothing gains."""
+"""How often threads of a CPU look for one another before they sleep. Where other programs are busy
+the default of 300,000 makes mini's passes 2 to 8 times slower; elsewhere it gains nothing."""
 
 
 def environment() -> dict[str, str]:

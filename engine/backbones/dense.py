@@ -91,15 +91,19 @@ class Dense:
         self.kv: tuple[DenseLayer, ...] = config.layers
         embeddings = state["model.embed_tokens.weight"]
         self.dtype, self.device = embeddings.dtype, embeddings.device
-        head = embeddings if config.tied else state["lm_head.weight"]
+        kernel = multiplies_int8(self.device)
+        # Packed, the head is read once and let go of: only rows that are asked for stay.
+        one = config.tied and not (format == "int8" and kernel)
+        name = "model.embed_tokens.weight" if config.tied else "lm_head.weight"
+        head = embeddings if one else state[name]
         if adapter is not None and len(adapter.embeddings):
             embeddings = torch.cat((embeddings, adapter.embeddings.to(embeddings)))
         if heads and adapter is not None:
             head = torch.cat((head, adapter.head.to(head)))
         # int8 products take and give float32: so is all between them, and nothing is cast.
-        kernel = multiplies_int8(self.device)
         self._compute = torch.float32 if format == "int8" and kernel else self.dtype
         self._embeddings, rows = self._ends(embeddings, head, kernel)
+        del head
         self._norm = state["model.norm.weight"].to(self._compute)
         # Packing weights takes seconds, and lets go of the interpreter. The head takes longest.
         with ThreadPoolExecutor(cores()) as pool:
@@ -108,6 +112,7 @@ class Dense:
             made = [pool.submit(self._layer, state, i, adapter) for i in range(len(config.layers))]
             self._layers = [layer.result() for layer in made]
             self._head = packed.result()
+        del rows
         self.count = sum(t.numel() for t in state.values()) if count is None else count
         half = config.head_dim // 2
         steps = torch.arange(half, dtype=torch.float32, device=self.device)
