@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from engine.attention.sdpa import read
 from engine.backbones.base import Attend, Backbone
+from engine.backbones.quantized import Format
 from engine.engine import InfillEngine
 from engine.errors import ModelError
 from engine.profile import Profile
@@ -107,7 +108,11 @@ def check_weights(folder: Path, config: ToyConfig) -> None:
 
 
 def load_model(
-    folder: Path, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    progress: Progress | None = None,
+    format: Format | None = None,
 ) -> Backbone:
     return Toy(read_config(folder), device, dtype)
 

@@ -56,7 +56,7 @@ def test_a_rewrite_of_600_lines(mini: InfillEngine) -> None:
     assert infill.steps == len(frames) - 1 > 0, "the first one shows the draft"
     assert frames[-1].texts[0] == infill.holes[0]
     # Whatever the passes made of its beginning, it has an end: its own, if they did not get there.
-    assert infill.stop_reason in ("settled", "deadline")
+    assert infill.stop_reason in ("settled", "max_tokens", "deadline")
     if infill.stop_reason == "deadline":
         assert infill.holes[0].endswith("".join(LINES[-9:]))
         assert infill.holes[0].count("\n") >= 560

@@ -215,8 +215,9 @@ def _empty(line: int, character: int) -> dict:
 
 
 async def test_a_storm_of_changes_with_requests_between(client: LspClient) -> None:
-    await client.initialize(automatic_budget_ms=2_000, look_ahead=False)
-    client.send(did_open(URI, slow(0.2) + "x = "))
+    # Longer than this process may be held up between two of them.
+    await client.initialize(automatic_budget_ms=20_000, look_ahead=False)
+    client.send(did_open(URI, slow(2.0) + "x = "))
     answers = []
     for n in range(300):
         message, answer = client.asking(*completion(URI, 1, 5 + n))
