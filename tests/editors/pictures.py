@@ -32,7 +32,7 @@ from diffgemma_lsp.commands import demo, sudoku
 from diffgemma_lsp.commands.view import FillView
 from diffgemma_lsp.engine_client import EngineClient
 from diffgemma_lsp.engine_process import EngineOptions
-from engine.paths import RUNTIME_DIR_VARIABLE
+from engine.paths import MODELS_VARIABLE, RUNTIME_DIR_VARIABLE, models_folder
 from engine.sudoku import MODEL, parse_grid
 from engine.sudoku import template as sudoku_template
 from engine.types import Fixed, Frame, Infill, InfillRequest, Template
@@ -221,7 +221,9 @@ def write_sudoku() -> None:
 def write_neovim() -> None:
     """Neovim's screens, with an engine of its own, which has to load the model first."""
     with tempfile.TemporaryDirectory() as folder:
-        env = {**os.environ, RUNTIME_DIR_VARIABLE: folder}
+        # Neovim has a home of its own, where no model is.
+        models = {MODELS_VARIABLE: str(models_folder())}
+        env = {**os.environ, RUNTIME_DIR_VARIABLE: folder, **models}
         for name, frames in neovim_screens(env):
             (PICTURES / f"{name}.svg").write_text(svg(frames, "nvim"))
         stop = [sys.executable, "-m", "diffgemma_lsp", "engine", "stop", "--all"]
