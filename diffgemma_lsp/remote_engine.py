@@ -22,7 +22,7 @@ from engine.paths import VERSION_HEADER, identity
 from engine.types import Frame, Infill, InfillRequest
 
 PATH = "/engine"
-"""Below it are the routes, after the path of the URL."""
+"""Below it are the routes of `serve` for us, after the path of the URL."""
 
 
 class RemoteEngine:
@@ -120,16 +120,27 @@ def read_token(file: str) -> str:
     """The token in a file that only its user can read. Raises EngineUnavailable."""
     path = Path(os.path.expanduser(file))
     try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise EngineUnavailable(f"others can read {path}: chmod 600 it")
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise EngineUnavailable(f"the token in {path} can't be read: {why}") from error
-    found = [line for line in lines if line and not line.startswith("#")]
+        found = private_lines(path)
+    except UnicodeDecodeError as error:
+        raise EngineUnavailable(f"the token in {path} can't be read: it is not text") from error
+    except OSError as error:
+        raise EngineUnavailable(f"the token in {path} can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise EngineUnavailable(str(error)) from error
     if len(found) != 1 or not found[0].isascii():
         raise EngineUnavailable(f"{path} must hold one token in one line")
     return found[0]
+
+
+def private_lines(path: Path) -> list[str]:
+    """The lines of a file of tokens, without blank ones and those that # begins.
+
+    Raises OSError, UnicodeDecodeError, and ValueError if others can read it.
+    """
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise ValueError(f"others can read {path}: chmod 600 it")
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _message(response: httpx.Response) -> str:

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from diffgemma_lsp.remote_engine import PATH
 from diffgemma_lsp.serve.ask import Reply
 from diffgemma_lsp.serve.dialects import Dialect, Json, compact, ollama
 from diffgemma_lsp.serve.dialects.llama_cpp import COMPLETION, LLAMA_CPP
@@ -23,7 +24,7 @@ from diffgemma_lsp.serve.dialects.openai import OPENAI
 from diffgemma_lsp.serve.dialects.tabby import TABBY
 from diffgemma_lsp.serve.filler import Busy, Filler
 from diffgemma_lsp.serve.guard import Guard, Refused
-from diffgemma_lsp.serve.lending import PATH, Lending
+from diffgemma_lsp.serve.lending import Lending, until_gone
 from diffgemma_lsp.serve.metrics import Metrics
 from engine.errors import BadRequest, DeadlineExceeded, EngineError, EngineUnavailable, describe
 from engine.paths import VERSION_HEADER
@@ -229,18 +230,13 @@ async def _body(request: Request) -> Json:
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
     """What the work gives; None, and the work cancelled, if the client goes away before."""
     working = asyncio.create_task(work)
-    gone = asyncio.create_task(_until_gone(request))
+    gone = asyncio.create_task(until_gone(request.receive))
     try:
         await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
         return working.result() if working.done() else None
     finally:
         working.cancel()
         gone.cancel()
-
-
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        continue
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import ipaddress
 import math
-import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+
+from diffgemma_lsp.remote_engine import private_lines
 
 SHORTEST_TOKEN = 16
 _MOST_CLIENTS = 10_000
@@ -44,10 +45,7 @@ class Tokens:
 
         Raises OSError, and ValueError with a line that says what is wrong with the file.
         """
-        if stat.S_IMODE(file.stat().st_mode) & 0o077:
-            raise ValueError(f"others can read {file}: chmod 600 it")
-        lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
-        found = [line for line in lines if line and not line.startswith("#")]
+        found = private_lines(file)
         if not found or min(map(len, found)) < SHORTEST_TOKEN:
             raise ValueError(f"{file} needs a token of {SHORTEST_TOKEN} characters or more a line")
         return cls(tuple(map(_hash, found)))

@@ -8,33 +8,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from diffgemma_lsp.serve.filler import Busy
+from diffgemma_lsp.serve.filler import Busy, Engine
 from engine.errors import BadRequest, EngineError, EngineUnavailable
 from engine.paths import identity, replaced, speaks_ours
-from engine.types import Frame, Infill, InfillRequest
+from engine.types import Infill, InfillRequest
 from engine.wire import FrameWriter, error_to_json, infill_to_json, request_from_json
-
-PATH = "/engine"
 
 LONGEST_S = 600.0
 """So long a run may take, whatever its client says."""
 
 TOLD = ("state", "fraction", "info", "last_error")
 """What clients are told of the engine; where it runs and what else it does is nobody's business."""
-
-
-class Engine(Protocol):
-    """What is used of the engine's client. Cancelling the reader of a stream cancels its run."""
-
-    def stream(self, request: InfillRequest) -> AsyncGenerator[Frame | Infill]: ...
-
-    async def status(self) -> dict[str, Any] | None: ...
 
 
 class Lending:
@@ -70,7 +59,7 @@ class Lending:
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             self.running += 1
             running = asyncio.create_task(self._run(request, send))
-            gone = asyncio.create_task(_until_gone(receive))
+            gone = asyncio.create_task(until_gone(receive))
             try:
                 await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -102,6 +91,7 @@ class Lending:
             await line(error_to_json(error), more=False)
 
 
-async def _until_gone(receive: Receive) -> None:
+async def until_gone(receive: Receive) -> None:
+    """Returns when the client has hung up. Nothing of its body may be left to read."""
     while (await receive())["type"] != "http.disconnect":
         continue
