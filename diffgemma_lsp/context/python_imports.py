@@ -1,6 +1,6 @@
 """Which files of the workspace a Python document imports, found without running anything.
 
-The document is being typed, so it need not parse: what is looked for is the statements' shape.
+The document is being typed, so it need not parse: the grammar makes the best of what it can't read.
 """
 
 from __future__ import annotations
@@ -8,8 +8,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from diffgemma_lsp.syntax.languages import language_of, load, parse
+
+if TYPE_CHECKING:
+    from tree_sitter import Node, Query
 
 HEAD_CHARS = 16_384
 """Imports stand at the top: what comes later is not looked through."""
@@ -17,15 +23,14 @@ HEAD_CHARS = 16_384
 MOST_FILES = 16
 """The most files that one document leads to."""
 
-_STATEMENT = re.compile(
-    r"^[ \t]*(?:"
-    r"from[ \t]++(?P<base>\.*+(?:[ \t]*+(?!import\b)[\w.]++)?+)[ \t]++import[ \t]*"
-    r"(?:\((?P<many>[^)]*)\)?|(?P<names>[^\n#;]*))"
-    r"|import[ \t]+(?P<modules>[^\n#;]*))",
-    re.MULTILINE,
-)
-_NAME = re.compile(r"(?P<name>[\w.]+)(?:\s+as\s+\w+)?")
-_COMMENT = re.compile(r"#[^\n]*")
+_HALF = re.compile(r"(?<=\w)\.(?=[ \t]*$)", re.MULTILINE)
+"""A name that is being typed, which would take the next line for its rest."""
+
+_DOTTED = re.compile(r"\w+(?:\.\w+)*")
+
+_QUERY = """
+[(import_statement) (import_from_statement) (future_import_statement) (ERROR)] @found
+"""
 
 
 class Import(NamedTuple):
@@ -36,25 +41,58 @@ class Import(NamedTuple):
 
 
 def imports_of(text: str) -> tuple[Import, ...]:
-    """The imports in the head of a text, each once, in their order."""
-    return tuple(dict.fromkeys(_imports(text[:HEAD_CHARS])))
+    """The imports in the head of a text, each once, in their order; none without a grammar."""
+    head = text[:HEAD_CHARS]
+    if "import" not in head and "from" not in head:
+        return ()
+    query, tree = _query(), parse(_HALF.sub(" ", head), language_of("python"))
+    if query is None or tree is None:
+        return ()
+    from tree_sitter import QueryCursor
+
+    nodes = QueryCursor(query).captures(tree.root_node).get("found", [])
+    # Captures come by pattern; an ERROR can hold sound statements, which are captured as well.
+    nodes.sort(key=lambda node: (node.start_byte, -node.end_byte))
+    return tuple(dict.fromkeys(found for node in nodes for found in _imports(node, head)))
 
 
-def _imports(text: str) -> Iterator[Import]:
-    for found in _STATEMENT.finditer(text):
-        if (modules := found["modules"]) is not None:
-            yield from (Import(name) for name in _names(modules))
-        else:
-            names = _names(found["names"] if found["many"] is None else found["many"])
-            names = tuple(name for name in names if name.isidentifier())
-            yield Import("".join(found["base"].split()), names)
+@cache
+def _query() -> Query | None:
+    grammar = language_of("python").grammar
+    loaded = None if grammar is None else load(grammar)
+    if loaded is None:
+        return None
+    from tree_sitter import Query
+
+    return Query(loaded, _QUERY)
 
 
-def _names(listed: str) -> tuple[str, ...]:
-    """The names in a list with commas, without what they are renamed to."""
-    plain = _COMMENT.sub("", listed).replace("\\", " ")
-    found = (_NAME.fullmatch(part.strip()) for part in plain.split(","))
-    return tuple(match["name"] for match in found if match)
+def _imports(node: Node, text: str) -> Iterator[Import]:
+    """What a statement imports, or the words of an ERROR that has begun to be one."""
+    base: str | None = None
+    names: list[str] = []
+    listed = False
+    for child in node.children:
+        match child.type:
+            case "from":
+                base, names, listed = "", [], False
+            case "import":
+                listed = True
+            case "relative_import" | "dotted_name" | "aliased_import" | "__future__":
+                named = child.child_by_field_name("name") or child
+                name = "".join(text[named.start_byte : named.end_byte].replace("\\", " ").split())
+                if listed:
+                    names.append(name)
+                elif base == "":
+                    base = name
+            case _:
+                continue
+    if not listed:
+        return
+    if base is None:
+        yield from (Import(name) for name in names if _DOTTED.fullmatch(name))
+    elif base:
+        yield Import(base, tuple(name for name in names if name.isidentifier()))
 
 
 def resolve(

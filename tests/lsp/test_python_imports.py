@@ -26,7 +26,18 @@ from diffgemma_lsp.context.python_imports import HEAD_CHARS, MOST_FILES, Import,
         ("import a\nimport a", [Import("a")]),
         ("from a import", [Import("a")]),
         ("important = 1\nfrom_here = import_it", []),
-        ("from x import ../y", [Import("x")]),
+        ("from x import ../y", [Import("x", ("y",))]),
+        ('"""\nimport a\n"""\n# import b\nimport c', [Import("c")]),
+        ("import a.\nimport b", [Import("a"), Import("b")]),
+        ("from a import b,\n\nx = 1", [Import("a", ("b",))]),
+        ("import \nfrom x import y", [Import("x", ("y",))]),
+        (
+            "x = foo(\nimport a\nfrom b import (\n  c,\n\ndef f(): ...",
+            [Import("a"), Import("b", ("c", "f"))],  # an open bracket takes what follows, too
+        ),
+        ("from a import \\\n    b, c", [Import("a", ("b", "c"))]),
+        ("from __future__ import annotations", [Import("__future__", ("annotations",))]),
+        ("import größe\nfrom . import größe", [Import("größe"), Import(".", ("größe",))]),
     ],
 )
 def test_statements(text: str, found: list[Import]) -> None:
