@@ -1,9 +1,10 @@
-# `make demo` and `make test` set up all they need in .venv first, and bring the base of mini among the
-# user's data. PYTHON says with which Python.
+# All set up what they need in .venv first, and bring the base of mini among the user's data; only what
+# tests and checks takes the development tools. PYTHON says with which Python.
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+TOOLS := .venv/.tools
 
 VSCODE := editors/vscode
 
@@ -12,26 +13,26 @@ VSCODE := editors/vscode
 demo: $(READY)  ## watch it fill, rewrite, and fill several holes
 	@$(BIN)/diffgemma-lsp demo
 
-test: $(READY)  ## all tests
+test: $(TOOLS)  ## all tests
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
-lint: $(READY)  ## style and types
+lint: $(TOOLS)  ## style and types
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/basedpyright
 
-format: $(READY)
+format: $(TOOLS)
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 	@$(BIN)/python tests/editors/stylua.py
 
-test-neovim: $(READY)  ## a real Neovim, fetched into .cache/editors if there is none, and its Lua
+test-neovim: $(TOOLS)  ## a real Neovim, fetched into .cache/editors if there is none, and its Lua
 	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors/test_lua.py tests/editors/test_neovim*.py $(PYTEST_ARGS)
 
-test-editors: $(READY)  ## every editor: real ones, installed in .cache/editors
+test-editors: $(TOOLS)  ## every editor: real ones, installed in .cache/editors
 	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors $(PYTEST_ARGS)
 
-test-vscode: $(READY)  ## a real VS Code in a browser
+test-vscode: $(TOOLS)  ## a real VS Code in a browser
 	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors/vscode $(PYTEST_ARGS)
 
 vsix: $(VSCODE)/node_modules  ## the extension for VS Code, as editors/vscode/dist/*.vsix
@@ -41,7 +42,7 @@ $(VSCODE)/node_modules: $(VSCODE)/package-lock.json
 	@cd $(VSCODE) && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-pictures: $(READY)  ## the README's pictures, made anew with a real fill and real editors
+pictures: $(TOOLS)  ## the README's pictures, made anew with a real fill and real editors
 	@$(BIN)/python tests/editors/pictures.py
 	@INSTALL_EDITORS=1 PICTURES=1 $(BIN)/pytest tests/editors/vscode -k nano
 
@@ -51,3 +52,7 @@ clean:
 $(READY): pyproject.toml .ci/setup.py
 	@$(PYTHON) .ci/setup.py
 	@touch $@
+
+$(TOOLS): pyproject.toml .ci/setup.py
+	@$(PYTHON) .ci/setup.py dev
+	@touch $@ $(READY)

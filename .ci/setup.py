@@ -1,11 +1,12 @@
-"""Sets up .venv with the project and its development tools in it, and brings the base of mini onto
-this machine. Needs nothing but Python 3.
+"""Sets up .venv with the project in it, and brings the base of mini onto this machine; with the
+argument `dev` the tools that test and check it come, too. Needs nothing but Python 3.
 
 Shows one line of progress while pip works, and all that pip said only if it fails. It is parsed by
 the Python that the user happens to have, so that an old one gets a message and not a traceback.
 """
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 LEAST = (3, 11)
 INTERRUPTED = 130
+CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
+NVIDIA = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/usr/lib/wsl/lib/nvidia-smi")
 
 
 def main():
@@ -30,19 +33,37 @@ def main():
             import ensurepip  # noqa: F401  (Debian splits it off, and venv needs it)
         except ImportError:
             return fail("this Python can't make virtual environments: install python3-venv")
-        say("Setting up .venv (PyTorch is large: about a gigabyte on disk, once)")
+        say("Setting up .venv (PyTorch is large: 1.2 GB on disk, once; with CUDA about 6)")
         code, output = follow([sys.executable, "-m", "venv", VENV])
         if code:
             return fail("python -m venv failed", output)
     pip = [python, "-m", "pip", "--disable-pip-version-check", "install"]
     # Dependency groups need pip 25.1; what comes with Python may be older.
-    for arguments in (["--upgrade", "pip>=25.1"], ["--editable", ROOT, "--group", "dev"]):
+    project = ["--editable", ROOT] + (["--group", "dev"] if "dev" in sys.argv[1:] else [])
+    for arguments in (["--upgrade", "pip>=25.1"], project + builds(python)):
         code, output = follow(pip + arguments)
         if code:
             return fail("pip failed", output)
     say("Set up: .venv")
     pull(python)
     return 0
+
+
+def builds(python):
+    """Where pip looks for PyTorch as well: what PyPI has for Linux brings gigabytes of CUDA along,
+    which serves nobody without NVIDIA's driver. An index of the user's own is left alone."""
+    if platform.system() != "Linux" or any(map(os.path.exists, NVIDIA)):
+        return []
+    code, configured = follow([python, "-m", "pip", "config", "list"])
+    if code or "index-url" in configured or "PIP_INDEX_URL" in os.environ:
+        return []
+    import urllib.request  # here, since a Python 2 has none
+
+    try:
+        urllib.request.urlopen(CPU_BUILDS + "/torch/", timeout=5).close()
+    except OSError:
+        return []
+    return ["--extra-index-url", CPU_BUILDS]
 
 
 def pull(python):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from base_servers import index_of
@@ -87,37 +85,3 @@ def test_doctor_says_whether_the_base_is_here(
     (finding,) = doctor._bases()
     assert finding.value.startswith("Qwen2.5-Coder-0.5B-Instruct, ")
     assert finding.advice is None
-
-
-@pytest.fixture
-def setup() -> ModuleType:
-    """The program that `make` runs."""
-    spec = importlib.util.spec_from_file_location("setup_program", ROOT / ".ci" / "setup.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_setup_goes_on_without_the_base(
-    setup: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    python = tmp_path / "python"
-    for script, said in (
-        ("echo loading; echo 'diffgemma-lsp: no network: try again' >&2; exit 2", "no network"),
-        ("echo it is here", None),
-    ):
-        python.write_text(f"#!/bin/sh\n{script}\n")
-        python.chmod(0o755)
-        setup.pull(str(python))
-        out, err = capfd.readouterr()
-        assert err == ""
-        assert out.splitlines()[1:] == (
-            [f"nano serves instead of mini, whose base is not here: {said}: try again"]
-            if said
-            else []
-        )
-    python.write_text("#!/bin/sh\nexit 130\n")
-    with pytest.raises(KeyboardInterrupt):
-        setup.pull(str(python))
