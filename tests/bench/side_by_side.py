@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for kind, found in times.items():
         result[kind] = {}
         for share in (50, 95):
-            ours, theirs = (percentile(found[name], share) for name in ("ours", "theirs"))
+            ours, theirs = (percentile(found[name], share / 100) for name in ("ours", "theirs"))
             figures = {"ours": ours, "theirs": theirs, "ratio": ours / theirs}
             result[kind][f"p{share}"] = {name: round(one, 3) for name, one in figures.items()}
             print(f"{kind}, p{share}: {ours:.0f} ms, theirs {theirs:.0f}, {ours / theirs:.3f}")
