@@ -22,11 +22,13 @@ from engine.backbones.base import Backbone
 from engine.backbones.linear import cores
 from engine.backbones.quantized import Format
 from engine.canvas_run import CanvasRun
+from engine.choice_run import ChoiceRun
 from engine.diffusion.process import Absorbing, Process, Uniform
 from engine.errors import EngineError, ModelError
 from engine.left_run import LeftRun
 from engine.memory import large_blocks_apart, trim_memory
 from engine.profile import Profile
+from engine.run import Run
 from engine.text.chat import Chat
 from engine.text.tokenizer import TextTokenizer
 from engine.types import (
@@ -181,7 +183,7 @@ class InfillEngine:
         """
         if deadline is None and request.budget_s is not None:
             deadline = time.monotonic() + request.budget_s
-        run = self._kind(self, request, cancelled, deadline)
+        run = self._kind(request)(self, request, cancelled, deadline)
         whole = False
         try:
             yield from run.events()
@@ -211,9 +213,10 @@ class InfillEngine:
         share = 0.5 if seconds > self.pass_seconds else 0.1
         self.pass_seconds += (seconds - self.pass_seconds) * (share if self.pass_seconds else 1.0)
 
-    @property
-    def _kind(self) -> type[CanvasRun] | type[LeftRun]:
-        """The way that requests go, by what the model reads."""
+    def _kind(self, request: InfillRequest) -> type[Run]:
+        """The way that a request goes, by what it asks for and what the model reads."""
+        if request.choices:
+            return ChoiceRun
         if self.profile.window:
             return WindowRun
         return CanvasRun if self.mask_id is None else LeftRun

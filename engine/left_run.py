@@ -53,7 +53,7 @@ class LeftRun(Run):
     def _fill_gap(self, gap: Gap) -> Generator[Frame | None, None, StopReason]:
         """Searches for answers, and goes on with the likeliest one if it has no end yet; what has a
         draft or a fixed length is decided at once."""
-        tree = self._tree(gap)
+        tree = decoder_tree(self, gap)
         if gap.hole.draft is None and not gap.hole.fixed_length:
             search = yield from self._search(gap, tree, min(gap.cap, SEARCHED))
             best, cut = search.best, search.cut
@@ -75,13 +75,6 @@ class LeftRun(Run):
 
     def _end_cost(self, gap: Gap) -> float:
         return self.engine.profile.end_cost if gap.body else 0.0
-
-    def _tree(self, gap: Gap) -> TokenTree:
-        assert self.engine.mask_id is not None
-        slots = next((size for size in SLOTS if size >= gap.cap), gap.cap)
-        after = self.sheet.behind(gap, self.engine.profile.suffix, over=True)
-        hole = Hole(slots, after, self.engine.mask_id, self.engine.marks)
-        return TokenTree(self.cache, self.length, hole=hole)
 
     def _look_ahead(
         self, gap: Gap, tree: TokenTree, begun: Written | None
@@ -177,3 +170,13 @@ class LeftRun(Run):
         best = ranked[0]
         gap.done, gap.certainty, gap.ended = [], [], best.confidence
         gap.settle(best.ids, [best.confidence] * len(best.ids))
+
+
+def decoder_tree(run: Run, gap: Gap) -> TokenTree:
+    """A tree for what stands in a gap, behind the run's prefix and with what follows in view."""
+    engine = run.engine
+    assert engine.mask_id is not None
+    slots = next((size for size in SLOTS if size >= gap.cap), gap.cap)
+    after = run.sheet.behind(gap, engine.profile.suffix, over=True)
+    hole = Hole(slots, after, engine.mask_id, engine.marks)
+    return TokenTree(run.cache, run.length, hole=hole)

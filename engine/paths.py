@@ -45,7 +45,7 @@ folder."""
 BEST = "mini"
 """The one to use when nothing is said, wherever its base has been fetched."""
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Goes up when a client of the old wire format could misunderstand a service of the new one."""
 
 VERSION_HEADER = "x-engine-version"

@@ -76,6 +76,7 @@ class Run(ABC):
         self.head = len(front) + len(told) if told else min(1, len(front))
         self.cache, self.length = engine.store.take(self.prefix, engine.multiple)
         self.ranked: list[Ranked] = []
+        self.scores: tuple[float, ...] = ()
         self.steps = 0
         self.forward_passes = 0
         self.timings = _Timings()
@@ -244,6 +245,7 @@ class Run(ABC):
                 "total": total * 1000,
             },
             others=tuple(others),
+            scores=self.scores,
         )
 
     def _unchosen(self) -> float | None:

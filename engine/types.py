@@ -110,6 +110,10 @@ class Snippet:
     text: str
 
 
+MOST_CHOICES = 16
+"""So many texts can be weighed in one request."""
+
+
 @dataclass(frozen=True, slots=True)
 class InfillRequest:
     """One piece of work for the engine.
@@ -121,6 +125,8 @@ class InfillRequest:
     context: pieces of other files, the most useful first. The model reads as many as it has room
         for, and none if it makes nothing of them (`EngineInfo.neighbours`). Requests that follow
         each other are the quicker the more of it stays the same, from the beginning.
+    choices: texts of which one stands in the one hole; nothing is written then, they are weighed
+        (`Infill.scores`), and the likeliest is the answer.
     """
 
     template: Template
@@ -129,10 +135,18 @@ class InfillRequest:
     seed: int = 0
     instruction: str | None = None
     context: tuple[Snippet, ...] = ()
+    choices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not any(isinstance(segment, Hole) for segment in self.template):
+        holes = [segment for segment in self.template if isinstance(segment, Hole)]
+        if not holes:
             raise BadRequest("the template has no hole to fill")
+        if len(self.choices) > MOST_CHOICES:
+            raise BadRequest(
+                f"at most {MOST_CHOICES} choices can be weighed, not {len(self.choices)}"
+            )
+        if self.choices and holes != [Hole()]:
+            raise BadRequest("choices are for one hole, of which nothing else is said")
         if not 0 <= self.seed < 2**63:
             raise BadRequest(f"seed must lie between 0 and 2**63 - 1, not {self.seed}")
 
@@ -187,6 +201,9 @@ class Infill:
         calibration.
     timings: milliseconds by phase: "prefill", "denoise", "total" and so on.
     others: what else could stand in the one hole, the best first; none if nothing was chosen.
+    scores: of each of the request's choices, in their order, log p in nats of it and its end, both
+        sides of the hole in view, as answers are compared (engine.choice.rank). Only differences
+        between them mean anything.
     """
 
     text: str
@@ -197,6 +214,7 @@ class Infill:
     confidence: float | None
     timings: dict[str, float]
     others: tuple[Other, ...] = ()
+    scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

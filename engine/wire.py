@@ -38,6 +38,7 @@ def request_to_json(request: InfillRequest) -> Json:
         "seed": request.seed,
         "instruction": request.instruction,
         "context": [asdict(snippet) for snippet in request.context],
+        "choices": list(request.choices),
     }
 
 
@@ -55,6 +56,7 @@ def request_from_json(data: Json) -> InfillRequest:
             data.get("seed", 0),
             data.get("instruction"),
             tuple(Snippet(_text(s["path"]), _text(s["text"])) for s in data.get("context", ())),
+            tuple(map(_text, data.get("choices", ()))),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise BadRequest(f"not a request that the engine understands: {error!r}") from error
@@ -105,6 +107,7 @@ class EventReader:
             fields: Json = {**data["infill"]}
             fields["holes"] = tuple(fields["holes"])
             fields["others"] = tuple(Other(**other) for other in fields["others"])
+            fields["scores"] = tuple(fields["scores"])
             return Infill(**fields)
         fields = data["frame"]
         changes = fields["holes"]

@@ -47,6 +47,14 @@ SHARED = (
 HEAVY = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 # The parts of the engine: each may import those of the rows above its own, and of its own row only
 # itself. `serve` gets an engine from `engine.engine`; a request's way (run) and the engine are one.
+ONE = (
+    "engine.py",
+    "run.py",
+    "canvas_run.py",
+    "window_run.py",
+    "left_run.py",
+    "choice_run.py",
+)
 HOUSE = (
     ("errors", "program", "memory"),
     ("types", "bases", "identity", "known"),
@@ -58,12 +66,11 @@ HOUSE = (
     ("attention",),
     ("diffusion",),
     ("choice",),
-    ("engine.py", "run.py", "canvas_run.py", "window_run.py", "left_run.py"),
+    ONE,
     ("serve",),
     ("training",),
     ("evaluation",),
 )
-ONE = ("engine.py", "run.py", "canvas_run.py", "window_run.py", "left_run.py")
 # The same of the language server.
 SERVER_HOUSE = (
     ("engine_process.py",),
@@ -74,7 +81,7 @@ SERVER_HOUSE = (
     ("lsp", "syntax", "stats"),
     ("context", "polish"),
     ("session",),
-    ("suggest", "actions", "serve"),
+    ("suggest", "actions", "next_edit", "serve"),
     ("features",),
     ("server.py",),
     ("commands",),

@@ -241,6 +241,10 @@ class Sheet:
         text = self.tokenizer.text_of(ids, len(gap.typed))
         return self._newlines(text.removesuffix("\n") if gap.closes else text) + gap.tail
 
+    def ids_of(self, gap: Gap, text: str) -> list[int]:
+        """The ids with which a gap holds `text`; the inverse of `text_of`."""
+        return self._encode_draft(text + "\n" * gap.closes, gap.typed)
+
     def assembled(self) -> str:
         """All that stands from the first hole's start to the last hole's end."""
         texts = iter(self.texts())

@@ -11,9 +11,11 @@ from tiny import cases
 
 from engine.errors import BadRequest
 from engine.types import (
+    MOST_CHOICES,
     EngineInfo,
     Frame,
     Hole,
+    Infill,
     InfillRequest,
     Piece,
     SamplingParams,
@@ -23,6 +25,7 @@ from engine.types import (
 from engine.wire import (
     EventReader,
     FrameWriter,
+    infill_to_json,
     info_from_json,
     info_to_json,
     request_from_json,
@@ -40,6 +43,10 @@ requests = st.builds(
     st.integers(0, 2**63 - 1),
     instruction=st.none() | st.text(),
     context=st.lists(st.builds(Snippet, st.text(), st.text())).map(tuple),
+) | st.builds(
+    InfillRequest,
+    st.builds(fill_in_the_middle, st.text(), st.text()),
+    choices=st.lists(st.text(), max_size=MOST_CHOICES).map(tuple),
 )
 
 
@@ -63,6 +70,21 @@ def test_a_context_that_is_none(context: object) -> None:
         request_from_json({**sent, "context": context})
 
 
+@pytest.mark.parametrize(
+    ("hole", "choices"),
+    [
+        ({}, [7]),
+        ({}, 7),
+        ({}, ["a"] * (MOST_CHOICES + 1)),
+        ({"draft": "a"}, ["a"]),
+        ({"max_tokens": 3}, ["a"]),
+    ],
+)
+def test_choices_that_can_not_be_weighed(hole: dict[str, object], choices: object) -> None:
+    with pytest.raises(BadRequest):
+        request_from_json({"template": [{"hole": hole}], "choices": choices})
+
+
 @pytest.mark.parametrize("languages", [None, (), ("python", "c")])
 @pytest.mark.parametrize("neighbours", [True, False])
 def test_a_description_survives_the_way(
@@ -70,6 +92,11 @@ def test_a_description_survives_the_way(
 ) -> None:
     info = EngineInfo("m", "cpu", "float32", 1, 2, 3, ("fill",), neighbours, languages)
     assert info_from_json(json.loads(json.dumps(info_to_json(info)))) == info
+
+
+def test_scores_survive_the_way() -> None:
+    infill = Infill("a", ("a",), 1, 2, "settled", None, {"total": 1.0}, scores=(-1.5, -2.0))
+    assert EventReader().read(json.loads(json.dumps(infill_to_json(infill)))) == infill
 
 
 pieces = st.builds(Piece, st.sampled_from("ab"), st.sampled_from([0.0, 0.5]))
