@@ -114,11 +114,14 @@ def offers(
     """Each of several answers as it is shown, in their order, those that can't be among them.
 
     answers: with whether each is whole. They are looked at one by one, when they are asked for,
-    since each takes a few milliseconds, and some many.
+    since each takes a few milliseconds, and some many. What is less likely than nothing does not
+    come by itself (automatic).
     """
     for answer, whole in answers:
         polished = polish(answer.text, around, automatic=automatic, whole=whole)
         yield Offer(polished, answer.confidence)
+        if automatic and whole and not answer.text:
+            return
 
 
 def sure_enough(confidence: float | None, least: float | None, invoked: bool) -> bool:

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 
 from diffgemma_lsp.context import window
-from diffgemma_lsp.polish.polish import Around, only_lines, polish, sure_enough
-from diffgemma_lsp.session.requests import Nothing, PendingRequest, must_be_sure
+from diffgemma_lsp.polish.polish import Around, only_lines, sure_enough
+from diffgemma_lsp.session.requests import Nothing, PendingRequest
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.session.suggestion_cache import AFTER, BEFORE, Place, Suggestion
 from diffgemma_lsp.settings.schema import Settings
+from diffgemma_lsp.suggest.fitting import Fitting
 from diffgemma_lsp.syntax.check import CLOSING
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from engine.errors import EngineError
-from engine.types import InfillRequest, Other, SamplingParams
+from engine.types import InfillRequest, SamplingParams
 
 WARMER = SamplingParams(t_max=0.9, t_min=0.6, rerank=False)
 """How candidates are drawn that differ from the first answer, where it came alone."""
@@ -129,54 +128,7 @@ async def _moment(session: Session, pending: PendingRequest, snapshot: DocumentS
         await asyncio.wait((pending.over,), timeout=wait)
 
 
-class _Fitting:
-    """What can be shown of several answers. They are looked at one by one and only as far as is
-    needed, since each takes a few milliseconds, and some many.
-
-    reasons: why those that were looked at in vain can't be shown.
-    """
-
-    def __init__(self, around: Around, settings: Settings, invoked: bool) -> None:
-        self._around, self._settings, self._invoked = around, settings, invoked
-        self._kept: dict[str, Suggestion] = {}
-        self._left: deque[tuple[Other, bool]] = deque()
-        self.reasons: list[Nothing] = []
-
-    @property
-    def found(self) -> tuple[Suggestion, ...]:
-        """Those that can be shown, so far."""
-        return tuple(self._kept.values())
-
-    def add(self, answers: Iterable[tuple[Other, bool]]) -> None:
-        """Adds answers, each with whether it is whole, to those that are left to look at."""
-        self._left.extend(answers)
-
-    def lacks(self, wanted: int) -> bool:
-        """Whether fewer than `wanted` are found, and some are left."""
-        return len(self._kept) < wanted and bool(self._left)
-
-    def look(self) -> None:
-        """Looks at the next answer."""
-        try:
-            one = self._polished(*self._left.popleft())
-            self._kept.setdefault(one.text, one)
-        except Nothing as reason:
-            self.reasons.append(reason)
-
-    def _polished(self, answer: Other, whole: bool) -> Suggestion:
-        """What is shown of an answer. Raises Nothing if it is not worth it."""
-        settings, invoked = self._settings, self._invoked
-        must_be_sure(answer.confidence, settings.min_confidence, invoked)
-        max_lines = None if invoked else settings.max_lines
-        text, reason = polish(
-            answer.text, self._around, automatic=not invoked, max_lines=max_lines, whole=whole
-        )
-        if reason is not None:
-            raise Nothing(reason)
-        return Suggestion(text, answer.confidence)
-
-
-async def _keep_more(session: Session, place: Place, fitting: _Fitting, settings: Settings) -> None:
+async def _keep_more(session: Session, place: Place, fitting: Fitting, settings: Settings) -> None:
     """Has what else was considered at hand, for who types or asks for something else."""
     before = fitting.found
     while fitting.lacks(settings.candidates):
@@ -192,7 +144,7 @@ async def _run(
     snapshot: DocumentSnapshot,
     settings: Settings,
     wanted: int,
-) -> _Fitting:
+) -> Fitting:
     """What the engine suggests: its answer and what else it considered, the best first.
 
     Where that is less than what is `wanted`, it is asked again. Raises Nothing or EngineError if
@@ -201,7 +153,7 @@ async def _run(
     most = None if pending.invoked else settings.max_tokens
     request = request_for(session, snapshot, settings, most)
     answer = await session.engine.run(pending, request)
-    fitting = _Fitting(_around(snapshot), settings, pending.invoked)
+    fitting = Fitting(_around(snapshot), settings, pending.invoked)
     fitting.add(answer.for_the_hole)
     while fitting.lacks(wanted):
         fitting.look()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgemma_lsp.polish.polish import Around, balanced, harmless, polish, unbroken
+from diffgemma_lsp.polish.polish import Around, balanced, harmless, offers, polish, unbroken
 from diffgemma_lsp.polish.repeats import (
     without_lines_before,
     without_loops,
@@ -20,6 +20,7 @@ from diffgemma_lsp.polish.repeats import (
 from diffgemma_lsp.syntax.brackets import BracketState
 from diffgemma_lsp.syntax.check import Site
 from diffgemma_lsp.syntax.languages import language_of
+from engine.types import Other
 
 PACKAGE = Path(__file__).resolve().parents[2] / "diffgemma_lsp"
 
@@ -476,3 +477,11 @@ def test_what_is_seen_comes_out_of_it() -> None:
 
 def test_what_is_rewritten_keeps_the_unseen_that_it_had() -> None:
     assert harmless("a\x0cb\u202e\x1b", "x\x0cy") == "a\x0cb"
+
+
+def test_what_is_less_likely_than_nothing_does_not_come_by_itself() -> None:
+    around = Around("x = ", "\n", "python")
+    answers = [(Other(text, 0.3), True) for text in ("1", "", "2")]
+    for automatic, shown in ((True, ["1", ""]), (False, ["1", "", "2"])):
+        found = offers(answers, around, automatic=automatic)
+        assert [one.polished.text for one in found] == shown

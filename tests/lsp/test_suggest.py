@@ -125,6 +125,18 @@ async def test_what_else_was_considered_stands_in_and_is_shown_to_who_asks(
     assert engine.runs == 1
 
 
+EMPTY = '# fake: {"text": "", "others": [["foo", 0.4], ["bar(1)", 0.3]]}\n'
+
+
+async def test_where_nothing_is_the_best_answer_nothing_comes_by_itself(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(look_ahead=False, candidates=2)
+    client.send(did_open(URI, EMPTY + "x = \n"))
+    assert await texts(client, 1, 4) == []
+    assert await texts(client, 1, 4, INVOKED) == ["foo", "bar(1)"], "who asks wants to see some"
+
+
 @pytest.mark.parametrize("stop", ["deadline", "max_tokens", "settled"])
 async def test_no_word_is_shown_in_part(
     client: InProcessClient, engine: FakeEngine, stop: str
