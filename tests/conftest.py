@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # What serves where nothing is said is nano, whatever models the user has fetched; a test that wants
 # mini asks for its base. Pictures show what a user sees.
-_USERS_MODELS = os.environ.get("DIFFGEMMA_MODELS")
+# Several processes that share the tests begin with what the first one has set.
+_USERS_MODELS = os.environ.setdefault("USERS_MODELS", os.environ.get("DIFFGEMMA_MODELS", ""))
 if not os.environ.get("PICTURES"):
     os.environ["DIFFGEMMA_MODELS"] = str(ROOT / ".cache" / "no-models")
 
@@ -40,10 +41,10 @@ def mini_base(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder with mini's base; tests that need it are skipped where nobody has pulled it."""
     from engine.paths import base_folder
 
-    if _USERS_MODELS is None:
-        monkeypatch.delenv("DIFFGEMMA_MODELS")
-    else:
+    if _USERS_MODELS:
         monkeypatch.setenv("DIFFGEMMA_MODELS", _USERS_MODELS)
+    else:
+        monkeypatch.delenv("DIFFGEMMA_MODELS")
     folder = base_folder("mini")
     if folder is None:
         pytest.skip("mini's base is not here: diffgemma-lsp pull")

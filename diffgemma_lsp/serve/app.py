@@ -162,9 +162,14 @@ class App:
     # ---- for language servers on other machines ----
 
     async def _lent(self, request: Request) -> ASGIApp:
-        body = await _body(request)
-        self._metrics.requests.labels("engine", "200").inc()
-        return self._lending.infill(body, request.headers.get(VERSION_HEADER, ""))
+        body, status = await _body(request), 200
+        try:
+            return self._lending.infill(body, request.headers.get(VERSION_HEADER, ""))
+        except Exception as error:
+            status = _refusal("", error).status_code
+            raise
+        finally:
+            self._metrics.requests.labels("engine", str(status)).inc()
 
     async def _status(self, request: Request) -> Response:
         return _json(await self._lending.status())

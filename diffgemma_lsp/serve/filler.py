@@ -60,7 +60,9 @@ class _Question(NamedTuple):
 
 
 class _Answers(NamedTuple):
-    event: Frame | Infill
+    """event: what the engine came to; None if it was not asked."""
+
+    event: Frame | Infill | None
     shown: tuple[str, ...]
     reason: str | None
 
@@ -134,7 +136,7 @@ class Filler:
         mine = shown[begin : begin + ask.answers] or shown[: ask.answers] or ("",)
         texts = tuple(_until(text, ask.stop) for text in mine)
         if not isinstance(event, Infill):
-            return self._reply(texts, reason=reason, cut=True)
+            return self._reply(texts, reason=reason, cut=event is not None)
         cut = event.stop_reason in ("max_tokens", "deadline")
         ms, passes = event.timings, event.forward_passes
         return self._reply(texts, reason=reason, cut=cut, ms=ms, passes=passes)
@@ -153,12 +155,13 @@ class Filler:
         snapshot, automatic = _snapshot(question), question.budget_s <= AUTOMATIC_S
         most = question.max_tokens or (AUTOMATIC_TOKENS if automatic else None)
         request = window.fill_request(snapshot, most, question.seed, question.context)
+        if automatic and (silent := self._silent(snapshot.language_id)) is not None:
+            return _Answers(None, (), silent)
         event = await self._best(request, question.budget_s)
-        if not self._model.known:
+        if not self._model.known:  # what it says of itself is known once it is loaded
             await self.status()
-        silent = self._model.silent(snapshot.language_id) if snapshot.language_id else None
-        if automatic and silent is not None:
-            return _Answers(event, (), silent)
+            if automatic and (silent := self._silent(snapshot.language_id)) is not None:
+                return _Answers(event, (), silent)
         around = Around(
             window.prefix_of(snapshot),
             window.suffix_of(snapshot),
@@ -173,6 +176,10 @@ class Filler:
         if shown:
             return _Answers(event, tuple(dict.fromkeys(shown)), None)
         return _Answers(event, (), found[0].polished.reason or unsure(found[0].confidence))
+
+    def _silent(self, language_id: str) -> str | None:
+        """Why nothing comes by itself in a language, if a client says which one it is."""
+        return self._model.silent(language_id) if language_id else None
 
     async def _best(self, request: InfillRequest, budget_s: float) -> Frame | Infill:
         """The result, or the best that there is when the time is up."""

@@ -294,6 +294,19 @@ async def test_an_answer_is_polished_and_ends_at_a_stop() -> None:
         assert "nothing to add" in nothing.headers["x-diffgemma-reason"]
 
 
+async def test_no_run_for_a_language_in_which_nothing_comes_by_itself() -> None:
+    engine = FakeEngine()
+    engine.languages = ("python",)
+    extra = [{"filename": "app.js", "text": "x = 1"}]
+    body = {"input_prefix": "x = ", "input_suffix": "", "input_extra": extra}
+    async with served(engine, budget_ms=1_500) as http:
+        for seed in (1, 2):  # before the first run nothing is known of the model
+            found = await http.post("/infill", json={**body, "seed": seed})
+            assert found.json()["content"] == ""
+            assert "only python" in found.headers["x-diffgemma-reason"]
+            assert engine.runs == 1
+
+
 async def test_lone_surrogates_are_no_end() -> None:
     async with served() as http:
         body = b'{"prompt": "x = \\ud800", "suffix": "\\udfff"}'

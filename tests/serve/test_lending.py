@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 from fake_engine import FakeEngine
 from lsp_client import LspClient, did_open, position
-from test_app import served, token_file, until
+from test_app import metric, served, token_file, until
 
 from diffgemma_lsp.engine_client import EngineClient
 from diffgemma_lsp.engine_process import EngineOptions
-from diffgemma_lsp.remote_engine import RemoteEngine, read_token
+from diffgemma_lsp.remote_engine import PATH, RemoteEngine, read_token
 from diffgemma_lsp.serve.lending import TOLD
 from engine.errors import BadRequest, EngineUnavailable
 from engine.types import Frame, Infill, InfillRequest, SamplingParams, fill_in_the_middle
@@ -92,6 +92,13 @@ async def test_there_are_so_many_runs_and_no_more() -> None:
             run.cancel()
         await until(lambda: engine.cancelled == 2)
         assert (await answer(remote, planned(text="y"))).text == "y"
+
+
+async def test_what_is_refused_is_counted_so() -> None:
+    async with served() as http:
+        refused = await http.post(f"{PATH}/infill", json={})
+        assert refused.status_code == 503, "of another version"
+        assert await metric(http, 'diffgemma_requests_total{api="engine",status="503"}') == 1
 
 
 async def test_its_owner_tells_only_what_clients_need() -> None:
