@@ -28,7 +28,12 @@ ROOT = Path(__file__).resolve().parents[1]
 # mini asks for its base. Pictures show what a user sees.
 # Several processes that share the tests begin with what the first one has set.
 _USERS_MODELS = os.environ.setdefault("USERS_MODELS", os.environ.get("DIFFGEMMA_MODELS", ""))
-if not os.environ.get("PICTURES"):
+if os.environ.get("PICTURES"):
+    from engine.paths import models_folder
+
+    # Editors get a home of their own.
+    os.environ["DIFFGEMMA_MODELS"] = str(models_folder())
+else:
     os.environ["DIFFGEMMA_MODELS"] = str(ROOT / ".cache" / "no-models")
 
 
