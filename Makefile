@@ -2,6 +2,7 @@
 # tests and checks takes the development tools. PYTHON says with which Python.
 
 PYTHON ?= python3
+WORKERS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
 TOOLS := .venv/.tools
@@ -13,8 +14,8 @@ VSCODE := editors/vscode
 demo: $(READY)  ## watch it fill, rewrite, and fill several holes
 	@$(BIN)/diffgemma-lsp demo
 
-test: $(TOOLS)  ## all tests
-	@$(BIN)/pytest $(PYTEST_ARGS)
+test: $(TOOLS)  ## all tests, by WORKERS processes
+	@$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal $(PYTEST_ARGS)
 
 lint: $(TOOLS)  ## style and types
 	@$(BIN)/ruff check

@@ -11,8 +11,11 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from diffgemma_lsp.settings.schema import Settings
+from diffgemma_lsp.text.snapshot import DocumentSnapshot
+
 KEPT = 250
-"""SuggestionCache that are kept."""
+"""Places that are kept."""
 
 TYPED = 128
 """So many characters of a suggestion can be typed before it is forgotten."""
@@ -21,7 +24,6 @@ _BEFORE, _AFTER = 1_024, 256
 """Characters around a place that have to be the same."""
 
 _OPENERS, _CLOSERS = "([{\"'`", ")]}\"'`"
-
 
 BEFORE = _BEFORE + TYPED
 """So many characters before a place tell it from others, however much of it was typed since."""
@@ -43,6 +45,19 @@ class Place:
     prefix: str
     suffix: str
     wanted: Hashable = None
+
+
+def place_of(snapshot: DocumentSnapshot, settings: Settings) -> Place:
+    """The snapshot's cursor."""
+    text, cursor = snapshot.text, snapshot.start
+    # Counted in characters: a window of lines would move with each line end that is typed.
+    at = text.offset(cursor)
+    return Place(
+        snapshot.uri,
+        text.between(text.point(max(0, at - BEFORE)), cursor),
+        text.between(cursor, text.point(min(len(text), at + AFTER))),
+        (snapshot.language_id, settings.seed, settings.max_tokens, settings.max_lines),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 
 from diffgemma_lsp.context import window
-from diffgemma_lsp.polish.polish import Around, only_lines, sure_enough
-from diffgemma_lsp.session.requests import Nothing, PendingRequest
+from diffgemma_lsp.polish.polish import Around, only_lines, polish, sure_enough
+from diffgemma_lsp.session.requests import Nothing, PendingRequest, must_be_sure
 from diffgemma_lsp.session.session import Session
-from diffgemma_lsp.session.suggestion_cache import AFTER, BEFORE, Place, Suggestion
+from diffgemma_lsp.session.suggestion_cache import Place, Suggestion, place_of
 from diffgemma_lsp.settings.schema import Settings
-from diffgemma_lsp.suggest.fitting import Fitting
 from diffgemma_lsp.syntax.check import CLOSING
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from engine.errors import EngineError
-from engine.types import InfillRequest, SamplingParams
+from engine.types import InfillRequest, Other, SamplingParams
 
 WARMER = SamplingParams(t_max=0.9, t_min=0.6, rerank=False)
 """How candidates are drawn that differ from the first answer, where it came alone."""
@@ -47,7 +48,7 @@ async def suggest(
         settings = replace(settings, min_confidence=session.engine.model.min_confidence)
     if not invoked and not CLOSING.fullmatch(snapshot.line_after):
         raise Nothing("there is code right of the cursor")
-    place = _place(snapshot, settings)
+    place = place_of(snapshot, settings)
     wanted = settings.candidates if invoked else 1
     found = _known(session, snapshot, settings, invoked)
     if len(found) < wanted and invoked:
@@ -128,7 +129,57 @@ async def _moment(session: Session, pending: PendingRequest, snapshot: DocumentS
         await asyncio.wait((pending.over,), timeout=wait)
 
 
-async def _keep_more(session: Session, place: Place, fitting: Fitting, settings: Settings) -> None:
+class _Fitting:
+    """What can be shown of several answers. They are looked at one by one and only as far as is
+    needed, since each takes a few milliseconds, and some many.
+
+    reasons: why those that were looked at in vain can't be shown.
+    """
+
+    def __init__(self, around: Around, settings: Settings, invoked: bool) -> None:
+        self._around, self._settings, self._invoked = around, settings, invoked
+        self._kept: dict[str, Suggestion] = {}
+        self._left: deque[tuple[Other, bool]] = deque()
+        self.reasons: list[Nothing] = []
+
+    @property
+    def found(self) -> tuple[Suggestion, ...]:
+        """Those that can be shown, so far."""
+        return tuple(self._kept.values())
+
+    def add(self, answers: Iterable[tuple[Other, bool]]) -> None:
+        """Adds answers, each with whether it is whole, to those that are left to look at."""
+        self._left.extend(answers)
+
+    def lacks(self, wanted: int) -> bool:
+        """Whether fewer than `wanted` are found, and some are left."""
+        return len(self._kept) < wanted and bool(self._left)
+
+    def look(self) -> None:
+        """Looks at the next answer. What is less likely than nothing does not come by itself."""
+        answer, whole = self._left.popleft()
+        if not self._invoked and whole and not answer.text:
+            self._left.clear()
+        try:
+            one = self._polished(answer, whole)
+            self._kept.setdefault(one.text, one)
+        except Nothing as reason:
+            self.reasons.append(reason)
+
+    def _polished(self, answer: Other, whole: bool) -> Suggestion:
+        """What is shown of an answer. Raises Nothing if it is not worth it."""
+        settings, invoked = self._settings, self._invoked
+        must_be_sure(answer.confidence, settings.min_confidence, invoked)
+        max_lines = None if invoked else settings.max_lines
+        text, reason = polish(
+            answer.text, self._around, automatic=not invoked, max_lines=max_lines, whole=whole
+        )
+        if reason is not None:
+            raise Nothing(reason)
+        return Suggestion(text, answer.confidence)
+
+
+async def _keep_more(session: Session, place: Place, fitting: _Fitting, settings: Settings) -> None:
     """Has what else was considered at hand, for who types or asks for something else."""
     before = fitting.found
     while fitting.lacks(settings.candidates):
@@ -144,7 +195,7 @@ async def _run(
     snapshot: DocumentSnapshot,
     settings: Settings,
     wanted: int,
-) -> Fitting:
+) -> _Fitting:
     """What the engine suggests: its answer and what else it considered, the best first.
 
     Where that is less than what is `wanted`, it is asked again. Raises Nothing or EngineError if
@@ -153,7 +204,7 @@ async def _run(
     most = None if pending.invoked else settings.max_tokens
     request = request_for(session, snapshot, settings, most)
     answer = await session.engine.run(pending, request)
-    fitting = Fitting(_around(snapshot), settings, pending.invoked)
+    fitting = _Fitting(_around(snapshot), settings, pending.invoked)
     fitting.add(answer.for_the_hole)
     while fitting.lacks(wanted):
         fitting.look()
@@ -192,24 +243,12 @@ def _known(
     """What is kept for the snapshot's cursor, as far as the settings let it be shown."""
     # Where nothing comes by itself, what was asked for goes on while it is typed, and only then.
     silent = not invoked and session.engine.model.silent(snapshot.language_id) is not None
-    found = session.suggestions.find(_place(snapshot, settings), least=1 if silent else 0)
+    found = session.suggestions.find(place_of(snapshot, settings), least=1 if silent else 0)
     sure = [o for o in found if sure_enough(o.confidence, settings.min_confidence, invoked)]
     if not invoked:  # some of it may have been asked for, without a limit to its lines
         texts = (only_lines(one.text, settings.max_lines) for one in sure)
         sure = [replace(one, text=text) for one, text in zip(sure, texts, strict=True)]
     return tuple(one for one in sure if one.text.strip())
-
-
-def _place(snapshot: DocumentSnapshot, settings: Settings) -> Place:
-    text, cursor = snapshot.text, snapshot.start
-    # Counted in characters: a window of lines would move with each line end that is typed.
-    at = text.offset(cursor)
-    return Place(
-        snapshot.uri,
-        text.between(text.point(max(0, at - BEFORE)), cursor),
-        text.between(cursor, text.point(min(len(text), at + AFTER))),
-        (snapshot.language_id, settings.seed, settings.max_tokens, settings.max_lines),
-    )
 
 
 async def _look_ahead(
@@ -224,7 +263,7 @@ async def _look_ahead(
     accepted = snapshot.typed(snapshot.start, snapshot.start, shown.text)
     if _around(accepted).site.at_a_whole_line:
         return
-    place = _place(accepted, settings)
+    place = place_of(accepted, settings)
     if not session.requests.idle_but_for(answered) or session.suggestions.has(place):
         return
     pending = begin_ahead(session, snapshot, settings)
