@@ -1,8 +1,8 @@
 """The command line: which subcommand runs, and what its failures look like.
 
 Exit codes: 0 done; 1 the subcommand's own "no" (`fill` has nothing to give, `doctor` found
-something, no engine is running); 2 bad input or an engine that can't do it, with one line on
-stderr; 130 after Ctrl-C; 141 when whoever read the output has gone.
+something, `setup` has not written all, no engine is running); 2 bad input or an engine that can't
+do it, with one line on stderr; 130 after Ctrl-C; 141 when whoever read the output has gone.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         models,
         pull,
         serve,
+        setup,
         stats,
         train,
     )
@@ -62,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         dest="subcommand",
         parser_class=_Parser,
     )
-    for command in (fill, demo, doctor, engine, evaluate, models, pull, serve, stats, train):
+    for command in (fill, demo, doctor, engine, evaluate, models, pull, serve, setup, stats, train):
         command.add_parser(subparsers)
     return parser
 

@@ -84,6 +84,7 @@ SERVER_HOUSE = (
     ("suggest", "actions", "next_edit", "serve"),
     ("features",),
     ("server.py",),
+    ("setup",),
     ("commands",),
     ("cli.py",),
     ("__main__.py",),
@@ -283,4 +284,7 @@ def test_the_wheel_ships_what_the_packages_need(wheel: list[str]) -> None:
     nano = {name.rpartition("/")[2] for name in wheel if name.startswith("engine/weights/nano/")}
     assert {"config.json", "tokenizer.json", "model.safetensors"} <= nano
     assert sum(name.startswith("diffgemma_lsp/demo_files/") for name in wheel) >= 3
+    assert {"plugin/diffgemma.lua", "lsp/diffgemma.lua", "lua/diffgemma/init.lua"} <= {
+        name.removeprefix("diffgemma_lsp/neovim/") for name in wheel
+    }
     assert not [name for name in wheel if name.endswith((".pyc", ".log", ".tmp"))]

@@ -24,6 +24,8 @@ PATIENCE_S = 60.0
 
 SERVER = (sys.executable, "-m", "diffgemma_lsp")
 
+PROBE = Path(__file__).with_name("probe.lua")
+
 FAKE = (sys.executable, str(ROOT / "tests" / "lsp" / "fake_server.py"))
 """The real server with an engine whose answers are written in the document."""
 
@@ -91,15 +93,31 @@ def editing(
     config: more of `init.lua`.
     """
     (folder / "init.lua").write_text(f"{init_lua(server)}\n{config}\n")
-    (folder / "sample.py").write_text(text)
     environment = {**os.environ, **nvim.env, "HOME": str(folder), "PYTHONPATH": str(ROOT)}
     environment |= {
         f"XDG_{kind}_HOME": str(folder) for kind in ("CONFIG", "DATA", "STATE", "CACHE")
     }
-    environment |= env or {}
+    with running(
+        nvim, folder, text, environment | (env or {}), ("--clean", "-u", "init.lua"), rows
+    ) as session:
+        yield session
+
+
+@contextmanager
+def running(
+    nvim: Program,
+    folder: Path,
+    text: str,
+    environment: dict[str, str],
+    arguments: tuple[str, ...],
+    rows: int = ROWS,
+) -> Iterator[Session]:
+    """Neovim with the text as `sample.py` of the folder. arguments: more of its command line; what
+    it reads has to load probe.lua."""
+    (folder / "sample.py").write_text(text)
     # Editor and screen are started apart: one Neovim would start the other by its own path, which
     # for an unpacked one is that of its loader.
-    editor = [*nvim.command, "--clean", "-n", "-u", "init.lua", "--headless"]
+    editor = [*nvim.command, *arguments, "-n", "--headless"]
     editor += ["--listen", "./nvim.sock", "sample.py"]
     screen = [*nvim.command, "--server", "./nvim.sock", "--remote-ui"]
     with open(folder / "nvim.log", "wb") as log:
@@ -151,6 +169,6 @@ def init_lua(server: tuple[str, ...]) -> str:
             # Patience for a machine that is busy with something else.
             "vim.lsp.config('diffgemma', { init_options = { automatic_budget_ms = 8000 } })",
             "vim.o.termguicolors = true",
-            f"dofile([[{Path(__file__).with_name('probe.lua')}]])",
+            f"dofile([[{PROBE}]])",
         ]
     ).replace("~/src/diffgemma-lsp", str(ROOT))
