@@ -103,6 +103,7 @@ class Profile:
     suffix: the least clamped suffix that a canvas ends in, if there is so much.
     prefill: tokens that are encoded at a time; a multiple of it is where a cache is cut.
     neighbours: whether pieces of other files in front of the prefix make its answers better.
+    titled: whether it reads the name of the file in front of a text (`InfillRequest.title`).
     languages: those that it has learned, as LSP names them; None means that it is at home in any.
         What nobody asked for is suggested in no other.
     separator: the special token between documents in training; with None, or a token that the
@@ -145,6 +146,7 @@ class Profile:
     suffix: int = 48
     prefill: int = 512
     neighbours: bool = True
+    titled: bool = False
     languages: tuple[str, ...] | None = None
     separator: str | None = None
     can: tuple[str, ...] = ("fill",)

@@ -69,8 +69,9 @@ class Run(ABC):
         told = self._told()
         bos = engine.bos_id
         room = replace(engine.profile, context=engine.profile.context - len(told))
+        title = request.title if room.titled else ""
         front, text = prompt_parts(
-            self.sheet.prefix_text, request.context, engine.tokenizer, bos, room
+            title + self.sheet.prefix_text, request.context, engine.tokenizer, bos, room
         )
         self.prefix = [*front, *told, *text]
         self.head = len(front) + len(told) if told else min(1, len(front))

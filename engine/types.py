@@ -127,6 +127,9 @@ class InfillRequest:
         each other are the quicker the more of it stays the same, from the beginning.
     choices: texts of which one stands in the one hole; nothing is written then, they are weighed
         (`Infill.scores`), and the likeliest is the answer.
+    title: a line that says what file the text is from, if it begins where the file does. Models
+        that profit (`Profile.titled`) read it in front of the text as long as they see its
+        beginning.
     """
 
     template: Template
@@ -136,6 +139,7 @@ class InfillRequest:
     instruction: str | None = None
     context: tuple[Snippet, ...] = ()
     choices: tuple[str, ...] = ()
+    title: str = ""
 
     def __post_init__(self) -> None:
         holes = [segment for segment in self.template if isinstance(segment, Hole)]

@@ -39,6 +39,7 @@ def request_to_json(request: InfillRequest) -> Json:
         "instruction": request.instruction,
         "context": [asdict(snippet) for snippet in request.context],
         "choices": list(request.choices),
+        "title": request.title,
     }
 
 
@@ -57,6 +58,7 @@ def request_from_json(data: Json) -> InfillRequest:
             data.get("instruction"),
             tuple(Snippet(_text(s["path"]), _text(s["text"])) for s in data.get("context", ())),
             tuple(map(_text, data.get("choices", ()))),
+            _text(data.get("title", "")),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise BadRequest(f"not a request that the engine understands: {error!r}") from error

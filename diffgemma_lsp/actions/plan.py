@@ -85,7 +85,8 @@ def _gaps(snapshot: DocumentSnapshot, settings: Settings) -> list[Gap]:
 
 
 def _fill(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:
-    around = Around(prefix_of(snapshot), suffix_of(snapshot), snapshot.language_id)
+    behind = suffix_of(replace(snapshot, end=snapshot.start))  # selected blanks stay
+    around = Around(prefix_of(snapshot), behind, snapshot.language_id)
 
     def shape(filling: str) -> str | None:
         return polish(filling, around).text or None

@@ -13,6 +13,7 @@ from diffgemma_lsp.actions.fit import Fit, fitted
 from diffgemma_lsp.actions.frames import Throttled, shown_frame
 from diffgemma_lsp.actions.order import Order
 from diffgemma_lsp.actions.plan import NoPlan, Plan, plan
+from diffgemma_lsp.context.window import title_of
 from diffgemma_lsp.lsp import positions
 from diffgemma_lsp.lsp.client import Client, WorkDone
 from diffgemma_lsp.polish.polish import sure_enough
@@ -90,6 +91,7 @@ class Work:
             found.template(self.snapshot),
             instruction=found.instruction,
             context=self.session.neighbours.around(self.snapshot),
+            title=title_of(self.snapshot),
         )
         shown = Throttled(lambda frame: self._show(frame, found, watch))
         seed, tries, told = self.seed, 1, ()

@@ -29,7 +29,7 @@ from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow
 from diffgemma_lsp.commands.view import FillView, Screen
 from diffgemma_lsp.engine_client import EngineClient
 from diffgemma_lsp.polish.polish import harmless
-from diffgemma_lsp.syntax.languages import language_id_of
+from diffgemma_lsp.syntax.languages import language_id_of, title
 from engine.errors import complaint
 from engine.types import Infill, InfillRequest, SamplingParams
 
@@ -151,12 +151,13 @@ async def _fill(arguments: argparse.Namespace, job: Job) -> Found:
     """As many offers as are wanted. While there are fewer, other seeds are tried, as long as they
     give something else."""
     params = SamplingParams(max_steps=arguments.steps)
+    named = title(arguments.file, language_id_of(arguments.file))
     found: dict[tuple[str | None, ...], Filling] = {}
     first, reason, told = None, None, set[tuple[str, ...]]()
     async with connected(arguments) as client:
         for number in range(1 if arguments.raw else arguments.candidates + SEEDS - 1):
             seed = (arguments.seed + number) % 2**63
-            request = InfillRequest(job.template, params, seed=seed)
+            request = InfillRequest(job.template, params, seed=seed, title=named)
             infill = await _one_run(arguments, client, request)
             first = first or infill
             if infill.holes in told:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from diffgemma_lsp.settings.globs import path_of
 from diffgemma_lsp.syntax.brackets import BracketState
 from diffgemma_lsp.syntax.indentation import DEFAULT_UNIT, by_spaces, in_units, unit_of
-from diffgemma_lsp.syntax.languages import language_of
+from diffgemma_lsp.syntax.languages import language_of, title
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from diffgemma_lsp.text.text import Point, Text, with_line_ends
 from engine.types import (
@@ -35,7 +36,7 @@ def fill_request(
     """The request for what belongs at the cursor."""
     template = fill_in_the_middle(prefix_of(snapshot), suffix_of(snapshot), max_tokens)
     learned = as_learned(template, snapshot.language_id)
-    return InfillRequest(learned, seed=seed, context=neighbours)
+    return InfillRequest(learned, seed=seed, context=neighbours, title=title_of(snapshot))
 
 
 def as_learned(template: Template, language_id: str) -> Template:
@@ -67,6 +68,15 @@ def prefix_of(snapshot: DocumentSnapshot) -> str:
     edge = _left_edge(snapshot.text, snapshot.start)
     own = plain(snapshot.text.between(edge, snapshot.start))
     return own if edge > Point(0, 0) else _in_front(snapshot.cells_before, len(own)) + own
+
+
+def title_of(snapshot: DocumentSnapshot) -> str:
+    """What the engine is told of the document's name, if the prefix begins where it does. Nothing
+    in a notebook, whose cells are one text."""
+    begins = _left_edge(snapshot.text, snapshot.start) == Point(0, 0)
+    if not begins or not snapshot.uri or snapshot.cells_before or snapshot.cells_after:
+        return ""
+    return plain(title(path_of(snapshot.uri), snapshot.language_id))
 
 
 def suffix_of(snapshot: DocumentSnapshot) -> str:

@@ -103,6 +103,7 @@ _SLASHES = (("//", "\n"), ("/*", "*/"))
 _C = Language(('"',), (), _SLASHES, known=True)
 _SCRIPT = Language(('"', "'", "`"), ("`",), _SLASHES, known=True)
 _JSON = Language(('"',), (), _SLASHES, known=True)
+_HASH = Language(comments=(("#", "\n"),))
 _UNKNOWN = Language()
 
 _LANGUAGES: dict[str, Language] = {
@@ -112,6 +113,9 @@ _LANGUAGES: dict[str, Language] = {
         ("dart", "go", "javascript", "javascriptreact", "typescript", "typescriptreact"), _SCRIPT
     ),
     **dict.fromkeys(("json", "jsonc"), _JSON),
+    **dict.fromkeys(("shellscript", "toml", "yaml"), _HASH),
+    "css": Language(comments=(("/*", "*/"),)),
+    "html": Language(comments=(("<!--", "-->"),)),
 }
 
 
@@ -136,6 +140,7 @@ _SUFFIXES = {
     "jsonc": ".jsonc",
     "kotlin": ".kt .kts",
     "rust": ".rs",
+    "shellscript": ".sh .bash",
     "swift": ".swift",
     "toml": ".toml",
     "typescript": ".ts .cts .mts",
@@ -148,6 +153,20 @@ def language_id_of(name: str) -> str:
     """What LSP calls the language of a file of this name; "" if that is not known."""
     suffix = PurePath(name).suffix.lower()
     return next((found for found, ends in _SUFFIXES.items() if suffix in ends.split()), "")
+
+
+def title(name: str, language_id: str) -> str:
+    """A file's name as a comment, a line of its own: it tells a model the language of a file that
+    has just begun, and what it is about. "" where the language has no comments that are known.
+    """
+    comments, suffixes = language_of(language_id).comments, _SUFFIXES.get(language_id, "").split()
+    if not comments or not suffixes or language_id == "json":
+        return ""
+    begin, end = comments[0]
+    own = "".join(filter(str.isprintable, PurePath(name).name))
+    if PurePath(own).suffix.lower() not in suffixes:
+        own += suffixes[0]
+    return f"{begin} {own}\n" if end == "\n" else f"{begin} {own.replace(end, '')} {end}\n"
 
 
 def parse(text: str, language: Language) -> Tree | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,15 @@ def test_what_it_writes_uses_what_is_there(mini: InfillEngine) -> None:
     result = fill(mini, before, after)
     assert parses(before + result.text + after)
     assert result.text == "result += price"
+
+
+def test_it_reads_the_name_of_a_file_that_has_just_begun(mini: InfillEngine) -> None:
+    begun = InfillRequest(fill_in_the_middle("class ", "\n"))
+    named = replace(begun, title="# tracker.py\n")
+    assert mini.fill(named).text.startswith("Tracker")
+    assert not mini.fill(begun).text.startswith("Tracker")
+    far = InfillRequest(fill_in_the_middle("x = 1\n" * 2_000 + "class ", "\n"))
+    assert mini.fill(replace(far, title="# tracker.py\n")).text == mini.fill(far).text
 
 
 def test_each_of_several_holes_gets_its_own(mini: InfillEngine) -> None:

@@ -218,6 +218,18 @@ async def test_what_is_filled_in_here_fits_as_a_suggestion_does(client: InProces
     assert after(text, action["edit"]) == text.replace("    \r\n", "    x = 1\r\n")
 
 
+async def test_what_is_filled_in_in_front_of_selected_blanks_stays_whole(
+    client: InProcessClient,
+) -> None:
+    await client.initialize(capabilities=RESOLVES)
+    text = '# fake: {"text": "fooa"}\nx = \na\n'
+    client.send(did_open(URI, text))
+    argument = {"textDocument": {"uri": URI}, "range": span(1, 4, 2, 0), "apply": False}
+    params = {"command": "diffgemma.fill", "arguments": [argument]}
+    result = await client.request("workspace/executeCommand", params)
+    assert after(text, result["edit"]) == text.replace("x = ", "x = fooa")
+
+
 async def test_no_edit_breaks_the_syntax(client: InProcessClient, engine: FakeEngine) -> None:
     await client.initialize(capabilities=RESOLVES)
     client.send(did_open(URI, CODE.replace("value + 1", "value + (")))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -73,6 +76,36 @@ def test_the_request() -> None:
     request = fill_request(at("a\r\nb\ud83dc", 4), max_tokens=5, seed=3)
     assert request.template == (Fixed("a\nb"), Hole(max_tokens=5), Fixed("\ufffdc"))
     assert (request.seed, request.budget_s) == (3, None)
+
+
+@pytest.mark.parametrize(
+    ("uri", "language_id", "line"),
+    [
+        ("file:///work/tracker.py", "python", "# tracker.py\n"),
+        ("file:///work/a%20b.PYI", "python", "# a b.PYI\n"),
+        ("untitled:Untitled-1", "python", "# Untitled-1.py\n"),
+        ("file:///bin/deploy", "python", "# deploy.py\n"),
+        ("file:///work/app.tsx", "typescriptreact", "// app.tsx\n"),
+        ("file:///work/a.css", "css", "/* a.css */\n"),
+        ("file:///work/*%2Fa.css", "css", "/* a.css */\n"),
+        ("file:///work/index.html", "html", "<!-- index.html -->\n"),
+        ("file:///work/.github/ci.yml", "yaml", "# ci.yml\n"),
+        ("file:///work/a%0Ab.py", "python", "# ab.py\n"),
+        ("file:///work/a.json", "json", ""),
+        ("file:///work/notes.md", "markdown", ""),
+        ("", "python", ""),
+    ],
+)
+def test_the_engine_is_told_what_file_it_is(uri: str, language_id: str, line: str) -> None:
+    whole = Text.of("x = 1\n")
+    cursor = whole.point(3)
+    snapshot = DocumentSnapshot(uri, 1, language_id, whole, cursor, cursor)
+    assert fill_request(snapshot, None, 0).title == line
+    assert fill_request(replace(snapshot, cells_before=(whole,)), None, 0).title == ""
+
+
+def test_it_is_not_told_so_in_the_middle_of_a_file() -> None:
+    assert fill_request(at("x" * 200_000, 100_000), None, 0).title == ""
 
 
 # ---- cells of a notebook ----
