@@ -318,3 +318,9 @@ def test_pages_name_the_command() -> None:
     for editor in ("vscode", "neovim", "helix", "emacs"):
         page = (ROOT / "editors" / editor / "README.md").read_text(encoding="utf-8")
         assert re.search(rf"diffgemma-lsp setup {editor}\b", page)
+
+
+def test_the_page_of_the_extension_leads_nowhere_else() -> None:
+    """It is shown by VS Code, where the repository is not; vsce refuses to package such a link."""
+    page = (ROOT / "editors" / "vscode" / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"\]\((?!https://)[^)]*\)", page) == []
