@@ -22,6 +22,7 @@ _LINES = """\
         (setq lsp-inline-completion-idle-delay 0.2)
         (define-key lsp-inline-completion-active-map (kbd "TAB") #'lsp-inline-completion-accept)
         (add-hook 'lsp-after-open-hook #'lsp-inline-completion-mode))
+      (autoload 'lsp-deferred "lsp-mode" nil t)
       (add-hook 'python-mode-hook #'lsp-deferred)
       (add-hook 'python-ts-mode-hook #'lsp-deferred))
   (with-eval-after-load 'eglot

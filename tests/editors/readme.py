@@ -1,9 +1,12 @@
-"""Configurations as the pages of the editors have them, for this checkout."""
+"""Configurations as the pages of the editors and `setup` have them, for this checkout."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
+
+from diffgemma_lsp.setup.place import Place
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,6 +25,14 @@ class Rectangle:
         self.width = ...
         self.height = ...
 """
+
+
+def a_place(home: Path, server: tuple[str, ...]) -> Place:
+    """Where `setup` writes for a user of this home, whose program is that server."""
+    program = home / "diffgemma-lsp"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(server)} "$@"\n')
+    program.chmod(0o755)
+    return Place(home, home, home, home, str(program))
 
 
 def blocks(editor: str, language: str) -> list[str]:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from install import Program
 from neovim import FAKE, SERVER
-from readme import HOLES, ROOT, TEXT, blocks
+from readme import HOLES, ROOT, TEXT, a_place, blocks
 from terminal import Terminal
+
+from diffgemma_lsp.setup.editors import BY_NAME
 
 EGLOT, SETTINGS, LSP_MODE = 0, 1, 2
 """Which piece of code on the page is for what."""
@@ -42,6 +44,15 @@ def editing(
     init = "\n".join(page[part] for part in parts).replace('"diffgemma-lsp"', command)
     # Patience for a machine that is busy with something else.
     init = init.replace("(:globs_off", "(:automatic_budget_ms 8000 :globs_off")
+    with running(emacs, folder, text, init, env) as terminal:
+        yield terminal
+
+
+@contextmanager
+def running(
+    emacs: Program, folder: Path, text: str, init: str, env: dict[str, str] | None = None
+) -> Iterator[Terminal]:
+    """Emacs with the text as `sample.py`. init: its init.el."""
     (folder / "init.el").write_text(QUIET + init)
     (folder / "sample.py").write_text(text)
     environment = {**os.environ, **emacs.env, "HOME": str(folder), "PYTHONPATH": str(ROOT)}
@@ -109,3 +120,24 @@ def test_lsp_mode(emacs: Program, tmp_path: Path) -> None:
         terminal.wait_for("Select code action")
         terminal.type("Rewrite\t\r")
         saved(terminal, tmp_path, completed.replace("base = width + height", "width * height"))
+
+
+def test_as_setup_leaves_it_with_lsp_mode(emacs: Program, tmp_path: Path) -> None:
+    (edit,) = BY_NAME["emacs"].setup(a_place(tmp_path, FAKE)).files.values()
+    with running(emacs, tmp_path, TEXT, edit.put(None)) as terminal:
+        terminal.wait_for("initialized successfully")
+        terminal.type("\x1bgg5\r\x05w")
+        terminal.wait_for("return wwidth * height")  # ghost text
+        terminal.type("\t")
+        saved(terminal, tmp_path, TEXT.replace("return ", "return wwidth * height"))
+
+
+def test_as_setup_leaves_it_without_lsp_mode(emacs: Program, tmp_path: Path) -> None:
+    (edit,) = BY_NAME["emacs"].setup(a_place(tmp_path, FAKE)).files.values()
+    gone = '(setq load-path (seq-remove (lambda (it) (string-search "lsp-mode" it)) load-path))'
+    with running(emacs, tmp_path, TEXT, f"{gone}\n{edit.put(None)}") as terminal:
+        terminal.wait_for("[eglot:")
+        terminal.type(line(3) + "\x1bxeglot-code-actions\r")
+        terminal.wait_for("Pick an action")
+        terminal.type("Rewrite\t\r")
+        saved(terminal, tmp_path, TEXT.replace("base = width + height", "width * height"))

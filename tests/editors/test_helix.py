@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from install import Program
 from neovim import FAKE, SERVER
-from readme import HOLES, ROOT, TEXT, blocks
+from readme import HOLES, ROOT, TEXT, a_place, blocks
 from terminal import Terminal
+
+from diffgemma_lsp.setup.editors import BY_NAME
 
 
 @contextmanager
@@ -28,6 +31,15 @@ def editing(
     config = blocks("helix", "toml")[0].replace('command = "diffgemma-lsp"', command)
     # Patience for a machine that is busy with something else.
     config += "\n[language-server.diffgemma.config]\nautomatic_budget_ms = 8000\n"
+    with running(helix, folder, text, config, env) as terminal:
+        yield terminal
+
+
+@contextmanager
+def running(
+    helix: Program, folder: Path, text: str, config: str, env: dict[str, str] | None = None
+) -> Iterator[Terminal]:
+    """Helix with the text as `sample.py`. config: its languages.toml."""
     (folder / "helix").mkdir()
     (folder / "helix" / "languages.toml").write_text(config)
     (folder / "sample.py").write_text(text)
@@ -63,6 +75,21 @@ def test_completion_and_actions(helix: Program, tmp_path: Path) -> None:
         terminal.type("\x1b")
         terminal.wait_for(" NOR ")
         saved(terminal, tmp_path, filled.replace("return ", "return wwidth * height"))
+
+
+def test_as_setup_leaves_it(helix: Program, tmp_path: Path) -> None:
+    place = a_place(tmp_path, FAKE)
+    ((path, edit),) = BY_NAME["helix"].setup(place).files.items()
+    assert path == tmp_path / "helix" / "languages.toml"
+    # A server that was there first goes on being asked.
+    mine = '[[language]]\nname = "python"\nlanguage-servers = ["mine"]\n'
+    mine += f'[language-server.mine]\ncommand = "{sys.executable}"\n'
+    mine += """args = ["-c", "open('asked', 'w')"]\n"""
+    with running(helix, tmp_path, TEXT, edit.put(mine)) as terminal:
+        terminal.press_until("3Gx a", "Rewrite selection", back="\x1b;gg")
+        terminal.type("\r")
+        saved(terminal, tmp_path, TEXT.replace("base = width + height", "width * height"))
+        assert (tmp_path / "asked").exists()
 
 
 def test_holes_with_nano(helix: Program, warm_engine: dict[str, str], tmp_path: Path) -> None:
