@@ -115,7 +115,7 @@ class Run(ABC):
         budget = engine.profile.context // 4
         if instruction is None:
             behind = engine.tokenizer.text_of(self.sheet.after(BEHIND))
-            return engine.chat.fill_ids(behind, budget)
+            return engine.chat.fill_ids(behind, budget, self.request.title)
         drafts = [gap.hole.draft for gap in self.sheet.gaps if gap.hole.draft]
         return engine.chat.ids(instruction, drafts, budget)
 

@@ -98,10 +98,11 @@ class Chat:
             wish -= max(1, len(longer) + around - budget)
         return [*self._before, *told, *self._after, *answer]
 
-    def fill_ids(self, behind: str, budget: int) -> list[int]:
-        """What comes before the text where nothing is said but to fill it: how the file goes on
-        behind the hole. It is no part of the prefix, and changes less often than that."""
-        return self._ids(_filling, [behind], budget, None)
+    def fill_ids(self, behind: str, budget: int, title: str = "") -> list[int]:
+        """What comes before the text where nothing is said but to fill it: the file's name, if
+        there is one, and how it goes on behind the hole. It is no part of the prefix, and changes
+        less often than that."""
+        return self._ids(lambda shown: _filling(shown, title.strip()), [behind], budget, None)
 
     def _cut(self, parts: Sequence[str], room: int, fence: str, language: str) -> str:
         """The parts in fences, in about `room` tokens; those that fit into their share are whole,
@@ -143,11 +144,12 @@ def _task(instruction: str, shown: str) -> str:
     )
 
 
-def _filling(shown: str) -> str:
+def _filling(shown: str, title: str) -> str:
+    named = f"The name of the file, as a comment:\n\n{title}\n\n" if title else ""
     behind = f"Behind that it goes on so:\n\n{shown}\n\n" if shown else ""
     return (
-        f"A part of a file is left out. {behind}Write the file up to there with that part, and "
-        "nothing else."
+        f"A part of a file is left out. {named}{behind}Write the file up to there with that part, "
+        "and nothing else."
     )
 
 

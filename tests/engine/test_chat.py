@@ -215,11 +215,12 @@ def test_without_an_instruction_it_is_told_to_fill_and_what_stands_behind(tmp_pa
     profile = replace(plain.profile, can=("fill", "instruct"), context=900)
     engine = InfillEngine(plain.model, plain.tokenizer, profile, chat_in(tmp_path))
     template = (Fixed("a = 1\n"), Hole(max_tokens=4), Fixed("\nb = `2`\n"))
-    infill = engine.fill(InfillRequest(template))
+    infill = engine.fill(InfillRequest(template, title="# app.py\n"))
     assert infill.steps > 0
     (prompt,) = {plain.tokenizer.text_of(cache.ids) for cache in engine.store.caches}
     asked, _, answer = prompt.partition("model: ")
     assert "A part of a file is left out." in asked
+    assert "The name of the file, as a comment:\n\n# app.py\n\nBehind that" in asked
     assert "```\n\nb = `2`\n\n```" in asked
     assert "a = 1" not in asked, "what is typed stands at the end of the prompt alone"
     assert answer.removesuffix("a = 1") == "```\n" or answer == "```\na = 1\n"
