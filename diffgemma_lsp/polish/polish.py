@@ -98,7 +98,7 @@ def polish(
     if not text.strip():
         return Polished("", "the suggestion only repeats what comes before it")
     text = indented(text, site)
-    rules = _shortening(site, automatic, max_lines)
+    rules = _shortening(site, automatic, max_lines, whole)
     longer = ""
     while text != longer:  # what one rule cuts may give another one something to do
         longer = text
@@ -139,7 +139,7 @@ def unsure(confidence: float | None) -> str:
     return f"the model was only {confidence:.0%} sure"
 
 
-def _shortening(site: Site, automatic: bool, max_lines: int | None) -> list[_Rule]:
+def _shortening(site: Site, automatic: bool, max_lines: int | None, whole: bool) -> list[_Rule]:
     """The rules that shorten, and what to say of the one that leaves nothing."""
     rules: list[_Rule] = [
         (
@@ -151,7 +151,7 @@ def _shortening(site: Site, automatic: bool, max_lines: int | None) -> list[_Rul
             "the suggestion begins with an empty line, and max_lines allows no more",
         ),
         (partial(balanced, site=site), "the brackets of the suggestion don't fit"),
-        (partial(unbroken, site=site), "the suggestion would break the syntax"),
+        (partial(unbroken, site=site, whole=whole), "the suggestion would break the syntax"),
         (partial(ended, after=site.after), "the model has nothing to add here"),
     ]
     if automatic:
@@ -267,9 +267,12 @@ def _escapes(text: str, language: Language) -> bool:
     return slashes % 2 == 1 and inside in language.strings
 
 
-def unbroken(text: str, site: Site) -> str:
-    """The longest part of `text` from its start that does not break the syntax, or ""."""
+def unbroken(text: str, site: Site, whole: bool = True) -> str:
+    """The longest part of `text` from its start that does not break the syntax, or "". What was cut
+    off in its only line (not `whole`) breaks none that it may yet keep."""
     if not site.broken_by(text):
+        return text
+    if not whole and "\n" not in text and site.lets_go_on(text):
         return text
     parts = islice(_parts(text, site), TRIES)
     return next((part for part in parts if not site.broken_by(part)), "")

@@ -79,6 +79,14 @@ class Site:
         floor = self._least(grammar)
         return faults > floor and all(more > floor for more in counts)
 
+    def lets_go_on(self, middle: str) -> bool:
+        """Whether a line that was cut off behind `middle` can become sound; False if none knows."""
+        grammar, line = self.language.grammar, self.line + middle
+        if grammar is None or (piece := self._sound_piece(grammar)) is None:
+            return False
+        texts = (middle + lacks for begun, lacks in grammar.cut_off if re.match(begun, line))
+        return any(piece.takes(text, self._ways_on(piece, text, grammar)) for text in texts)
+
     def worsened_by(self, new: str, old: str | None) -> bool:
         """Whether there are more errors with `new` than with `old`, or than there need be if there
         was nothing; False if nobody can say. Nothing comes behind `new`."""

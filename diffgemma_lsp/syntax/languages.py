@@ -34,6 +34,7 @@ class Grammar:
         the line looks like before it.
     endings: how a line that is being written may go on, and what it looks like until then.
     endings_below: the same for what began in a line above it.
+    cut_off: what a line may lack that was cut off as it was written, and what it looks like then.
     whole_line: what a line looks like to which nothing needs to be added; empty if nobody can say.
     """
 
@@ -42,6 +43,7 @@ class Grammar:
     stand_ins: tuple[tuple[str, str], ...] = (("", ""),)
     endings: tuple[tuple[str, str], ...] = ()
     endings_below: tuple[tuple[str, str], ...] = ()
+    cut_off: tuple[tuple[str, str], ...] = ()
     whole_line: str = ""
 
 
@@ -95,6 +97,17 @@ _PYTHON = Language(
             (r"\s*try\b", " _\nfinally: _"),
         ),
         endings_below=((r"\s*try\b", "\nfinally: _"),),
+        cut_off=(
+            (r"\s*(async\s+)?def\s+\w+\Z", "()"),
+            (r"\s*(async\s+)?def\Z", " _()"),
+            (r"\s*from\b(?!.*\bimport\b)", " import _"),
+            (r".*\bfor\Z", " _ in _"),
+            (r".*\bfor\b(?!.*\bin\b)", " in _"),
+            (r".*\blambda\b[^:]*\Z", ": _"),
+            (r".*", " _"),
+            (r".*\w\Z", "._"),
+            (r".*\bif\b", " else _"),
+        ),
         whole_line=rf"(?:.*(?:\b(?:pass|break|continue)|\.\.\.)|(?!{_CLAUSE}).*[)\]}}\"'])\Z",
     ),
 )

@@ -479,6 +479,32 @@ def test_what_is_rewritten_keeps_the_unseen_that_it_had() -> None:
     assert harmless("a\x0cb\u202e\x1b", "x\x0cy") == "a\x0cb"
 
 
+@pytest.mark.parametrize(
+    ("line", "text", "kept"),
+    [
+        ("        for ", "ride in", "ride in"),
+        ("        for ", "ride", "ride"),
+        ("    ", "def __init__", "def __init__"),
+        ("    def total(self, bike: str", " = 'road') ->", " = 'road') ->"),
+        ("        return sum(", "ride.km for ride in", "ride.km for ride in"),
+        ("        with ", "open(path) as", "open(path) as"),
+        ("        x = ", "self.rides +", "self.rides +"),
+        ("        x = a if ", "b", "b"),
+        ("        x = ", "lambda row", "lambda row"),
+        ("from ", "csv", "csv"),
+        ("        ", "def def", ""),
+        ("        x = ", "1 +* 2", "1"),
+    ],
+)
+def test_what_was_cut_off_breaks_nothing_that_it_may_yet_keep(
+    line: str, text: str, kept: str
+) -> None:
+    above = "class Log:\n    def __init__(self):\n        pass\n\n"
+    site = Around(f"{above}{line}", "\n", "python").site
+    assert unbroken(text, site, whole=False) == kept
+    assert len(unbroken(text, site)) <= len(kept), "of what is whole no more is kept"
+
+
 def test_what_is_less_likely_than_nothing_does_not_come_by_itself() -> None:
     around = Around("x = ", "\n", "python")
     answers = [(Other(text, 0.3), True) for text in ("1", "", "2")]
