@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from urllib.parse import unquote
 
-from diffgemma_lsp.settings.globs import path_of
 from diffgemma_lsp.syntax.brackets import BracketState
 from diffgemma_lsp.syntax.indentation import DEFAULT_UNIT, by_spaces, in_units, unit_of
 from diffgemma_lsp.syntax.languages import language_of, title
@@ -76,7 +76,7 @@ def title_of(snapshot: DocumentSnapshot) -> str:
     begins = _left_edge(snapshot.text, snapshot.start) == Point(0, 0)
     if not begins or not snapshot.uri or snapshot.cells_before or snapshot.cells_after:
         return ""
-    return plain(title(path_of(snapshot.uri), snapshot.language_id))
+    return plain(title(unquote(snapshot.uri.partition(":")[2]), snapshot.language_id))
 
 
 def suffix_of(snapshot: DocumentSnapshot) -> str:

@@ -269,11 +269,13 @@ def _escapes(text: str, language: Language) -> bool:
 
 def unbroken(text: str, site: Site, whole: bool = True) -> str:
     """The longest part of `text` from its start that does not break the syntax, or "". What was cut
-    off in its only line (not `whole`) breaks none that it may yet keep."""
+    off in its only line (not `whole`) breaks none that it may yet keep; it ends in no operator."""
     if not site.broken_by(text):
         return text
-    if not whole and "\n" not in text and site.lets_go_on(text):
-        return text
+    if not whole and "\n" not in text:
+        text = text.rstrip(" .,=<>+-*/%&|^~@:")
+        if not site.broken_by(text) or site.lets_go_on(text):
+            return text
     parts = islice(_parts(text, site), TRIES)
     return next((part for part in parts if not site.broken_by(part)), "")
 
