@@ -49,11 +49,10 @@ class Change:
         if _read(self.path) != self.before:
             raise Refused("it was changed meanwhile")
         kept = _back_up(self.path) if self.keep and None not in (self.before, self.after) else None
-        target = self.path.resolve()
-        if self.after is None:
+        if self.after is None and not self.path.is_symlink():
             self.path.unlink()
         else:
-            _replace(target, self.after)
+            _replace(self.path.resolve(), self.after or "")
         return kept
 
 

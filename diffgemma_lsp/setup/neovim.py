@@ -15,7 +15,7 @@ _SIGNATURE = signature("neovim", "--")
 # it did where that is known, as Neovim's own mapping for snippets, and else is left alone.
 _CONTENT = """\
 local plugin = {plugin}
-if not vim.uv.fs_stat(plugin) then
+if vim.fn.isdirectory(plugin) == 0 then
   return
 end
 vim.opt.runtimepath:append(plugin)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from diffgemma_lsp.setup.place import Place, Setup, on_path, output_of
 
 _ID = "diffgemma.diffgemma-lsp"
 _PROGRAM, _MODEL = ("diffgemma.server.path",), ("diffgemma.model",)
+_USER = "User/settings.json"
 _NAMES = {
     "Code": "code",
     "Code - Insiders": "code-insiders",
@@ -22,10 +25,22 @@ _NAMES = {
 """The program of each, by the folder of its settings."""
 
 
+@dataclass(frozen=True)
+class _Variant:
+    """program: what starts it. folder: where it keeps its things, of which `settings` can name a
+    server's program."""
+
+    program: str
+    folder: Path
+    settings: str
+
+    @property
+    def file(self) -> Path:
+        return self.folder / self.settings
+
+
 def is_here(place: Place) -> bool:
-    return on_path(*_NAMES.values(), "code-server") or any(
-        path.parent.is_dir() for _, path in _known(place)
-    )
+    return any(one.folder.is_dir() or on_path(one.program) for one in _variants(place))
 
 
 def setup(place: Place) -> Setup:
@@ -35,35 +50,49 @@ def setup(place: Place) -> Setup:
         values[_MODEL] = place.other_model
     replaced = (_MODEL,) if place.model is not None and place.other_model is None else ()
     edit = Members(values, ours=(_PROGRAM, _MODEL), without=replaced)
-    known = list(_known(place))
-    found = [(name, path) for name, path in known if path.parent.is_dir() or on_path(name)]
-    chosen = found or known[:1]
-    programs = sorted({name for name, _ in chosen if on_path(name)})
+    chosen = _chosen(place)
+    programs = sorted({one.program for one in chosen if on_path(one.program)})
+    versions = {name: _version(name) for name in programs}
     return Setup(
-        {path: edit for _, path in chosen},
-        install=tuple(_installations(programs, place.extension)),
+        {one.file: edit for one in chosen},
+        install=tuple(_installations(versions, place.extension)),
         uninstall=tuple(
-            (name, "--uninstall-extension", _ID) for name in programs if _version(name) is not None
+            (name, "--uninstall-extension", _ID) for name in programs if versions[name] is not None
         ),
         then=tuple(_left(programs, place.extension)),
     )
 
 
-def _known(place: Place) -> Iterator[tuple[str, Path]]:
-    """Each program, and its settings that can name the server's. Where VS Code works on this
-    machine from another one, those are the machine's."""
-    for folder, name in _NAMES.items():
-        yield name, place.settings / folder / "User" / "settings.json"
-    machine = Path("Machine") / "settings.json"
-    yield "code", place.home / ".vscode-server" / "data" / machine
-    yield "code-server", place.data / "code-server" / machine
+def _chosen(place: Place) -> list[_Variant]:
+    """Those that have been started, and those that can be."""
+    known = _variants(place)
+    found = [one for one in known if one.folder.is_dir()]
+    seen = {one.program for one in found}
+    for one in known:
+        if one.program not in seen and on_path(one.program):
+            found.append(one)
+            seen.add(one.program)
+    return found or known[:1]
 
 
-def _installations(programs: list[str], extension: Path | None) -> Iterator[tuple[str, ...]]:
+def _variants(place: Place) -> list[_Variant]:
+    """All that are known. Where VS Code works on this machine from another one, as on Windows with
+    WSL, its settings are those of the machine."""
+    machine = "Machine/settings.json"
+    windows = [_Variant(name, place.settings / it, _USER) for it, name in _NAMES.items()]
+    remote = _Variant("code", place.home / ".vscode-server", f"data/{machine}")
+    served = _Variant("code-server", place.data / "code-server", machine)
+    first = [remote, *windows] if "WSL_DISTRO_NAME" in os.environ else [*windows, remote]
+    return [*first, served]
+
+
+def _installations(
+    versions: Mapping[str, str | None], extension: Path | None
+) -> Iterator[tuple[str, ...]]:
     if extension is not None:
         wanted = _version_of(extension)
-        for name in programs:
-            if wanted is None or _version(name) != wanted:
+        for name, version in versions.items():
+            if wanted is None or version != wanted:
                 yield name, "--install-extension", str(extension)
 
 

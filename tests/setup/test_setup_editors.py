@@ -99,14 +99,30 @@ def test_vscode(place: Place) -> None:
 
 
 def test_vscode_and_what_is_made_of_it(place: Place) -> None:
-    for folder in ("Code - Insiders/User", "VSCodium/User"):
+    for folder in ("Code - Insiders", "VSCodium"):
         (place.config / folder).mkdir(parents=True)
-    (place.data / "code-server" / "Machine").mkdir(parents=True)
+    (place.data / "code-server").mkdir(parents=True)
     assert list(done(place, "vscode")) == [
         ".config/Code - Insiders/User/settings.json",
         ".config/VSCodium/User/settings.json",
         ".local/share/code-server/Machine/settings.json",
     ]
+
+
+def test_vscode_that_was_never_started(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def files() -> list[str]:
+        return [str(path.relative_to(place.home)) for path in BY_NAME["vscode"].setup(place).files]
+
+    monkeypatch.delenv("WSL_DISTRO_NAME", raising=False)
+    fake_program(place, "code", "")
+    fake_program(place, "codium", "")
+    assert files() == [f".config/{name}/User/settings.json" for name in ("Code", "VSCodium")]
+    (place.home / ".vscode-server").mkdir()
+    remote = ".vscode-server/data/Machine/settings.json"
+    assert files() == [remote, ".config/VSCodium/User/settings.json"]
+    (place.home / ".vscode-server").rmdir()
+    monkeypatch.setenv("WSL_DISTRO_NAME", "Debian")
+    assert files()[0] == remote
 
 
 def fake_program(place: Place, name: str, prints: str) -> None:

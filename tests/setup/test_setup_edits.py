@@ -188,6 +188,12 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
     assert real.read_text() == EDIT.put("old\n")
     assert kept == tmp_path / "settings.bak"
     assert not kept.is_symlink()
+    change(link, EDIT, remove=True).write()
+    assert real.read_text() == "old\n"
+    real.write_text(EDIT.put(None))
+    change(link, EDIT, remove=True).write()
+    assert link.is_symlink()
+    assert real.read_text() == ""
     dangling = tmp_path / "dangling"
     dangling.symlink_to("dotfiles/new")
     change(dangling, EDIT).write()
