@@ -32,6 +32,7 @@ from diffgemma_lsp.features import (
     completion,
     execute_command,
     inline_completion,
+    inline_edit,
     notebook_sync,
     status,
     text_sync,
@@ -194,6 +195,7 @@ def build_server(make_engine: MakeEngine = engine_client) -> Server:
         notebook_sync.unreadable(session, method, params, whole)
 
     server.rpc.at_unreadable = unreadable
+    server.rpc.experimental = {"diffgemma": {"nextEdits": inline_edit.METHOD}}
 
     def on(method: str, handler: Callable[..., Any], options: Any = None) -> None:
         # A partial, since pygls writes its notes on what it is given.
@@ -237,6 +239,9 @@ def build_server(make_engine: MakeEngine = engine_client) -> Server:
         # For the list that `initialize` answers with; the commands come to the feature above.
         server.command(name)(execute_command.listed)
     of_session(status.METHOD, status.status)
+    of_session(inline_edit.METHOD, inline_edit.inline_edit)
+    for name in inline_edit.UNHEARD:
+        on(name, inline_edit.unheard)
     return server
 
 

@@ -26,6 +26,7 @@ def did_open(session: Session, params: types.DidOpenTextDocumentParams) -> None:
     text = Text.of(item.text)
     document = Document(item.uri, item.language_id, item.version, text)
     session.acceptances.closed(item.uri)
+    session.history.closed(item.uri)
     session.documents.open(document)
     session.neighbours.opened(document)
     session.outcomes.open(item.uri)
@@ -43,15 +44,17 @@ def did_change(session: Session, params: types.DidChangeTextDocumentParams) -> N
         logger.warning("%s was changed but not open", uri)
         return
     # An action goes on: its edit is moved to where its place is then, or given up.
-    session.requests.end("the document was changed", uri, ("automatic", "invoked"))
-    text, changes = document.text, list[Change]()
+    session.requests.end("the document was changed", uri, ("automatic", "invoked", "next"))
+    text, changes, now = document.text, list[Change](), time.monotonic()
     for change in params.content_changes:
-        text, done = positions.apply_change(text, change, session.encoding)
+        before = text
+        text, done = positions.apply_change(before, change, session.encoding)
+        session.history.changed(uri, before, done, text, now)
         changes.append(done)
     session.documents.update(uri, version, text, changes)
     session.acceptances.changed(uri, changes)
     session.neighbours.changed(uri, text, _line_of(params.content_changes))
-    session.documents.pace.key(time.monotonic())
+    session.documents.pace.key(now)
 
 
 def did_save(session: Session, params: types.DidSaveTextDocumentParams) -> None:
@@ -87,6 +90,7 @@ def forget(session: Session, uri: str, why: str) -> None:
     """Forgets a document; what is under way for it ends."""
     session.requests.end(why, uri)
     session.acceptances.closed(uri)
+    session.history.closed(uri)
     session.documents.close(uri)
     session.neighbours.closed(uri)
     session.outcomes.close(uri)

@@ -55,6 +55,11 @@ Codes = types.ErrorCodes
 class Protocol(LanguageServerProtocol):
     """The protocol of one client. `receive` takes each message as it came."""
 
+    experimental: dict[str, Any] | None = None
+    """What is offered beyond the standard, as `initialize` tells it."""
+
+    _capabilities = types.ServerCapabilities()
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._arrived = 0.0
@@ -64,6 +69,16 @@ class Protocol(LanguageServerProtocol):
         builtin = cast("dict[str, Any]", self.fm.builtin_features)  # pyright: ignore
         for method in _OWN:
             del builtin[method]
+
+    @property
+    def server_capabilities(self) -> types.ServerCapabilities:
+        """What `initialize` answers, with what is offered beyond the standard."""
+        return self._capabilities
+
+    @server_capabilities.setter
+    def server_capabilities(self, made: types.ServerCapabilities) -> None:
+        self._capabilities = made
+        made.experimental = self.experimental
 
     @property
     def _initialized(self) -> bool:

@@ -16,11 +16,7 @@ from diffgemma_lsp.lsp.client import Client
 from diffgemma_lsp.session.requests import Nothing, PendingRequest, Requests, still, unexpected
 from diffgemma_lsp.settings.effective import EffectiveSettings
 from diffgemma_lsp.settings.schema import Settings
-from engine.errors import (
-    Cancelled,
-    DeadlineExceeded,
-    EngineError,
-)
+from engine.errors import Cancelled, DeadlineExceeded, EngineError
 from engine.types import Frame, Infill, InfillRequest, Other
 
 logger = logging.getLogger(__name__)
@@ -58,6 +54,7 @@ class Answer(NamedTuple):
     finished: False if the deadline came first, and this is the best that there was by then.
     others: what else could stand in the one hole, the surest first.
     whole: False where the last hole may stop in the middle: at the deadline, or for want of room.
+    scores: of the request's choices, if it had some.
     """
 
     holes: tuple[str, ...]
@@ -65,6 +62,7 @@ class Answer(NamedTuple):
     finished: bool = True
     others: tuple[Other, ...] = ()
     whole: bool = True
+    scores: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, event: Frame | Infill) -> Answer:
@@ -73,7 +71,7 @@ class Answer(NamedTuple):
             return cls(event.texts, None, finished=False, whole=False)
         finished = event.stop_reason != "deadline"
         whole = finished and event.stop_reason != "max_tokens"
-        return cls(event.holes, event.confidence, finished, event.others, whole)
+        return cls(event.holes, event.confidence, finished, event.others, whole, event.scores)
 
     @property
     def for_the_hole(self) -> Iterator[tuple[Other, bool]]:

@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-RequestKind = Literal["automatic", "invoked", "action", "ahead"]
-"""Who wants it: an editor while one types; a user who asked for a suggestion, or for an edit; or
-nobody yet, and it gives way to everything else."""
+RequestKind = Literal["automatic", "invoked", "action", "ahead", "next"]
+"""Who wants it: an editor while one types; a user who asked for a suggestion, or for an edit;
+nobody yet, and it gives way to everything else; an editor after an edit, for what must follow."""
 
 
 class Nothing(Exception):
@@ -86,11 +86,11 @@ class PendingRequest:
 
 def gives_way(older: PendingRequest, newer: PendingRequest) -> bool:
     """Whether a request ends when a newer one begins for the same document."""
-    if newer.kind == "ahead":
-        return older.kind == "ahead"
+    if newer.kind in ("ahead", "next"):
+        return older.kind == newer.kind
     if older.kind == newer.kind == "automatic":
         return older.method == newer.method  # an editor may use both at each key
-    return older.kind == "automatic" or older.kind == newer.kind == "invoked"
+    return older.kind in ("automatic", "next") or older.kind == newer.kind == "invoked"
 
 
 class Requests:

@@ -16,6 +16,7 @@ from diffgemma_lsp.settings.effective import EffectiveSettings
 from diffgemma_lsp.stats.acceptances import Acceptances
 from diffgemma_lsp.stats.counts import Kind, Stats
 from diffgemma_lsp.text.documents import Documents
+from diffgemma_lsp.text.history import History
 
 CLOSE_S = 0.5
 """For so long the end of a session may wait for others."""
@@ -32,6 +33,7 @@ class Session:
         self.client = client
         self.encoding: Encoding = "utf-16"
         self.documents = Documents()
+        self.history = History()
         self.settings = EffectiveSettings(self.documents.home)
         self.requests = Requests()
         self.neighbours = Neighbours(self.requests.spawn, self.settings)

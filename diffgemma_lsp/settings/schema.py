@@ -134,6 +134,8 @@ class Settings:
     candidates: how many different suggestions there are to choose from when you ask for one.
     look_ahead: think of the next suggestion while one is shown, as if it were accepted; read what
         stands in front of the cursor when it has moved.
+    next_edits: after an edit, offer the other places of the document that must follow, one at a
+        time, to editors that ask for them.
     max_tokens: the most tokens of a suggestion while typing; null leaves it to the model.
     max_lines: the most lines of a suggestion while typing; null shows all.
     min_confidence: show nothing of which the model is less sure than this, from 0 to 1; null leaves
@@ -166,6 +168,7 @@ class Settings:
     markers: tuple[str, ...] = _setting((), _names())
     candidates: int = _setting(3, _whole(1, 10))
     look_ahead: bool = _setting(True, _flag())
+    next_edits: bool = _setting(True, _flag())
     max_tokens: int | None = _setting(32, _optional(_whole(1, 4_096)))
     max_lines: int | None = _setting(None, _optional(_whole(1, 1_000)))
     min_confidence: float | None = _setting(None, _optional(_number(0, 1)))

@@ -349,3 +349,17 @@ async def test_unloaded_and_loaded_again(editor: Editor) -> None:
     assert (state["state"], state["model"]) == ("ready", "nano")
     known = {"loading", "filling", "ready", "idle"}
     assert {one["state"] for one in editor.states} <= known
+
+
+async def test_next_edits(editor: Editor) -> None:
+    await editor.begin(TEXT, automatic_budget_ms=60_000)
+    line = line_of("def area")
+    editor.send(did_change(URI, 2, {"range": span(line, 9, line, 14), "text": "length"}))
+    params = {"textDocument": {"uri": URI, "version": 2}, "position": position(line, 15)}
+    edits = (await editor.wait("textDocument/copilotInlineEdit", params))["edits"]
+    reason = await editor.reason("textDocument/copilotInlineEdit")
+    assert (edits == []) == (reason is not None)
+    for edit in edits:
+        assert edit["textDocument"] == {"uri": URI, "version": 2}
+        assert edit["range"]["start"] == position(line + 1, 0)
+        assert edit["text"] == "    return length * height"

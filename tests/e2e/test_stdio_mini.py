@@ -4,6 +4,7 @@ default as soon as its base is here."""
 from __future__ import annotations
 
 import ast
+import asyncio
 import os
 import subprocess
 import tempfile
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_stdio_nano import PATIENT, SERVER, URI, fill
-from tests.lsp.lsp_client import LspClient, did_open
+from tests.lsp.lsp_client import LspClient, did_change, did_open, position, span
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -53,3 +54,30 @@ async def test_what_is_suggested_is_what_one_would_write(client: LspClient) -> N
         ast.parse(STACK[:HERE] + item["insertText"] + STACK[HERE:])
     status = await client.request("diffgemma/status")
     assert status["model"] == "mini"
+
+
+AREA = "def area(width, height):\n    total = width * height\n    return total\n"
+
+
+async def test_what_must_follow_is_offered_until_nothing_does(client: LspClient) -> None:
+    await client.initialize(["utf-16"], **PATIENT, automatic_budget_ms=60_000)
+    client.send(did_open(URI, AREA))
+    lines, version = AREA.split("\n"), 2
+    lines[0] = lines[0].replace("width", "length")
+    client.send(did_change(URI, 2, {"range": span(0, 9, 0, 14), "text": "length"}))
+
+    async def offered() -> list[dict[str, Any]]:
+        params = {
+            "textDocument": {"uri": URI, "version": version},
+            "position": position(0, 15),
+        }
+        return (await asyncio.wait_for(client.ask("textDocument/copilotInlineEdit", params), 300))[
+            "edits"
+        ]
+
+    (edit,) = await offered()
+    assert edit["text"] == "    total = length * height"
+    assert edit["range"] == span(1, 0, 1, len(lines[1]))
+    version = 3
+    client.send(did_change(URI, 3, {"range": edit["range"], "text": edit["text"]}))
+    assert await offered() == []

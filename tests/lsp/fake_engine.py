@@ -6,7 +6,7 @@ delay: seconds of work. text: the answer; else it tells of the prefix and suffix
 texts: the answer's holes, if there are several. by_seed: answers to choose from by the seed. In an
 answer, <strength> is how much of the draft may change. frame: a frame with this text comes first.
 deaf: the budget is ignored. confidence: of the answer. others: [text, confidence] of what else
-was considered. stop: why it ended.
+was considered. stop: why it ended. gains: by how many nats choices are likelier than the first.
 error: the code of the EngineError to raise. bug: an exception that nobody foresaw.
 stubborn: seconds that it takes to notice that it was cancelled.
 """
@@ -99,7 +99,8 @@ class FakeEngine:
         texts = self.texts or tuple(plan.get("texts", [text] * holes))
         reason, confidence = plan.get("stop", "settled"), plan.get("confidence", 0.9)
         others = tuple(Other(*other) for other in plan.get("others", ()))
-        yield Infill(text, texts, 8, 9, reason, confidence, {"total": 1.0}, others)
+        scores = tuple(-9.0 + plan.get("gains", 9.0) * (n > 0) for n in range(len(request.choices)))
+        yield Infill(text, texts, 8, 9, reason, confidence, {"total": 1.0}, others, scores)
 
     async def status(self) -> dict[str, Any] | None:
         self.asked += 1

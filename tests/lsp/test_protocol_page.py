@@ -40,6 +40,9 @@ class Scripted(FakeEngine):
     asked for, a run of one pass, does not count."""
 
     async def stream(self, request: InfillRequest) -> AsyncGenerator[Frame | Infill]:
+        if request.choices:
+            yield Infill("", ("",), 8, 9, "settled", None, {}, scores=(-9.0, -1.0))
+            return
         self.runs += request.params.max_steps != 1
         if self.runs == 1:
             (frame,) = told("diffgemma/frame")

@@ -54,6 +54,7 @@ def test_every_setting_can_be_set_in_both_spellings() -> None:
         "markers": ["FILL ME"],
         "candidates": 2,
         "look_ahead": False,
+        "next_edits": False,
         "max_tokens": None,
         "max_lines": 3,
         "min_confidence": 0.5,

@@ -16,6 +16,11 @@ local others = {
       client:exec_cmd({ title = 'Unload', command = 'diffgemma.unload' })
     end
   end,
+  next = function()
+    if not require('diffgemma.next_edit').go() then
+      server.notify('no next edit here: see :Diffgemma status')
+    end
+  end,
   restart = server.restart,
   on = function(all)
     require('diffgemma.suggest').turn(true, not all and api.nvim_get_current_buf() or nil)

@@ -28,6 +28,11 @@ function M.next() suggest().cycle(1) end
 --- Shows the one before.
 function M.previous() suggest().cycle(-1) end
 
+--- Jumps to the next edit that is shown, and accepts it where the cursor is in its line already;
+--- false if there is none.
+---@return boolean
+function M.next_edit() return require('diffgemma.next_edit').go() end
+
 --- Turns ghost text in the current buffer off, or on again.
 function M.toggle() suggest().turn(not suggest().is_on(), vim.api.nvim_get_current_buf()) end
 

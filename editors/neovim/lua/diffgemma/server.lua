@@ -112,6 +112,7 @@ function M.attached(args)
     notify_once(('vim.g.diffgemma: %s; it is ignored'):format(complaint))
   end
   require('diffgemma.suggest').attach(args.buf)
+  require('diffgemma.next_edit').attach(args.buf)
 end
 
 ---@param args vim.api.keyset.create_autocmd.callback_args

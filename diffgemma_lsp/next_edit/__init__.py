@@ -1,0 +1,1 @@
+"""What must follow an edit: where, with what, and whether the model finds it likelier."""

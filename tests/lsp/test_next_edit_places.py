@@ -1,0 +1,212 @@
+"""Where an edit may have to be followed, and with what."""
+
+from __future__ import annotations
+
+import difflib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffgemma_lsp.next_edit.parts import Region
+from diffgemma_lsp.next_edit.places import places
+from diffgemma_lsp.next_edit.source import Source
+from diffgemma_lsp.next_edit.tokens import tokens_of
+from diffgemma_lsp.syntax.languages import language_of
+
+PYTHON = language_of("python")
+
+
+def followers(
+    text: str, old: str, new: str, language: str = "python", cursor: int | None = None
+) -> dict[int, tuple[str, ...]]:
+    """What may follow the edit that made `new` of the line `old`, by its line, in their order."""
+    lines = text.split("\n")
+    line = lines.index(old)
+    lines[line] = new
+    source = Source("\n".join(lines), language_of(language))
+    found = places(source, Region(old + "\n", line, line), line if cursor is None else cursor)
+    return {place.line: place.choices for place in found}
+
+
+LOCALS = '''\
+def area(width, height):
+    """The area of width."""
+    print(f"{width} by {height:{width}}", "width")  # width
+    if width < 0:
+        return shape.width(width=width)
+    return width * height
+
+
+def other(width):
+    return width
+'''
+
+
+def test_uses_of_a_parameter_follow_within_its_function_and_in_code() -> None:
+    found = followers(LOCALS, "def area(width, height):", "def area(w, height):")
+    assert found == {
+        2: ('    print(f"{w} by {height:{w}}", "width")  # width',),
+        3: ("    if w < 0:",),
+        4: ("        return shape.width(width=w)",),
+        5: ("    return w * height",),
+    }
+
+
+def test_those_below_the_cursor_come_first_then_those_above() -> None:
+    old, new = "def area(width, height):", "def area(w, height):"
+    assert list(followers(LOCALS, old, new, cursor=3)) == [3, 4, 5, 2]
+
+
+def test_a_use_that_is_another_now_is_no_renaming() -> None:
+    assert followers(LOCALS, "    if width < 0:", "    if w < 0:") == {}
+    loop = "for a, b in c:\n    print(a)\n    a = b\n    print(a)\n"
+    assert list(followers(loop, "for a, b in c:", "for x, b in c:")) == [1, 2, 3]
+    assert followers(loop, "    print(a)", "    print(x)") == {}
+
+
+def test_a_name_that_is_there_already_was_meant_as_it_is() -> None:
+    assert followers(LOCALS, "    return width * height", "    return height * height") == {}
+
+
+CLASS = """\
+class Box:
+    def __init__(self, size):
+        self.size = size
+        self.lid = size
+
+    def grow(self, other):
+        self.size += other.size
+        size = self.lid.size
+        return self.grow(size)
+
+
+def size_of(box):
+    return box.grow(1)
+"""
+
+
+def test_attributes_follow_attributes_of_the_same_owner() -> None:
+    found = followers(CLASS, "        self.size = size", "        self.width = size")
+    assert found == {6: ("        self.width += other.size",)}
+
+
+def test_calls_follow_a_method() -> None:
+    found = followers(CLASS, "    def grow(self, other):", "    def swell(self, other):")
+    assert found == {
+        8: ("        return self.swell(size)",),
+        12: ("    return box.swell(1)",),
+    }
+
+
+def test_another_method_of_what_is_not_defined_here_is_no_renaming() -> None:
+    text = "a = name.lower()\nb = other.lower()\nc = name.lower()\n"
+    assert followers(text, "a = name.lower()", "a = name.upper()") == {}
+
+
+def test_types_and_words_of_the_language_are_no_names() -> None:
+    text = "a: int = 1\nb: int = 2\n"
+    assert followers(text, "a: int = 1", "a: float = 1") == {}
+
+
+def test_the_same_string_follows_a_string_and_nothing_follows_in_prose() -> None:
+    text = 'a = "first"\nb = get("first", "firsts")\n# "first"\nc = """\n"first"\n"""\n'
+    assert followers(text, 'a = "first"', 'a = "last"') == {1: ('b = get("last", "firsts")',)}
+    assert followers(text, '# "first"', '# "last"') == {}
+    assert followers(text, '"first"', '"last"') == {}
+
+
+CALLS = """\
+def load(path, mode):
+    return open(path, mode)
+
+
+a = load("a", "r")
+b = load(
+    "b", "w"
+)
+c = load("c", "r", strict=True)
+d = other.load("r")
+"""
+
+
+def test_calls_follow_a_new_argument() -> None:
+    found = followers(CALLS, 'a = load("a", "r")', 'a = load("a", "r", strict=True)')
+    assert found == {9: ('d = other.load("r", strict=True)',)}
+
+
+def test_calls_follow_a_new_parameter_without_a_default() -> None:
+    found = followers(CALLS, "def load(path, mode):", "def load(path, mode, strict):")
+    assert found[4] == ('a = load("a", "r", strict)', 'a = load("a", "r", strict=strict)')
+    assert 8 not in found, "it is given there"
+    assert followers(CALLS, "def load(path, mode):", "def load(path, mode, strict=1):") == {}
+
+
+def test_calls_follow_a_changed_and_a_removed_argument() -> None:
+    text = "a = get(x, timeout=5)\nb = get(y, timeout=5)\nc = put(y, timeout=5)\nd = get(5)\n"
+    changed = followers(text, "a = get(x, timeout=5)", "a = get(x, timeout=9)")
+    assert changed[1] == ("b = get(y, timeout=9)",)
+    removed = followers(text, "a = get(x, timeout=5)", "a = get(x)")
+    assert removed[1] == ("b = get(y)",)
+
+
+def test_other_definitions_follow_a_changed_default() -> None:
+    text = "def get(url, timeout=5):\n    pass\n\n\ndef put(data, timeout=5, times=5):\n    pass\n"
+    found = followers(text, "def get(url, timeout=5):", "def get(url, timeout=9):")
+    assert found == {4: ("def put(data, timeout=9, times=5):",)}
+
+
+def test_lines_that_look_alike_follow() -> None:
+    text = "if a < 3:\n    x = 1\nif b < 3:\n    y = 2\nif not c:\n    z = 3\n"
+    assert followers(text, "if a < 3:", "if a <= 3:") == {2: ("if b <= 3:",)}
+    assert followers(text, "    x = 1", "    x = 1 + 4") == {}, "too short to look like anything"
+
+
+def test_what_is_new_has_no_follower() -> None:
+    assert followers("a = 1\n\nb = a\n", "", "c = a + b") == {}
+
+
+def test_javascript() -> None:
+    text = (
+        "function total(price, count) {\n  // price\n  return price * count;\n}\nlet price = 1;\n"
+    )
+    found = followers(
+        text, "function total(price, count) {", "function total(cost, count) {", "javascript"
+    )
+    assert found == {2: ("  return cost * count;",)}
+
+
+def test_windows_line_ends_and_no_last_one() -> None:
+    assert followers("a = 'xy'\nb = 'xy'", "a = 'xy'", "a = 'z'") == {1: ("b = 'z'",)}
+
+
+code = st.lists(st.sampled_from([*"ab.=(),:'\"#{}[]\n ", "def ", "self.", "x = ", "f'{a}'"]))
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(lines=code.map("".join), old=code.map("".join), language=st.sampled_from(["python", "c"]))
+def test_whatever_stands_there_a_place_is_a_line_and_differs(
+    lines: str, old: str, language: str
+) -> None:
+    source = Source(lines, language_of(language))
+    last = len(source.lines) - 1
+    for first in range(last + 1):
+        for place in places(source, Region(old, first, min(last, first + 1)), first):
+            assert 0 <= place.line <= last
+            assert source.lines[place.line] not in place.choices
+            assert place.choices
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(code.map("".join))
+def test_tokens_cover_all_that_is_not_blank(text: str) -> None:
+    covered = [" "] * len(text)
+    for token in tokens_of(text, PYTHON):
+        assert text[token.start : token.end] == token.text
+        covered[token.start : token.end] = token.text
+    assert "".join(covered).split() == text.split(), difflib.ndiff(text, "".join(covered))
+
+
+@pytest.mark.parametrize("text", ['"""', "f'{", "'\\", "#", "f'{{a}}'", '"""\\"""'])
+def test_what_is_not_finished_is_read_all_the_same(text: str) -> None:
+    assert tokens_of(text, PYTHON)
