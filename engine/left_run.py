@@ -14,6 +14,7 @@ from engine.choice.ahead import Ahead
 from engine.choice.rank import Judge, Likelihood, rank
 from engine.choice.search import Search
 from engine.diffusion.lookahead import look_ahead
+from engine.diffusion.rng import Draws
 from engine.profile import Weights
 from engine.run import CHOOSING, Run
 from engine.text.layout import Gap
@@ -73,6 +74,12 @@ class LeftRun(Run):
         gap.draft = None
         return "settled" if ended else "deadline"
 
+    def _draws(self, gap: Gap) -> Draws | None:
+        """What a rewrite draws by, where another one is asked for: the first is the likeliest."""
+        if gap.draft is None or not self.request.seed:
+            return None
+        return Draws(self.request.seed, self.engine.model.device)
+
     def _end_cost(self, gap: Gap) -> float:
         return self.engine.profile.end_cost if gap.body else 0.0
 
@@ -96,6 +103,7 @@ class LeftRun(Run):
             gap.strength,
             begun=begun,
             end_cost=self._end_cost(gap),
+            draws=self._draws(gap),
         )
         began = time.monotonic()
         for look in passes:

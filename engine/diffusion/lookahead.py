@@ -14,7 +14,7 @@ much less likely than its own.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from math import exp
 from typing import Literal
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from engine.attention.batch import Batch
 from engine.attention.token_tree import ROOT, TokenTree, Written
+from engine.diffusion.rng import Draws
 from engine.text.typed import Writable
 
 MASKS = 6
@@ -34,6 +35,12 @@ SURE = 0.5
 
 AHEAD = 24
 """Tokens of a draft that are read in one pass."""
+
+DRAWN = 16
+"""The likeliest tokens that one is drawn from."""
+
+LEAST = 0.1
+"""A token is drawn only from this share of the likeliest one's probability on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +70,15 @@ def look_ahead(
     sure: float = SURE,
     begun: Written | None = None,
     end_cost: float = 0.0,
+    draws: Draws | None = None,
 ) -> Generator[Look | None]:
     """Fills a hole of at most `slots` tokens in a decoder's tree; `end` is the token that ends it
     before (None: nothing does). Yields None when a pass has been asked for, and a `Look` after it.
 
     begun: an answer's beginning, in the tree, to go on with. draft, strength: what to begin with
     instead, and how readily it is given up, from 0 (never) to 1 (as soon as something else is
-    likelier). end_cost: nats by which the end is less likely than the model says.
+    likelier). end_cost: nats by which the end is less likely than the model says. draws: what is
+        written is drawn by these from the likeliest tokens; without, the likeliest is written.
     """
     ids = list(begun.ids) if begun else []
     mean = exp(begun.likelihood / len(ids)) if begun and ids else 0.0
@@ -100,7 +109,7 @@ def look_ahead(
             logits[:, end] -= end_cost
         probs = logits[: len(places)]
         stood, token, sureness = _verify(
-            probs, writable, ids, ahead, stays if drafted else 1.0, drafted, end
+            probs, writable, ids, ahead, stays if drafted else 1.0, drafted, end, draws
         )
         ids += ahead[:stood]
         certainty += sureness[:stood]
@@ -138,6 +147,7 @@ def _verify(
     stays: float,
     drafted: int,
     end: int | None,
+    draws: Draws | None,
 ) -> tuple[int, int, list[float]]:
     """How many of `ahead` stand, the token behind them, and the probability of each of those. An
     end that stands is the token behind.
@@ -149,6 +159,8 @@ def _verify(
     )
     probs = logits.masked_fill(~may_come, float("-inf")).softmax(-1)
     top, best = (each.tolist() for each in probs.max(-1))
+    if draws is not None:
+        best = _drawn(probs, range(len(ids), len(ids) + len(probs)), draws)
     own = [float(probs[row, token]) for row, token in enumerate(ahead)]
     sureness: list[float] = []
     for row, token in enumerate(ahead):
@@ -161,6 +173,16 @@ def _verify(
             return row, token, [*sureness, own[row]]
         sureness.append(own[row])
     return len(ahead), best[-1], [*sureness, top[-1]]
+
+
+def _drawn(probs: Tensor, slots: Sequence[int], draws: Draws) -> list[int]:
+    """One of the likeliest tokens for each of the slots, by their probabilities [n, V]: a slot has
+    its own draw, in whatever pass it is decided."""
+    top, tokens = probs.topk(min(DRAWN, probs.shape[-1]), dim=-1)
+    reach = top.masked_fill(top < LEAST * top[:, :1], 0.0).cumsum(-1)
+    at = draws.uniform(0, slots, Draws.TOKEN).to(reach).unsqueeze(1) * reach[:, -1:]
+    chosen = torch.searchsorted(reach, at, right=True).clamp_(max=tokens.shape[1] - 1)
+    return tokens.gather(1, chosen).flatten().tolist()
 
 
 def _guesses(

@@ -14,7 +14,8 @@ from engine.attention.batch import Batch
 from engine.attention.prefix_cache import PrefixCache
 from engine.attention.token_tree import ROOT, Hole, TokenTree
 from engine.backbones.dense import Dense
-from engine.diffusion.lookahead import AHEAD, Look, look_ahead
+from engine.diffusion.lookahead import AHEAD, DRAWN, LEAST, Look, look_ahead
+from engine.diffusion.rng import Draws
 from engine.text.typed import Writable
 from tests.engine.tiny import END, MASK, cases, tiny_dense, tiny_dense_tokenizer
 
@@ -76,13 +77,21 @@ some = st.builds(
 )
 
 
-def greedy(it: Case) -> list[int]:
+def greedy(it: Case, draws: Draws | None = None) -> list[int]:
     """One token a pass in the same tree."""
     tree, writable, ids, place = it.tree(), it.writable(), list[int](), ROOT
     while True:
         tree.encode()
         logits = tree.model.logits(tree.rows([place]))[0]
-        token = int(logits.masked_fill(~writable.next(ids), -torch.inf).argmax())
+        logits = logits.masked_fill(~writable.next(ids), -torch.inf)
+        token = int(logits.argmax())
+        if draws is not None:
+            probs = logits.softmax(-1)
+            likely = probs.sort(descending=True, stable=True)[0][:DRAWN]
+            likely = likely[likely >= LEAST * likely[0]]
+            reach = likely.cumsum(0)
+            at = float(draws.uniform(0, [len(ids)], Draws.TOKEN)) * float(reach[-1])
+            token = int(probs.topk(DRAWN).indices[min(int((reach <= at).sum()), len(likely) - 1)])
         if token == it.end or len(ids) >= it.slots:
             return ids
         ids.append(token)
@@ -95,10 +104,12 @@ def looks(
     strength: float = 1.0,
     masks: int = 6,
     sure: float = 0.5,
+    draws: Draws | None = None,
 ) -> list[Look]:
     """All passes; each was asked for before it came."""
+    batch, writable = Batch(it.backbone), it.writable()
     passes = look_ahead(
-        it.tree(), Batch(it.backbone), it.writable(), it.end, it.slots, draft, strength, masks, sure
+        *(it.tree(), batch, writable, it.end, it.slots, draft, strength, masks, sure), draws=draws
     )
     events = list(passes)
     assert [one is None for one in events] == [True, False] * (len(events) // 2)
@@ -134,6 +145,21 @@ def test_it_is_the_text_of_a_token_a_pass(it: Case, masks: int, sure: float) -> 
     assert len(found) <= len(found[-1].ids) + 1
     if masks == 0:
         assert len(found) == len(found[-1].ids) + 1
+
+
+@torch.inference_mode()
+@cases(100)
+@given(it=some, masks=st.integers(0, 6), seed=st.integers(1, 2**63 - 1))
+def test_what_is_drawn_is_the_text_of_a_token_a_pass_too(it: Case, masks: int, seed: int) -> None:
+    draws = Draws(seed, torch.device("cpu"))
+    assert looks(it, masks=masks, sure=0.05, draws=draws)[-1].ids == greedy(it, draws)
+
+
+@torch.inference_mode()
+def test_another_seed_draws_something_else() -> None:
+    it = Case(0, [2, 30], [9], 8, b"", True, 256)
+    found = {tuple(answer(it, draws=Draws(seed, torch.device("cpu")))) for seed in range(1, 9)}
+    assert len(found) > 4
 
 
 @torch.inference_mode()

@@ -105,6 +105,14 @@ def test_a_draft_stays_where_it_is_good(mini: InfillEngine) -> None:
     assert untouched.text == "return 5"
 
 
+def test_another_seed_gives_another_rewrite(mini: InfillEngine) -> None:
+    before = "def label(user):\n    "
+    request = InfillRequest(rewrite(before, 'return "User " + user.name', "\n", 0.9))
+    found = {mini.fill(replace(request, seed=seed)).text for seed in (0, 0, 1, 2, 3, 4, 5)}
+    assert len(found) > 1
+    assert mini.fill(replace(request, seed=3)).text == mini.fill(replace(request, seed=3)).text
+
+
 def test_the_deadline_holds(mini: InfillEngine) -> None:
     fill(mini, *STACK)
     for budget in (0.2, 0.5):
