@@ -520,17 +520,18 @@ async def run(model: str | None, cases: Sequence[Case], out: Path | None) -> Non
             row["text"] = case.expected.get(line) == text
             row["was"] = case.text.split("\n")[line]
         rows.append(row)
+        if out is not None:  # as it goes, so that nothing is lost
+            with out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
         print(f"\r{number + 1}/{len(cases)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    if out is not None:
-        out.write_text("\n".join(json.dumps(row) for row in rows) + "\n", encoding="utf-8")
     report(rows)
 
 
 def share(hits: int, of: int) -> str:
     if not of:
         return "-"
-    estimate = proportion(hits, of)
+    estimate = proportion([True] * hits + [False] * (of - hits))
     return f"{estimate.value:.1%} (95% {estimate.low:.1%} … {estimate.high:.1%})"
 
 
