@@ -8,6 +8,9 @@ READY := .venv/.ready
 TOOLS := .venv/.tools
 
 VSCODE := editors/vscode
+# Where there is no npm, that of the development tools makes the extension.
+NODE := $(if $(shell command -v npm),,$(TOOLS))
+NPM := PATH="$$PATH:$(CURDIR)/$(BIN)" npm
 
 .PHONY: demo test lint format test-editors test-neovim test-vscode vsix pictures clean
 
@@ -37,10 +40,10 @@ test-vscode: $(TOOLS)  ## a real VS Code in a browser
 	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors/vscode $(PYTEST_ARGS)
 
 vsix: $(VSCODE)/node_modules  ## the extension for VS Code, as editors/vscode/dist/*.vsix
-	@cd $(VSCODE) && npm run --silent check && npm run --silent package
+	@cd $(VSCODE) && $(NPM) run --silent check && $(NPM) run --silent package
 
-$(VSCODE)/node_modules: $(VSCODE)/package-lock.json
-	@cd $(VSCODE) && npm ci --no-audit --no-fund --loglevel=error
+$(VSCODE)/node_modules: $(VSCODE)/package-lock.json | $(NODE)
+	@cd $(VSCODE) && $(NPM) ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 pictures: $(TOOLS)  ## the README's pictures, made anew with a real fill and real editors
