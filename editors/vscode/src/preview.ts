@@ -24,6 +24,7 @@ import { View } from "./view";
 
 const STEP = 0.2;
 const LEAST = 0.1;
+const TOLD_MS = 3000;
 
 /** One rewrite of one version of a document, from its first run to its end. */
 interface Rewrite extends Shown {
@@ -76,6 +77,7 @@ export class Previews implements Disposable {
       cancel: new CancellationTokenSource(),
       running: false,
       note: "",
+      hint: "",
       draft: { text, doubts: [] },
       left: new Set(),
     };
@@ -101,7 +103,11 @@ export class Previews implements Disposable {
   /** Puts in what was not left out, or one hunk alone, as one undo step; the preview is over. */
   async accept(only?: number): Promise<void> {
     const rewrite = this.current;
-    if (rewrite === undefined || rewrite.running) {
+    if (rewrite?.running === true) {
+      window.setStatusBarMessage("Diffgemma: it is not done yet", TOLD_MS);
+      return;
+    }
+    if (rewrite === undefined) {
       return;
     }
     const { document, text, version, draft, left } = rewrite;
@@ -178,7 +184,7 @@ export class Previews implements Disposable {
     }
     const wanted = Math.min(1, Math.max(LEAST, rewrite.strength + by));
     if (wanted === rewrite.strength) {
-      rewrite.note = by > 0 ? "everything may change already" : "there is no less";
+      rewrite.hint = by > 0 ? ", which is all" : ", which is the least";
       this.view.update(sceneOf(rewrite));
       return;
     }
@@ -191,7 +197,8 @@ export class Previews implements Disposable {
     rewrite.cancel.cancel();
     const cancel = new CancellationTokenSource();
     const token = `preview-${++this.runs}`;
-    Object.assign(rewrite, { cancel, token, running: true, note: "starting", left: new Set() });
+    const begun = { running: true, note: "starting", hint: "", left: new Set<number>() };
+    Object.assign(rewrite, { cancel, token, ...begun });
     if (this.view.isOpen) {
       this.view.update(sceneOf(rewrite));
     }

@@ -22,6 +22,8 @@ export interface Shown {
   running: boolean;
   /** What it is doing, or why there is nothing new. */
   note: string;
+  /** Why what was asked for last changes nothing; what there is can still be accepted. */
+  hint: string;
   draft: Draft;
   left: Set<number>;
 }
@@ -52,7 +54,7 @@ function lensesAt(line: number, rewrite: Shown): Lens[] {
       ? [
           lens("More change", "diffgemma.preview.more"),
           lens("Less change", "diffgemma.preview.less"),
-          lens(`(${percent}% may change)`),
+          lens(`(${percent}% may change${rewrite.hint})`),
         ]
       : []),
     lens("$(close) Discard", "diffgemma.preview.discard"),

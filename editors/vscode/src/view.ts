@@ -71,6 +71,10 @@ export class View implements TextDocumentContentProvider, CodeLensProvider, Disp
         this.paint();
       }
     }),
+    // A tab that is shown again has an editor of its own.
+    window.onDidChangeVisibleTextEditors(() => {
+      this.paint();
+    }),
     window.tabGroups.onDidChangeTabs((event) => {
       if (event.closed.some((tab) => isOf(tab.input, this.uri))) {
         this.uri = undefined;

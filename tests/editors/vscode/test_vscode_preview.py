@@ -87,6 +87,12 @@ def test_again_more_and_less(editor: Editor, tmp_path: Path) -> None:
             window.press(*filter(None, [key]))
             window.wait_for(lambda expected=expected: f"base = {expected}" in window.lines())
             window.lens("Accept").wait_for()
+        window.press(*["Alt+="] * 4)
+        window.lens("which is all").wait_for()
+        window.lens("Accept").wait_for()
+        window.press(*["Alt+-"] * 3)
+        window.wait_for(lambda: "base = two(0.4)" in window.lines())
+        window.lens("Accept").wait_for()
         window.press("Control+Enter")
         window.wait_for_text(text.replace("base = 0\n", "base = two(0.4)\n"))
 
