@@ -79,7 +79,17 @@ def _is_type(text: str) -> bool:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     plain = all(isinstance(node, _TYPE_NODES) for node in ast.walk(tree))
-    return plain and not isinstance(tree.body, ast.Tuple)
+    return plain and _names_a_type(tree.body)
+
+
+def _names_a_type(node: ast.expr) -> bool:
+    """Whether it may be a type where it stands: values, like `...`, and lists are only between the
+    brackets of one."""
+    if isinstance(node, ast.BinOp):
+        return _names_a_type(node.left) and _names_a_type(node.right)
+    if isinstance(node, ast.Constant):
+        return node.value is None or isinstance(node.value, str)
+    return not isinstance(node, ast.Tuple | ast.List)
 
 
 _BEHIND_A_TYPE = re.compile(r"[:,=]")

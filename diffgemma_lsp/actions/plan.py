@@ -32,6 +32,11 @@ LONGEST_HINT = 16
 """Tokens of a type hint. For nano, 95 of 100 hints in typed packages have no more."""
 
 
+DRAFT_CHARS_PER_S = 2_000
+"""A draft with more characters than that for each second of the budget is refused: it is some 500
+tokens a second, and each of them takes part in several passes."""
+
+
 class NoPlan(Exception):
     """There is nothing to do at this place; the text says why."""
 
@@ -128,7 +133,17 @@ def _draft(order: Order, text: Text, start: Point, end: Point, settings: Setting
     start, end = inner(text, start, end)
     strength = settings.rewrite_strength if order.strength is None else order.strength
     draft = text.between(start, end)
+    _must_be_feasible(draft, settings.action_budget_ms)
     return Blank(start, end, draft=draft, strength=strength)
+
+
+def _must_be_feasible(draft: str, budget_ms: int) -> None:
+    """Raises NoPlan for a draft that no engine gets to the end of in time."""
+    most = DRAFT_CHARS_PER_S * budget_ms // 1000
+    if len(draft) > most:
+        lines = (draft.count("\n") + 1) * most // len(draft)
+        limit = f"{lines} lines" if lines > 1 else f"{most} characters"
+        raise NoPlan(f"too long for {budget_ms / 1000:g} s: select {limit} at most")
 
 
 def _holes(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:

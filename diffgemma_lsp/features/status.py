@@ -36,8 +36,10 @@ async def _status(session: Session, uri: str) -> dict[str, Any]:
     engine = await session.engine.status() or {}
     session.acceptances.settle()
     info: dict[str, Any] = engine.get("info") or {}
+    document = session.documents.get(uri)
+    language_id = document.language_id if document else None
     return {
-        **as_json(status_of(session, engine)),
+        **as_json(status_of(session, engine, language_id)),
         "model": info.get("model") or engine.get("model") or session.settings.everywhere.model,
         "can": list(session.engine.model.can),
         "lastReason": session.outcomes.last_reason,

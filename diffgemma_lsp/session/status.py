@@ -38,8 +38,10 @@ class Status:
     percent: int | None = None
 
 
-def status_of(session: Session, engine: dict[str, Any]) -> Status:
-    """How the server is doing. engine: what the engine says of itself, empty if it is not there."""
+def status_of(session: Session, engine: dict[str, Any], language_id: str | None = None) -> Status:
+    """How the server is doing. engine: what the engine says of itself, empty if it is not there.
+    language_id: of the document that it is asked about.
+    """
     if session.settings.off_everywhere:
         return Status("off", "suggestions are turned off (setting enable)")
     if session.engine.starting:
@@ -60,7 +62,7 @@ def status_of(session: Session, engine: dict[str, Any]) -> Status:
     if session.requests.in_flight:
         return Status("filling", "working")
     if doing in _LOADED:
-        limits = session.engine.model.limits
+        limits = None if language_id is None else session.engine.model.silent(language_id)
         return Status("ready", "ready" if limits is None else f"ready; {limits}")
     return Status("idle", "the model is not loaded; the next request loads it")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,15 @@ import stylua
 from install import CannotInstall, Program
 
 HELP = (stylua.NEOVIM / "doc" / "diffgemma.txt").read_text(encoding="utf-8")
+
+
+def test_what_mini_knows_is_served() -> None:
+    config = (stylua.NEOVIM / "lsp" / "diffgemma.lua").read_text(encoding="utf-8")
+    listed = re.search(r"filetypes = \{(.*?)\}", config, re.DOTALL)
+    assert listed is not None
+    mini = json.loads((stylua.ROOT / "engine/weights/mini/infill.json").read_text(encoding="utf-8"))
+    # Neovim calls all of these as LSP does.
+    assert re.findall(r"'(\w+)'", listed[1]) == mini["languages"]
 
 
 def test_luacheck_finds_nothing(luacheck: Program) -> None:

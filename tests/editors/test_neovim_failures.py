@@ -46,6 +46,16 @@ def test_the_program_is_not_there(nvim: Program, tmp_path: Path) -> None:
         assert "vim.lsp.config(" in told
 
 
+def test_a_filetype_that_is_not_served(nvim: Program, tmp_path: Path) -> None:
+    with editing(nvim, tmp_path, PLANNED, FAKE) as session:
+        session.wait_until_attached()
+        session.type(":edit other.md\r:Diffgemma status\r")
+        wait_for_message(session, "no server for this buffer", ":checkhealth diffgemma says why")
+        told = health(session)
+        assert "open files of markdown are not served, only: python, javascript" in told
+        assert "vim.lsp.config(" in told
+
+
 def test_the_command_is_no_list(nvim: Program, tmp_path: Path) -> None:
     config = "vim.o.cmdheight = 6; vim.lsp.config('diffgemma', { cmd = '/bin/server' })"
     with editing(nvim, tmp_path, PLANNED, config=config) as session:
@@ -135,7 +145,7 @@ def test_the_model_is_not_there(nvim: Program, real_engine: dict[str, str], tmp_
         vim.lsp.config('diffgemma', { init_options = { model = '/no/such/model' } })
     """
     with editing(nvim, tmp_path, PLANNED, env=real_engine, config=config) as session:
-        wait_for_message(session, "LSP[diffgemma]", "/no/such/model")  # nobody asked for anything
+        wait_for_message(session, "diffgemma: ", "/no/such/model")  # nobody asked for anything
         session.wait_for(lambda: session.lua(STATUSLINE) == "diffgemma: error")
         said = session.messages().count("/no/such/model")
         session.type("Gotyped")
@@ -152,7 +162,7 @@ def test_there_is_too_little_memory_for_the_engine(nvim: Program, tmp_path: Path
     env = {"DIFFGEMMA_LSP_RUNTIME_DIR": str(tmp_path / "run")}
     server = ("sh", "-c", 'ulimit -v 460000; exec "$@"', "sh", *SERVER)
     with editing(nvim, tmp_path, PLANNED, server, env=env) as session:
-        wait_for_message(session, "LSP[diffgemma]", "memory")
+        wait_for_message(session, "diffgemma: ", "memory")
         session.wait_for(lambda: session.lua(STATUSLINE) == "diffgemma: error")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from install import Program
 from neovim import FAKE, Session, editing
+from test_neovim_suggestions import SILENT
 
 SHAPES = """\
 # fake: {"frame": "base = unsure", "confidence": 0.7, "text": "base = width * height"}
@@ -94,6 +95,37 @@ def test_cancelled_while_it_works(nvim: Program, tmp_path: Path) -> None:
         session.wait_for(lambda: session.preview() == "")
         session.wait_for(lambda: report(session)["cancelled"] == 1)
         assert session.buffer() == ENDLESS
+
+
+def test_what_goes_on_is_said_where_the_user_looks(nvim: Program, tmp_path: Path) -> None:
+    text = ENDLESS + "#\n" * 80
+    with editing(nvim, tmp_path, text, FAKE) as session:
+        session.wait_until_attached()
+        session.type(":2,$Diffgemma rewrite\r")
+        session.wait_for("pass 1 of 8   <Esc> cancel")
+        session.type("\x1b")
+        session.wait_for(lambda: session.preview() == "")
+        session.wait_for(lambda: "pass 1 of 8" not in session.terminal.text())
+
+
+def test_again_no_longer_shows_what_was(nvim: Program, tmp_path: Path) -> None:
+    with editing(nvim, tmp_path, SHAPES, FAKE) as session:
+        rewrite(session)
+        session.wait_for(lambda: accepting(session))
+        assert session.lua(SILENT)
+        session.type("r")
+        session.wait_for(lambda: "working   <Esc> cancel" in session.preview())
+        assert "accept" not in session.preview()
+
+
+def test_what_could_never_be_done_is_refused_in_a_line(nvim: Program, tmp_path: Path) -> None:
+    text = SHAPES + "#" * 19 + "\n" + "# a line like many\n" * 5000
+    with editing(nvim, tmp_path, text, FAKE) as session:
+        session.wait_until_attached()
+        session.type(":%Diffgemma rewrite\r")
+        session.wait_for("diffgemma: too long for 30 s: select")
+        assert "Press ENTER" not in session.terminal.text()
+        assert session.preview() == ""
 
 
 def test_gone_when_the_text_changes(nvim: Program, tmp_path: Path) -> None:

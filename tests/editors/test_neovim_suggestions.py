@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import pytest
 from install import Program
 from neovim import FAKE, ROOT, Session, editing
 
@@ -143,6 +145,115 @@ def test_only_when_asked(nvim: Program, tmp_path: Path) -> None:
         # Only the one that was asked for, and what was thought of ahead.
         budgets = session.lua("probe.ask('test/report').budgets")
         assert max(budgets) <= 5.0, "none of the 8 s that there are while typing"
+
+
+def test_control_c_hides_it_as_escape_does(nvim: Program, tmp_path: Path) -> None:
+    with editing(nvim, tmp_path, PLANNED, FAKE) as session:
+        type_until_suggested(session)
+        session.type("\x03")
+        session.wait_for(lambda: session.ghost() == "")
+        session.type("gg")
+        session.wait_for(lambda: session.lua("vim.fn.line('.')") == 1)
+        assert session.ghost() == ""
+        assert session.buffer() == BEGUN
+
+
+@pytest.mark.parametrize("keys", ["\x1b[A", "\x1b[D", "\x1b[H"])
+def test_where_the_cursor_has_left_it_tab_is_a_tab(
+    nvim: Program, tmp_path: Path, keys: str
+) -> None:
+    with editing(nvim, tmp_path, PLANNED, FAKE) as session:
+        type_until_suggested(session)
+        assert session.lua(SILENT)
+        session.type(keys + "\t|")
+        session.wait_for(lambda: "|" in session.buffer())
+        assert re.sub(r"[\s|]", "", session.buffer()) == re.sub(r"\s", "", BEGUN)
+        session.wait_for(lambda: session.ghost() == "")
+
+
+def test_where_the_cursor_has_left_it_it_is_hidden(nvim: Program, tmp_path: Path) -> None:
+    with editing(nvim, tmp_path, PLANNED, FAKE) as session:
+        type_until_suggested(session)
+        assert session.lua(SILENT)
+        session.type("\x1b[D")
+        session.wait_for(lambda: session.ghost() == "")
+
+
+KEPT = "require('vim.lsp._capability').all.inline_completion.active[1]"
+"""What Neovim keeps of the ghost text in the first buffer."""
+
+AGAIN = {
+    "read anew": ":e!\r",
+    "restarted": ":Diffgemma restart\r",
+    "crashed": ":call v:lua.vim.uv.kill(str2nr(system('cat fake.pid')), 9)\r",
+}
+"""Ways to have the server attached to a buffer once more."""
+
+WITH_PID = ("sh", "-c", 'echo $$ > fake.pid; exec "$@"', "sh", *FAKE)
+
+
+@pytest.mark.parametrize("how", AGAIN)
+def test_what_does_not_fit_is_hidden_when_attached_again(
+    nvim: Program, tmp_path: Path, how: str
+) -> None:
+    quiet = "vim.o.cmdheight = 4"
+    with editing(nvim, tmp_path, PLANNED, WITH_PID, config=quiet) as session:
+        session.wait_until_attached()
+        attached_again(session, how)
+        type_until_suggested(session)
+        assert session.lua(SILENT)
+        session.type("x")
+        session.wait_for(lambda: session.ghost() == "")
+
+
+@pytest.mark.parametrize("how", AGAIN)
+def test_only_when_asked_holds_when_attached_again(nvim: Program, tmp_path: Path, how: str) -> None:
+    config = "vim.o.cmdheight = 4; vim.g.diffgemma = { automatic = false }"
+    with editing(nvim, tmp_path, PLANNED, WITH_PID, config=config) as session:
+        session.wait_until_attached()
+        attached_again(session, how)
+        session.type("/pass\rCvalue = ")
+        session.wait_for(lambda: session.buffer() == BEGUN)
+        session.type("\x1ba")
+        session.wait_for(lambda: session.ghost() == f"{SUGGESTED} (1/1)")
+        session.type("f")
+        session.wait_for(lambda: session.ghost() == SUGGESTED[1:])
+        assert session.lua(f"{KEPT}.timer == nil"), "nothing is going to be asked by itself"
+
+
+def attached_again(session: Session, how: str) -> None:
+    """Has the server attached to the buffer once more."""
+    session.lua(
+        "(function() vim.api.nvim_create_autocmd('LspAttach', "
+        "{ callback = function() vim.schedule(function() vim.g.again = 1 end) end }) "
+        "return true end)()"
+    )
+    session.type(AGAIN[how])
+    session.wait_for(lambda: session.lua("vim.g.again"))
+
+
+SEVERAL = """\
+# fake: {"text": "first", "others": [["second", 0.5], ["third", 0.4]], "delay": 0.3}
+def total(first, second):
+    pass
+"""
+
+
+def test_the_next_one_asked_for_in_quick_succession(nvim: Program, tmp_path: Path) -> None:
+    with editing(nvim, tmp_path, SEVERAL, FAKE) as session:
+        session.wait_until_attached()
+        session.type("/pass\rCvalue = ")
+        session.wait_for(lambda: session.ghost() == "first")
+        session.type(NEXT * 2)
+        session.wait_for(lambda: session.ghost() == "third (3/3)")
+        assert "no suggestion" not in session.messages()
+
+
+def test_where_there_is_no_other_it_is_said(nvim: Program, tmp_path: Path) -> None:
+    with editing(nvim, tmp_path, PLANNED, FAKE) as session:
+        type_until_suggested(session)
+        session.type(NEXT)
+        session.wait_for(lambda: session.ghost() == f"{SUGGESTED} (no other)")
 
 
 def test_ghost_text_of_the_real_server(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from typing import Any
 
@@ -182,6 +183,11 @@ async def test_forms_below_the_head(
         (["int = 3, name: str", "dict[str, list[int]]:"], "(count: int) -> dict[str, list[int]]:"),
         (["int, name", 'Literal["a=b", "c:d"]: ...'], '(count: int) -> Literal["a=b", "c:d"]:'),
         (["= 3", "tuple[int, ...] | None"], "(count) -> tuple[int, ...] | None:"),
+        # Values are no types.
+        (["...", "Callable[..., int]"], "(count) -> Callable[..., int]:"),
+        (["3", "None"], "(count) -> None:"),
+        (["int | ...", '"Later"'], '(count) -> "Later":'),
+        (["[int]", "int | None"], "(count) -> int | None:"),
     ],
 )
 async def test_type_hints(
@@ -193,6 +199,29 @@ async def test_type_hints(
     engine.texts = tuple(texts)
     action = await resolved(client, span(0, 4, 0, 9), "Add type hints")
     assert after(text, action["edit"]) == f"def later{wanted}\n    ...\n"
+
+
+async def test_a_rewrite_that_could_never_be_done_in_time_is_refused_at_once(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    line = "    total_1 = total_0 + values[1]  # item 1\n"
+    await client.initialize(capabilities=RESOLVES)
+    client.send(did_open(URI, line * 5000))
+
+    async def rewritten(lines: int) -> Any:
+        document = {"uri": URI, "version": 1}
+        order = {"textDocument": document, "range": span(0, 0, lines, 0), "apply": False}
+        params = {"command": "diffgemma.rewrite", "arguments": [order]}
+        return await client.request("workspace/executeCommand", params)
+
+    refused = await rewritten(5000)
+    assert engine.runs == 0
+    most = int(
+        re.fullmatch(r"too long for 30 s: select (\d+) lines at most", refused["message"])[1]
+    )
+    assert most > 600
+    await rewritten(most)
+    assert engine.runs > 0
 
 
 async def test_a_hint_has_no_more_room_than_a_hint_needs(

@@ -376,6 +376,10 @@ async def test_only_who_asks_is_shown_what_the_model_has_not_learned(
     said = "fake knows only python, c, so it suggests elsewhere only when you ask"
     assert state["document"]["reasons"]["textDocument/inlineCompletion"] == said
     assert (state["document"]["off"], state["message"]) == (None, f"ready; {said}")
+    python = URI.replace("sample", "other")
+    client.send(did_open(python, "x = 1\n", language="python"))
+    state = await client.request("diffgemma/status", {"textDocument": {"uri": python}})
+    assert state["message"] == "ready", "what does not concern it is not said"
     assert client.shown == []
     assert await texts(client, 1, 4, INVOKED) == ["foo(bar)"]
     client.send(did_change(URI, 2, insertion(1, 4, "f")))

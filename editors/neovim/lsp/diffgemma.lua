@@ -3,10 +3,27 @@
 ---@type vim.lsp.Config
 return {
   cmd = { 'diffgemma-lsp' },
-  filetypes = { 'python' },
+  -- Those that mini suggests in by itself.
+  filetypes = {
+    'python',
+    'javascript',
+    'javascriptreact',
+    'typescript',
+    'typescriptreact',
+    'java',
+    'go',
+    'rust',
+    'c',
+    'cpp',
+    'css',
+    'html',
+    'yaml',
+    'toml',
+  },
   root_markers = { 'pyproject.toml', '.git' },
   capabilities = { experimental = { diffgemma = { frames = true, status = true } } },
   handlers = {
+    ['window/showMessage'] = function(...) require('diffgemma.server').said(...) end,
     ['diffgemma/didChangeStatus'] = function(...) require('diffgemma.status').changed(...) end,
     ['diffgemma/frame'] = function(...) require('diffgemma.preview').frame(...) end,
   },

@@ -36,6 +36,32 @@ local function check_program()
   return true
 end
 
+--- The filetypes of open files that it does not serve.
+local function check_filetypes()
+  local wanted = vim.lsp.config[server.NAME].filetypes
+  if not wanted then
+    return
+  end
+  local left = {}
+  for _, info in ipairs(vim.fn.getbufinfo({ buflisted = 1 })) do
+    local filetype = vim.bo[info.bufnr].filetype
+    if filetype ~= '' and not vim.list_contains(wanted, filetype) then
+      left[filetype] = true
+    end
+  end
+  if next(left) then
+    local names = vim.tbl_keys(left)
+    table.sort(names)
+    health.warn(
+      ('open files of %s are not served, only: %s'):format(
+        table.concat(names, ', '),
+        table.concat(wanted, ', ')
+      ),
+      'name what it is to serve: vim.lsp.config("diffgemma", { filetypes = { "python", "lua" } })'
+    )
+  end
+end
+
 local function check_clients()
   local clients = vim.lsp.get_clients({ name = server.NAME })
   local last_words = 'its last words are in ' .. vim.lsp.log.get_filename()
@@ -113,6 +139,7 @@ end
 function M.check()
   check_neovim()
   if check_program() then
+    check_filetypes()
     check_clients()
     check_engine()
   end

@@ -18,6 +18,7 @@ local STEP = 0.2
 ---@field action string
 ---@field result table? Of the last run, once that is over.
 ---@field drawn boolean Whether there was a frame.
+---@field echoed boolean Whether its hint is said below the window, too.
 ---@field keys table<diffgemma.PreviewKey, string>
 ---@field saved table[] Mappings that its keys stand before.
 
@@ -83,11 +84,10 @@ local function show(preview, changes, hint)
     return
   end
   bring_into_sight(line, rows)
-  if preview.result then
-    vim.cmd.redraw()
-    if vim.fn.line('w$') <= line + 1 then
-      api.nvim_echo({ { vim.trim(hint), 'DiffgemmaHint' } }, false, {}) -- it may be out of sight
-    end
+  vim.cmd.redraw()
+  preview.echoed = preview.echoed or vim.fn.line('w$') <= line + 1
+  if preview.echoed then
+    api.nvim_echo({ { vim.trim(hint), 'DiffgemmaHint' } }, false, {}) -- it may be out of sight
   end
 end
 
@@ -111,6 +111,9 @@ function M.close(bufnr)
   end
   api.nvim_clear_autocmds({ group = group, buffer = bufnr })
   draw.clear(bufnr)
+  if preview.echoed then
+    api.nvim_echo({ { '' } }, false, {})
+  end
   restore_keys(preview)
 end
 
@@ -181,6 +184,7 @@ local function start(preview)
   runs = runs + 1
   local token = ('nvim/%d'):format(runs)
   preview.token, preview.order.token, preview.result = token, token, nil
+  show(preview, {}, 'working   {discard} cancel')
   local function answered(err, result)
     if preview.token ~= token or shown[preview.bufnr] ~= preview then
       return
@@ -248,6 +252,7 @@ function M.open(client, action, order)
     order = order,
     token = '',
     drawn = false,
+    echoed = false,
     keys = require('diffgemma.settings').get().preview_keys,
     saved = {},
   }
@@ -263,7 +268,6 @@ function M.open(client, action, order)
       end
     end,
   })
-  show(preview, {}, 'working   {discard} cancel')
   start(preview)
 end
 

@@ -123,6 +123,13 @@ function M.detached(args)
   end
 end
 
+--- `window/showMessage`: without the name of the server, which Neovim puts before it.
+---@param params lsp.ShowMessageParams
+function M.said(_, params)
+  local message = params.message:gsub('^diffgemma%-lsp: ', '')
+  M.notify(message, vim.log.levels.ERROR + vim.lsp.protocol.MessageType.Error - params.type)
+end
+
 --- The server's process is over. One that had worked is started again, but not for ever.
 ---@param code integer
 ---@param signal integer
