@@ -376,7 +376,7 @@ async def test_only_who_asks_is_shown_what_the_model_has_not_learned(
     said = "fake knows only python, c, so it suggests elsewhere only when you ask"
     assert state["document"]["reasons"]["textDocument/inlineCompletion"] == said
     assert (state["document"]["off"], state["message"]) == (None, f"ready; {said}")
-    python = URI.replace("sample", "other")
+    python = URI.replace("a.py", "b.py")
     client.send(did_open(python, "x = 1\n", language="python"))
     state = await client.request("diffgemma/status", {"textDocument": {"uri": python}})
     assert state["message"] == "ready", "what does not concern it is not said"
