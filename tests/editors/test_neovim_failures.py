@@ -47,12 +47,12 @@ def test_the_program_is_not_there(nvim: Program, tmp_path: Path) -> None:
 
 
 def test_a_filetype_that_is_not_served(nvim: Program, tmp_path: Path) -> None:
-    with editing(nvim, tmp_path, PLANNED, FAKE) as session:
+    with editing(nvim, tmp_path, PLANNED, FAKE, config="vim.o.cmdheight = 6") as session:
         session.wait_until_attached()
-        session.type(":edit other.md\r:Diffgemma status\r")
+        session.type(":edit other.rb\r:Diffgemma status\r")
         wait_for_message(session, "no server for this buffer", ":checkhealth diffgemma says why")
         told = health(session)
-        assert "open files of markdown are not served, only: python, javascript" in told
+        assert "open files of ruby are not served, only: python, javascript" in told
         assert "vim.lsp.config(" in told
 
 

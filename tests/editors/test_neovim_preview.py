@@ -123,7 +123,7 @@ def test_what_could_never_be_done_is_refused_in_a_line(nvim: Program, tmp_path: 
     with editing(nvim, tmp_path, text, FAKE) as session:
         session.wait_until_attached()
         session.type(":%Diffgemma rewrite\r")
-        session.wait_for("diffgemma: too long for 30 s: select")
+        session.wait_for(lambda: "too long for 30 s: select" in session.messages())
         assert "Press ENTER" not in session.terminal.text()
         assert session.preview() == ""
 
