@@ -154,7 +154,9 @@ class InfillEngine:
     def warm_up(self) -> None:
         """Runs two short fills, so that the first request can plan its passes: the first fill pays
         for what is set up once, the second tells how long a pass takes."""
-        template = fill_in_the_middle("x = ", "\n", max_tokens=self.profile.hole)
+        # From the left a pass has as many rows in a short hole as in a long one.
+        most = self.profile.hole if self.mask_id is None or self.profile.window else 2
+        template = fill_in_the_middle("x = ", "\n", max_tokens=most)
         for _ in range(2):
             self.pass_seconds = 0.0
             self.fill(InfillRequest(template, SamplingParams(max_steps=2)))
