@@ -116,7 +116,10 @@ async def test_nano_suggests_by_itself_in_python_alone(editor: Editor) -> None:
     assert await editor.suggestions(2, 5, AUTOMATIC, uri) == []
     why = await editor.reason(method, uri)
     assert why == "nano knows only python, so it suggests elsewhere only when you ask"
-    assert editor.states[-1]["message"] == f"ready; {why}"
+    assert editor.states[-1]["message"] == "ready", "of no document in particular"
+    for one, message in ((uri, f"ready; {why}"), (URI, "ready")):
+        status = await editor.request("diffgemma/status", {"textDocument": {"uri": one}})
+        assert status["message"] == message
     await editor.suggestions(2, 5, INVOKED, uri)
     assert await editor.reason(method, uri) != why
     assert editor.shown == []
