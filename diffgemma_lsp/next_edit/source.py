@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from diffgemma_lsp.next_edit.tokens import DEFINES, SELVES, is_name, tokens_of
@@ -115,25 +115,20 @@ class Source:
 
     def opened(self, index: int) -> int | None:
         """The bracket that a token stands in."""
-        depth = 0
-        for at in range(index - 1, max(-1, index - 400), -1):
-            text = self.tokens[at].text
-            if text in _CLOSE:
-                depth += 1
-            elif text in _OPEN:
-                if not depth:
-                    return at
-                depth -= 1
-        return None
+        return self._outer(range(index - 1, max(-1, index - 400), -1), _OPEN, _CLOSE)
 
     def closed(self, opened: int) -> int | None:
         """The bracket that closes one."""
+        return self._outer(range(opened + 1, min(len(self.tokens), opened + 400)), _CLOSE, _OPEN)
+
+    def _outer(self, way: range, ends: Sequence[str], inner: Sequence[str]) -> int | None:
+        """The first on the way that ends what it is in; pairs that `inner` begins are passed by."""
         depth = 0
-        for at in range(opened + 1, min(len(self.tokens), opened + 400)):
+        for at in way:
             text = self.tokens[at].text
-            if text in _OPEN:
+            if text in inner:
                 depth += 1
-            elif text in _CLOSE:
+            elif text in ends:
                 if not depth:
                     return at
                 depth -= 1

@@ -130,16 +130,21 @@ def test_off_for_a_buffer_and_a_path(nvim: Program, tmp_path: Path) -> None:
         session.wait_for(lambda: session.lua(is_on))
 
 
+def asked_and_typed_on(session: Session) -> None:
+    """Nothing comes until it is asked for; what came is typed on."""
+    session.type("/pass\rCvalue = ")
+    session.wait_for(lambda: session.buffer() == BEGUN)
+    session.type("\x1ba")
+    session.wait_for(lambda: session.ghost() == f"{SUGGESTED} (1/1)")
+    session.type("f")
+    session.wait_for(lambda: session.ghost() == SUGGESTED[1:])
+
+
 def test_only_when_asked(nvim: Program, tmp_path: Path) -> None:
     config = "vim.g.diffgemma = { automatic = false }"
     with editing(nvim, tmp_path, PLANNED, FAKE, config=config) as session:
         session.wait_until_attached()
-        session.type("/pass\rCvalue = ")
-        session.wait_for(lambda: session.buffer() == BEGUN)
-        session.type("\x1ba")
-        session.wait_for(lambda: session.ghost() == f"{SUGGESTED} (1/1)")
-        session.type("f")
-        session.wait_for(lambda: session.ghost() == SUGGESTED[1:])
+        asked_and_typed_on(session)
         session.type("x")
         session.wait_for(lambda: session.ghost() == "")
         # Only the one that was asked for, and what was thought of ahead.
@@ -212,12 +217,7 @@ def test_only_when_asked_holds_when_attached_again(nvim: Program, tmp_path: Path
     with editing(nvim, tmp_path, PLANNED, WITH_PID, config=config) as session:
         session.wait_until_attached()
         attached_again(session, how)
-        session.type("/pass\rCvalue = ")
-        session.wait_for(lambda: session.buffer() == BEGUN)
-        session.type("\x1ba")
-        session.wait_for(lambda: session.ghost() == f"{SUGGESTED} (1/1)")
-        session.type("f")
-        session.wait_for(lambda: session.ghost() == SUGGESTED[1:])
+        asked_and_typed_on(session)
         assert session.lua(f"{KEPT}.timer == nil"), "nothing is going to be asked by itself"
 
 

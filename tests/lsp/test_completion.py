@@ -18,19 +18,7 @@ from lsp_client import (
     position,
     until,
 )
-
-URI = "file:///work/a.py"
-PLAN = '# fake: {"text": "foo(bar)"}\n'
-
-
-async def texts(client: InProcessClient, *where: Any) -> list[str]:
-    return [item["insertText"] for item in await client.request(*completion(URI, *where))]
-
-
-async def landed(client: InProcessClient) -> None:
-    """Returns when nothing is under way any more."""
-    session = client.server.session
-    await until(lambda: not session.requests._pending and not session.requests._background)
+from suggesting import PLAN, URI
 
 
 async def test_completion_for_editors_without_inline_completion(

@@ -24,24 +24,12 @@ from lsp_client import (
     until,
 )
 from lsprotocol import types
+from suggesting import PLAN, URI, landed, texts
 
 from diffgemma_lsp.lsp.positions import apply_change
 from diffgemma_lsp.text.documents import MOST_S, Document, Pace, Trace
 from diffgemma_lsp.text.text import Text
 from engine.types import Fixed, Frame, Hole, Infill, InfillRequest
-
-URI = "file:///work/a.py"
-PLAN = '# fake: {"text": "foo(bar)"}\n'
-
-
-async def texts(client: InProcessClient, *where: Any) -> list[str]:
-    return [item["insertText"] for item in await client.request(*completion(URI, *where))]
-
-
-async def landed(client: InProcessClient) -> None:
-    """Returns when nothing is under way any more."""
-    session = client.server.session
-    await until(lambda: not session.requests._pending and not session.requests._background)
 
 
 async def test_what_is_typed_through_needs_no_run(
