@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,25 @@ else:
 
 # What tests accept is nothing that the user has accepted.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="diffgemma-state-")
+
+
+def _without_surrogates(found: Any) -> Any:
+    """A report's data, each lone surrogate written as its escape."""
+    match found:
+        case str():
+            return found.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {key: _without_surrogates(value) for key, value in found.items()}
+        case list() | tuple():
+            return [_without_surrogates(value) for value in found]
+        case _:
+            return found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Several processes send their reports as UTF-8, and what a test logs may be no such text."""
+    return _without_surrogates((yield))
 
 
 @pytest.fixture

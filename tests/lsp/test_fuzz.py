@@ -7,6 +7,7 @@ import random
 import sys
 from itertools import count
 
+import pytest
 from fuzz import in_process, over_stdio, script
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,3 +31,12 @@ def test_the_fuzzer_goes_deeper_than_is_allowed() -> None:
     deepest = max(frame.count(b"[") + frame.count(b'{"x"') for frame in frames)
     assert deepest > 2 * DEEPEST
     assert sys.getrecursionlimit() == limit, "what runs afterwards runs as it does elsewhere"
+
+
+def test_a_log_of_nonsense_can_be_reported(request: pytest.FixtureRequest) -> None:
+    report = pytest.TestReport(
+        "x", ("x", 1, "x"), {}, "passed", None, "call", [("Captured log call", "\ud800 was closed")]
+    )
+    hook = request.config.hook.pytest_report_to_serializable
+    sent = hook(config=request.config, report=report)
+    assert sent["sections"] == [["Captured log call", "\\ud800 was closed"]]
