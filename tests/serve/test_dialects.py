@@ -6,8 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from bodies import SENT
 from hypothesis import given
 from hypothesis import strategies as st
+from serving import AFTER, BEFORE
 
 from diffgemma_lsp.serve.app import FILLS
 from diffgemma_lsp.serve.ask import LONGEST, Ask, Reply
@@ -16,7 +18,6 @@ from diffgemma_lsp.serve.dialects.templates import split
 from engine.errors import BadRequest
 from engine.types import Snippet
 
-BEFORE, AFTER = "def add(a, b):\n    return ", "\n\nprint(add(1, 2))\n"
 REPLY = Reply(("a + b", "b + a"), "nano", ms={"total": 20.0, "prefill": 5.0}, passes=4, id="x")
 
 
@@ -35,72 +36,6 @@ def streamed(path: str, body: dict[str, Any], reply: Reply = REPLY) -> list[dict
     return [
         json.loads(line.removeprefix("data: ")) for line in lines if line and "[DONE]" not in line
     ]
-
-
-# What each client sends where a hole has BEFORE and AFTER around it.
-SENT = {
-    "llama.vim": (
-        "/infill",
-        {
-            "id_slot": 0,
-            "input_prefix": "def add(a, b):\n",
-            "prompt": "    return ",
-            "input_suffix": AFTER,
-            "input_extra": [{"filename": "one.py", "text": "x = 1\n", "time": [1, 2]}],
-            "n_predict": 128,
-            "stop": [],
-            "n_indent": 4,
-            "top_k": 40,
-            "samplers": ["top_k", "infill"],
-            "stream": False,
-            "cache_prompt": True,
-            "t_max_prompt_ms": 500,
-            "t_max_predict_ms": 250,
-            "response_fields": ["content", "timings/prompt_n", "tokens_cached", "truncated"],
-            "model": "",
-        },
-    ),
-    "minuet": (
-        "/v1/completions",
-        {"model": "nano", "prompt": BEFORE, "suffix": AFTER, "stream": True, "max_tokens": 56},
-    ),
-    "Zed, Qwen's marks": (
-        "/v1/completions",
-        {
-            "model": "qwen",
-            "prompt": f"<|fim_prefix|>{BEFORE}<|fim_suffix|>{AFTER}<|fim_middle|>",
-            "max_tokens": 64,
-            "temperature": None,
-            "stop": ["<|endoftext|>", "<|file_sep|>"],
-        },
-    ),
-    "twinny, CodeLlama's marks": (
-        "/completion",
-        {"prompt": f"<PRE> {BEFORE} <SUF>{AFTER} <MID>", "stream": True, "n_predict": 64},
-    ),
-    "twinny, Ollama": (
-        "/api/generate",
-        {
-            "model": "deepseek",
-            "prompt": f"<｜fim▁begin｜>{BEFORE}<｜fim▁hole｜>{AFTER}<｜fim▁end｜>",
-            "stream": True,
-            "options": {"num_predict": 64, "temperature": 0.2},
-        },
-    ),
-    "Continue, Codestral's marks": (
-        "/v1/completions",
-        {"model": "codestral", "prompt": f"[SUFFIX]{AFTER}[PREFIX]{BEFORE}", "stream": True},
-    ),
-    "Continue, DeepSeek": ("/beta/completions", {"prompt": BEFORE, "suffix": AFTER}),
-    "lsp-ai, Mistral": (
-        "/v1/fim/completions",
-        {"model": "x", "prompt": BEFORE, "suffix": AFTER, "random_seed": 3},
-    ),
-    "tabby-agent": (
-        "/v1/completions",
-        {"language": "python", "segments": {"prefix": BEFORE, "suffix": AFTER, "filepath": "a.py"}},
-    ),
-}
 
 
 @pytest.mark.parametrize("client", SENT)

@@ -3,53 +3,21 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import Any
 
 import httpx
 import mistralai.client
 import ollama
 import openai
 import pytest
+from bodies import SENT
+from serving import AFTER, BEFORE, COMMAND, PATIENCE_S
 
 pytestmark = pytest.mark.timeout(600)
 
-PATIENCE_S = 300.0
-BEFORE = "def add(first, second):\n    return "
-AFTER = "\n\n\nprint(add(1, 2))\n"
 MARKED = f"<|fim_prefix|>{BEFORE}<|fim_suffix|>{AFTER}<|fim_middle|>"
-COMMAND = [sys.executable, "-m", "diffgemma_lsp", "serve", "--model", "nano"]
-
-
-@pytest.fixture(scope="module")
-def url(real_engine: dict[str, str]) -> Iterator[str]:
-    """Where the server is. Its budget is never used up: with little time left the model does not
-    choose among its answers, and answers another than it would on a machine that is less busy."""
-    flags = ["--port", "0", "--budget-ms", "600000"]
-    process = subprocess.Popen(
-        [*COMMAND, *flags], env=real_engine, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    line = process.stderr.readline()
-    assert line.startswith("serving nano on http://127.0.0.1:"), line
-    try:
-        yield line.split()[-1]
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) in (0, -signal.SIGTERM)
-        assert process.stderr.read() == ""
-
-
-@pytest.fixture(scope="module")
-def answer(url: str) -> str:
-    """What all clients get."""
-    body = {"prompt": BEFORE, "suffix": AFTER, "max_tokens": 32}
-    found = httpx.post(f"{url}/v1/completions", json=body, timeout=PATIENCE_S)
-    text = found.json()["choices"][0]["text"]
-    assert text.strip()
-    return text
 
 
 def test_openai(url: str, answer: str) -> None:
@@ -111,6 +79,30 @@ def test_tabby(url: str) -> None:
     found = httpx.post(f"{url}/v1/completions", json=body, timeout=PATIENCE_S).json()
     assert found["choices"][0]["text"].strip()
     assert httpx.get(f"{url}/v1/health").json()["model"] == "nano"
+
+
+@pytest.mark.parametrize(
+    ("client", "where"),
+    [
+        ("Zed, Qwen's marks", lambda one: one["choices"][0]["text"]),
+        ("Zed, CodeLlama's marks", lambda one: one["choices"][0]["text"]),
+        ("Zed, Ollama", lambda one: one["response"]),
+        ("twinny, CodeLlama's marks", lambda one: one["content"]),
+        ("twinny, LM Studio", lambda one: one["choices"][0]["text"]),
+        ("twinny, Ollama", lambda one: one["response"]),
+    ],
+)
+def test_clients_that_run_nowhere_but_in_an_editor(
+    url: str, answer: str, client: str, where: Callable[[Any], str]
+) -> None:
+    """What they send, and the text that they would take from the reply, streamed or not."""
+    path, body = SENT[client]
+    found = httpx.post(f"{url}{path}", json=body, timeout=PATIENCE_S)
+    assert found.status_code == 200
+    lines = [line.removeprefix("data: ") for line in found.text.splitlines() if line]
+    texts = [where(json.loads(line)) for line in lines if line != "[DONE]"]
+    assert len(texts) > 1 if body.get("stream") else len(texts) == 1
+    assert "".join(texts) == answer
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(url: str, real_engine: dict[str, str]) -> None:
