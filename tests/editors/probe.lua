@@ -36,7 +36,8 @@ function M.messages() return vim.api.nvim_exec2('messages', { output = true }).o
 
 ---@return vim.lsp.Client
 local function client()
-  return assert(vim.lsp.get_clients({ name = 'diffgemma' })[1], 'there is no server')
+  local found = require('diffgemma.server').client()
+  return assert(found, 'there is no server')
 end
 
 ---What the server answers to a request.

@@ -62,6 +62,13 @@ def test_the_command_is_no_list(nvim: Program, tmp_path: Path) -> None:
         wait_for_message(session, 'cmd has to be a list of words, not "/bin/server"')
 
 
+@pytest.mark.parametrize("enable", ["", "vim.lsp.enable('other')"])
+def test_there_is_no_configuration_of_its_name(nvim: Program, tmp_path: Path, enable: str) -> None:
+    config = f"vim.o.cmdheight = 6; vim.g.diffgemma = {{ name = 'other' }}; {enable}"
+    with editing(nvim, tmp_path, PLANNED, FAKE, config=config) as session:
+        assert "ERROR cmd has to be a list of words, not nil" in health(session)
+
+
 def test_a_server_that_is_enabled_late_is_not_there(nvim: Program, tmp_path: Path) -> None:
     config = "vim.o.cmdheight = 6; vim.lsp.enable('diffgemma', false)"
     with editing(nvim, tmp_path, PLANNED, ("no-such-server",), config=config) as session:

@@ -29,7 +29,8 @@ local function check_program()
     return false
   end
   if not vim.lsp.is_enabled(server.NAME) then
-    health.error('it is not enabled', 'put vim.lsp.enable("diffgemma") into init.lua')
+    local enable = ('put vim.lsp.enable("%s") into init.lua'):format(server.NAME)
+    health.error('it is not enabled', enable)
     return false
   end
   health.ok('its program is there')
@@ -38,7 +39,7 @@ end
 
 --- The filetypes of open files that it does not serve.
 local function check_filetypes()
-  local wanted = vim.lsp.config[server.NAME].filetypes
+  local wanted = server.config().filetypes
   if not wanted then
     return
   end
@@ -68,7 +69,7 @@ local function check_clients()
   if #clients == 0 and server.is_starting() then
     health.warn('it was started and has not answered yet', 'if that lasts, ' .. last_words)
   elseif #clients == 0 then
-    local filetypes = vim.lsp.config[server.NAME].filetypes or {}
+    local filetypes = server.config().filetypes or {}
     health.warn('it is not running', {
       ('open a file of one of its filetypes: %s'):format(table.concat(filetypes, ', ')),
       ':Diffgemma restart starts it for files that are open',
@@ -113,7 +114,7 @@ end
 --- The program's own report, which fills a hole.
 local function check_engine()
   health.start('diffgemma: the engine')
-  local config = vim.lsp.config[server.NAME]
+  local config = server.config()
   local cmd = config.cmd
   if type(cmd) ~= 'table' then
     return health.info('the server is started by a function, so its doctor is not asked')

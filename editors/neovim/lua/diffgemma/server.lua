@@ -1,7 +1,7 @@
 --- The client of the server: which one it is, what follows when it comes and goes.
 local M = {}
 
-M.NAME = 'diffgemma'
+M.NAME = require('diffgemma.settings').get().name
 
 --- So many times in RESTART_WINDOW_S it is started again by itself.
 local MOST_RESTARTS, RESTART_WINDOW_S = 3, 180
@@ -35,6 +35,10 @@ local function notify_once(message, level)
   end
 end
 
+--- Its configuration; empty if there is none of its name.
+---@return vim.lsp.Config
+function M.config() return vim.lsp.config[M.NAME] or {} end
+
 --- The client of a buffer.
 ---@param bufnr? integer
 ---@return vim.lsp.Client?
@@ -59,7 +63,7 @@ function M.is_starting() return next(unanswered) ~= nil end
 --- Why the command of the configuration can't be started, if that can be seen.
 ---@return string?
 function M.wrong_command()
-  local cmd = vim.lsp.config[M.NAME].cmd ---@type unknown
+  local cmd = M.config().cmd ---@type unknown
   if type(cmd) == 'function' then
     return nil
   end
@@ -75,7 +79,7 @@ function M.check(args)
   if not vim.lsp.is_enabled(M.NAME) or M.client(args.buf) then
     return
   end
-  local filetypes = vim.lsp.config[M.NAME].filetypes
+  local filetypes = M.config().filetypes
   if filetypes and not vim.list_contains(filetypes, vim.bo[args.buf].filetype) then
     return
   end

@@ -2,6 +2,7 @@
 local M = {}
 
 ---@class diffgemma.Settings
+---@field name string Of the client: what `vim.lsp.enable` is told.
 ---@field automatic boolean Whether to suggest while typing, or only when asked.
 ---@field next_edits boolean Whether to ask, after each edit, what must follow it.
 ---@field preview_keys table<diffgemma.PreviewKey, string> What is mapped while a preview is shown.
@@ -10,6 +11,7 @@ local M = {}
 
 ---@type diffgemma.Settings
 local defaults = {
+  name = 'diffgemma',
   automatic = true,
   next_edits = true,
   preview_keys = { accept = '<CR>', discard = '<Esc>', again = 'r', more = '+', less = '-' },

@@ -31,7 +31,7 @@ end
 function M.statusline()
   local client = server.client()
   if not client then
-    local filetypes = vim.lsp.is_enabled(server.NAME) and vim.lsp.config[server.NAME].filetypes
+    local filetypes = vim.lsp.is_enabled(server.NAME) and server.config().filetypes
     local wanted = filetypes and vim.list_contains(filetypes, vim.bo.filetype)
     local what = server.is_starting() and 'starting' or 'no server'
     return wanted and 'diffgemma: ' .. what or ''
