@@ -13,11 +13,21 @@ import ollama
 import openai
 import pytest
 from bodies import SENT
-from serving import AFTER, BEFORE, COMMAND, PATIENCE_S
+from serving import AFTER, BEFORE, COMMAND, PATIENCE_S, configured
 
 pytestmark = pytest.mark.timeout(600)
 
 MARKED = f"<|fim_prefix|>{BEFORE}<|fim_suffix|>{AFTER}<|fim_middle|>"
+
+
+@pytest.mark.parametrize("client", ["openai", "ollama", "mistralai"])
+def test_the_lines_of_the_readme(url: str, client: str, capsys: pytest.CaptureFixture[str]) -> None:
+    body = {"prompt": BEFORE, "suffix": AFTER}
+    found = httpx.post(f"{url}/v1/completions", json=body, timeout=PATIENCE_S).json()
+    names = {"openai": openai, "ollama": ollama, "Mistral": mistralai.client.Mistral}
+    code = configured(f"`{client}` (Python)", url)
+    exec(code, {**names, "before": BEFORE, "after": AFTER})
+    assert capsys.readouterr().out == found["choices"][0]["text"] + "\n"
 
 
 def test_openai(url: str, answer: str) -> None:
@@ -69,6 +79,12 @@ def test_llama_cpp(url: str, answer: str) -> None:
     assert found.text.startswith('{"content":"')  # llama.vim finds it in no other form
     assert sorted(json.loads(found.text)) == sorted(fields)
     assert found.json()["content"] == answer
+    # llama.vscode asks for several, reads all of each, and shows them one after the other.
+    body |= {"n_cmpl": 3, "response_fields": []}
+    several = httpx.post(f"{url}/infill", json=body, timeout=PATIENCE_S).json()
+    assert several[0]["content"] == answer
+    assert len({one["content"] for one in several}) == len(several) == 3
+    assert all(one["generation_settings"]["n_ctx"] > 0 for one in several)
     assert httpx.get(f"{url}/props").json()["default_generation_settings"]["n_ctx"] > 0
 
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 import yaml
+from serving import configured
 
 from diffgemma_lsp.setup import place as place_module
 from diffgemma_lsp.setup.change import change
 from diffgemma_lsp.setup.editors import BY_NAME, EDITORS
 from diffgemma_lsp.setup.edits import Refused
-from diffgemma_lsp.setup.place import Place, here, plugin, program
+from diffgemma_lsp.setup.place import SERVED, Place, here, plugin, program
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = '/opt/a "b"/diffgemma-lsp'
@@ -248,9 +249,8 @@ def test_zed(place: Place) -> None:
     ((_, text),) = done(place, "zed").items()
     assert text.startswith('// Zed\n{\n  "edit_predictions": {')
     found = json.loads(text.removeprefix("// Zed"))["edit_predictions"]
-    assert found["mode"] == "subtle"
-    assert found["provider"] == "open_ai_compatible_api"
-    assert found["open_ai_compatible_api"]["api_url"] == "http://127.0.0.1:8012/v1/completions"
+    said = json.loads("{" + configured("Zed", SERVED) + "}")["edit_predictions"]
+    assert found == {"mode": "subtle", **said}
     taken_back(place, "zed")
     assert path.read_text() == mine
 
@@ -259,8 +259,8 @@ def test_continue(place: Place) -> None:
     ((name, text),) = done(place, "continue").items()
     assert name == ".continue/models/diffgemma-lsp.yaml"
     (model,) = yaml.safe_load(text)["models"]
-    assert model["apiBase"] == "http://127.0.0.1:8012/v1/"
-    assert model["roles"] == ["autocomplete"]
+    (said,) = yaml.safe_load(configured("Continue", SERVED))
+    assert model == {**said, "name": "diffgemma"}
 
 
 def test_a_service_of_systemd(place: Place) -> None:
