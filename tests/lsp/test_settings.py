@@ -14,11 +14,17 @@ from diffgemma_lsp.settings.schema import Settings
 from diffgemma_lsp.settings.sources import Source, read_own, read_shared, section
 
 NAMES = [f.name for f in fields(Settings)]
-json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=5,
-)
+leaf = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+
+
+def around(inner: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    """Lists and objects of these, or one of these."""
+    named = st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    return inner | st.lists(inner, max_size=3) | named
+
+
+# Not st.recursive, which draws anew what has too many leaves: most of the time would go there.
+json = around(around(leaf))
 
 
 def parse(raw: object) -> tuple[Settings, list[str]]:
@@ -365,14 +371,26 @@ def test_an_engines_url_is_one_that_nobody_else_reads(url: object, taken: bool) 
     assert (not messages) == taken
 
 
-odd = st.dictionaries(
-    st.sampled_from([*NAMES, "languages", "globs", "diffgemma", "x"]),
-    json | st.dictionaries(st.text(max_size=5), st.dictionaries(st.sampled_from(NAMES), json)),
+def or_json(usual: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    """Half of the time this, else anything: `usual | json` would take it as one of json's many."""
+    return st.booleans().flatmap(lambda chosen: usual if chosen else json)
+
+
+sensible = st.sampled_from([True, False, None, 0, 0.5, 1, 300, "x", ["python"], ["*.md"]])
+some = st.dictionaries(st.sampled_from([*NAMES, "x"]), or_json(sensible), max_size=4)
+scopes = {
+    "languages": or_json(st.dictionaries(st.sampled_from(["python", "lua"]), some)),
+    "globs": or_json(st.dictionaries(st.sampled_from(["*", "tests/*", "!a"]), some)),
+    "diffgemma": or_json(some),
+}
+whole = st.builds(
+    lambda bare, scoped: bare | scoped, some, st.fixed_dictionaries({}, optional=scopes)
 )
+source = or_json(whole)
 
 
 @settings(max_examples=500, deadline=None)
-@given(json | odd, json | odd, json | odd, json | odd)
+@given(source, source, source, source)
 def test_anything_from_anywhere(
     own: object, pushed: object, pulled: object, folder: object
 ) -> None:
