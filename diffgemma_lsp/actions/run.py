@@ -16,9 +16,9 @@ from diffgemma_lsp.actions.plan import NoPlan, Plan, plan
 from diffgemma_lsp.context.window import title_of
 from diffgemma_lsp.lsp import positions
 from diffgemma_lsp.lsp.client import Client, WorkDone
-from diffgemma_lsp.polish.polish import sure_enough
+from diffgemma_lsp.polish.polish import doubt
 from diffgemma_lsp.session.engine import Answer
-from diffgemma_lsp.session.requests import Nothing, PendingRequest, must_be_sure
+from diffgemma_lsp.session.requests import Nothing, PendingRequest
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.text import diff
 from diffgemma_lsp.text.snapshot import snapshot_of
@@ -99,7 +99,8 @@ class Work:
             enough = self.pending.left_s / 2  # for another try, if that takes as long
             answer = await self.session.engine.run(self.pending, replace(request, seed=seed), shown)
             shown.flush()
-            must_be_sure(answer.confidence, self.settings.min_confidence, invoked=True)
+            if (reason := self._doubt(answer.confidence)) is not None:
+                raise Nothing(reason)
             fit, confidence = await self._fit(found, answer)
             done = any(fit.texts) or answer.holes == told  # many a model draws nothing
             if done or tries == SEEDS or self.pending.left_s < enough:
@@ -122,12 +123,14 @@ class Work:
         if any(first.texts):
             return first, answer.confidence
         for other in answer.others[:OTHERS]:
-            sure = sure_enough(other.confidence, self.settings.min_confidence, invoked=True)
-            if sure and self.pending.left_s > 0:
+            if self._doubt(other.confidence) is None and self.pending.left_s > 0:
                 fit = await self._fitted(found, (other.text,))
                 if any(fit.texts):
                     return fit, other.confidence
         return first, answer.confidence
+
+    def _doubt(self, confidence: float | None) -> str | None:
+        return doubt(confidence, self.settings.min_confidence, invoked=True)
 
     async def _fitted(self, found: Plan, texts: Sequence[str]) -> Fit:
         """In a thread: of many blanks each takes some milliseconds, and all else goes on."""

@@ -90,7 +90,8 @@ class OneHole:
         before, after = self.text[: self.start], self.text[self.end :]
         newline = newline_of(before + after)
         around = Around(with_line_ends(before), with_line_ends(after), self.language, newline)
-        for (text, reason), confidence in offers(Answer.of(infill).for_the_hole, around):
+        answers = Answer.of(infill).for_the_hole(automatic=False)
+        for (text, reason), confidence in offers(answers, around):
             yield Filling((None if reason else text,), reason, confidence)
 
     def _rewritten(self, text: str) -> Polished:

@@ -66,7 +66,7 @@ async def _carried_out(work: Work, token: types.ProgressToken | None) -> Result:
         session.outcomes.tell(uri, METHOD, str(reason))
         return await _failed(str(reason))
     except EngineError as error:
-        session.engine.report(error, invoked=True)
+        session.engine.trouble.report(error, invoked=True)
         session.outcomes.came_to(uri, METHOD, str(error))
         return await _failed(str(error))
     session.outcomes.came_to(uri, METHOD, None)
@@ -97,6 +97,6 @@ async def _unload(session: Session) -> Result:
     try:
         freed = await session.engine.unload()
     except EngineError as error:
-        session.engine.report(error, invoked=True)
+        session.engine.trouble.report(error, invoked=True)
         return await _failed(str(error))
     return {"applied": True, "message": None if freed else "no engine is running", "edit": None}

@@ -14,6 +14,7 @@ from lsprotocol import types
 
 from diffgemma_lsp.lsp import positions
 from diffgemma_lsp.lsp.positions import Encoding
+from diffgemma_lsp.session.loading import HELD_S
 from diffgemma_lsp.session.requests import Nothing, PendingRequest
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.stats.acceptances import Sent
@@ -39,6 +40,7 @@ def inline_completion(
     # Even if this one is going to be skipped: what came before is useless now.
     kind = "invoked" if invoked else "automatic"
     pending = session.requests.begin(uri, kind, budget_ms, method=METHOD)
+    pending.held_s = HELD_S
     snapshot = None
     if document is not None:
         cursor = positions.to_point(document.text, params.position, session.encoding)

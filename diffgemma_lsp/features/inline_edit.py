@@ -16,6 +16,7 @@ from lsprotocol import types
 from diffgemma_lsp.lsp import positions
 from diffgemma_lsp.lsp.client import member
 from diffgemma_lsp.next_edit.next_edit import next_edit
+from diffgemma_lsp.session.loading import HELD_S
 from diffgemma_lsp.session.requests import Nothing, PendingRequest
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.text.snapshot import DocumentSnapshot, snapshot_of
@@ -36,6 +37,7 @@ def inline_edit(session: Session, params: object) -> asyncio.Task[Result]:
     document = session.documents.get(uri)
     settings = session.settings.for_document(uri, document.language_id if document else "")
     pending = session.requests.begin(uri, "next", settings.automatic_budget_ms, method=METHOD)
+    pending.held_s = HELD_S
     snapshot = None
     if document is not None and member(named, "version") in (None, document.version):
         place = _position(member(params, "position"))

@@ -71,6 +71,7 @@ async def next_edit(
         if session.history.refused(spot):
             continue
         found = await _better(session, pending, source, place, edit)
+        _must_know(session, snapshot)  # of which the first run was the first to tell
         if found is not None:
             session.history.offered(spot)
             return found
@@ -87,6 +88,11 @@ async def _must_be_wanted(
         raise Nothing(reason)
     if not session.settings.for_document(snapshot.uri, snapshot.language_id).next_edits:
         raise Nothing("next edits are turned off (setting next_edits)")
+    _must_know(session, snapshot)
+
+
+def _must_know(session: Session, snapshot: DocumentSnapshot) -> None:
+    """Raises Nothing in a language that the model has not learned."""
     if (reason := session.engine.model.silent(snapshot.language_id)) is not None:
         raise Nothing(reason)
 

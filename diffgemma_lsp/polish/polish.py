@@ -91,7 +91,7 @@ def polish(
     site = around.site
     text = without_loops(with_line_ends(harmless(text)))
     if not whole and not (text := finished(text, site)).strip():
-        return Polished("", "the time was up before there was a whole word")
+        return Polished("", "the time was up before there was a whole word: a larger budget helps")
     if not text.strip():
         return Polished("", "the model has nothing to add here")
     text = without_lines_before(text, site.before)
@@ -114,29 +114,26 @@ def offers(
     """Each of several answers as it is shown, in their order, those that can't be among them.
 
     answers: with whether each is whole. They are looked at one by one, when they are asked for,
-    since each takes a few milliseconds, and some many. What is less likely than nothing does not
-    come by itself (automatic).
+    since each takes a few milliseconds, and some many.
     """
     for answer, whole in answers:
         polished = polish(answer.text, around, automatic=automatic, whole=whole)
         yield Offer(polished, answer.confidence)
-        if automatic and whole and not answer.text:
-            return
 
 
-def sure_enough(confidence: float | None, least: float | None, invoked: bool) -> bool:
-    """Whether the model is as sure as the user wants it to be. Where that was not measured (None),
-    what the user asked for is shown; what comes by itself must be known to be worth it."""
-    if not least:
-        return True
-    return invoked if confidence is None else confidence >= least
-
-
-def unsure(confidence: float | None) -> str:
-    """Why an answer that is not `sure_enough` is not shown."""
-    if confidence is None:
-        return "how sure the model is was not measured, and min_confidence is above 0"
-    return f"the model was only {confidence:.0%} sure"
+def doubt(
+    confidence: float | None, least: float | None, invoked: bool, finished: bool = True
+) -> str | None:
+    """Why an answer is not shown of which the model is less sure than the user wants it to be; None
+    if it is shown. Where that was not measured (None), what the user asked for is shown; what comes
+    by itself must be known to be worth it. finished: False if there was no time to measure it."""
+    if not least or (invoked if confidence is None else confidence >= least):
+        return None
+    if confidence is not None:
+        return f"the model was only {confidence:.0%} sure"
+    if not finished:
+        return "the time was up before it was known how sure the model is: a larger budget helps"
+    return "the model does not say how sure it is of this: min_confidence 0 shows it"
 
 
 def _shortening(site: Site, automatic: bool, max_lines: int | None, whole: bool) -> list[_Rule]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 from diffgemma_lsp.context import window
-from diffgemma_lsp.polish.polish import Around, offers, sure_enough, unsure
+from diffgemma_lsp.polish.polish import Around, doubt, offers
 from diffgemma_lsp.serve.ask import Ask, Reply
 from diffgemma_lsp.serve.metrics import Metrics
 from diffgemma_lsp.session.engine import Answer, Model
@@ -168,14 +168,17 @@ class Filler:
             snapshot.language_id,
             snapshot.newline,
         )
-        answers = Answer.of(event).for_the_hole
+        answer = Answer.of(event)
         least = self._model.min_confidence if automatic else 0.0
-        found = [*offers(answers, around, automatic=automatic)]
-        fit = [one for one in found if one.polished.reason is None]
-        shown = [o.polished.text for o in fit if sure_enough(o.confidence, least, not automatic)]
-        if shown:
+        found = [
+            (text, reason or doubt(confidence, least, not automatic, answer.finished))
+            for (text, reason), confidence in offers(
+                answer.for_the_hole(automatic), around, automatic=automatic
+            )
+        ]
+        if shown := [text for text, reason in found if reason is None]:
             return _Answers(event, tuple(dict.fromkeys(shown)), None)
-        return _Answers(event, (), found[0].polished.reason or unsure(found[0].confidence))
+        return _Answers(event, (), found[0][1])
 
     def _silent(self, language_id: str) -> str | None:
         """Why nothing comes by itself in a language, if a client says which one it is."""

@@ -22,7 +22,7 @@ from engine.wire import FrameWriter, error_to_json, infill_to_json, request_from
 LONGEST_S = 600.0
 """So long a run may take, whatever its client says."""
 
-TOLD = ("state", "fraction", "info", "last_error")
+TOLD = ("state", "fraction", "loaded_s", "info", "last_error")
 """What clients are told of the engine; where it runs and what else it does is nobody's business."""
 
 

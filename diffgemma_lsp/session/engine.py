@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
-from lsprotocol.types import MessageType
-
 from diffgemma_lsp.context.neighbours import Neighbours
 from diffgemma_lsp.lsp.client import Client
-from diffgemma_lsp.session.requests import Nothing, PendingRequest, Requests, still, unexpected
+from diffgemma_lsp.session.loading import until_loaded, was_without_model
+from diffgemma_lsp.session.requests import PendingRequest, Requests
+from diffgemma_lsp.session.trouble import Trouble, still, unexpected
 from diffgemma_lsp.settings.effective import EffectiveSettings
 from diffgemma_lsp.settings.schema import Settings
-from engine.errors import Cancelled, DeadlineExceeded, EngineError
+from engine.errors import DeadlineExceeded, EngineError
 from engine.types import Frame, Infill, InfillRequest, Other
 
 logger = logging.getLogger(__name__)
@@ -73,11 +74,14 @@ class Answer(NamedTuple):
         whole = finished and event.stop_reason != "max_tokens"
         return cls(event.holes, event.confidence, finished, event.others, whole, event.scores)
 
-    @property
-    def for_the_hole(self) -> Iterator[tuple[Other, bool]]:
-        """All answers to the one hole, the best first, each with whether it is whole."""
-        yield Other(self.holes[0], self.confidence), self.whole
-        yield from ((other, True) for other in self.others)
+    def for_the_hole(self, automatic: bool) -> Iterator[tuple[Other, bool]]:
+        """All answers to the one hole, the best first, each with whether it is whole. What is less
+        likely than nothing does not come by itself (automatic)."""
+        first = Other(self.holes[0], self.confidence), self.whole
+        for answer, whole in (first, *((other, True) for other in self.others)):
+            yield answer, whole
+            if automatic and whole and not answer.text:
+                return
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,6 @@ class Model:
 class EngineSession:
     """The engine of one session.
 
-    missed: requests in a row for which the engine, with its model loaded, had nothing in time.
     starting: whether it is being started ahead of the first request.
     """
 
@@ -139,11 +142,10 @@ class EngineSession:
         client: Client,
     ) -> None:
         self.model = Model()
-        self.last_error: EngineError | None = None
-        self.missed = 0
         self.starting = False
         self._make, self._settings = make, settings
-        self._requests, self._neighbours, self._client = requests, neighbours, client
+        self._requests, self._neighbours = requests, neighbours
+        self.trouble = Trouble(requests, client, self.status)
         self._made: asyncio.Future[Engine] | None = None
         self._learning: asyncio.Task[dict[str, Any] | None] | None = None
 
@@ -152,26 +154,34 @@ class EngineSession:
     async def run(
         self, pending: PendingRequest, request: InfillRequest, watch: Watch | None = None
     ) -> Answer:
-        """What the engine makes of `request` until its deadline. watch: sees each frame.
+        """What the engine makes of `request` until its deadline; where it is held, from when
+        there is a model. watch: sees each frame.
 
         Raises Nothing when the request is ended, and EngineError. Returns or raises at once in
         every case: the run itself is cancelled, and may take as long as it likes to notice.
         """
+        held_until = time.monotonic() + pending.held_s
+        while True:
+            try:
+                return await self._run(pending, request, watch)
+            except DeadlineExceeded:
+                if not await self._was_without_model(pending, held_until):
+                    raise
+                pending.deadline = time.monotonic() + pending.budget_s
+
+    async def _run(
+        self, pending: PendingRequest, request: InfillRequest, watch: Watch | None
+    ) -> Answer:
         frames: list[Frame] = []
-        if pending.over.done():  # the engine need not hear of it
-            raise Nothing(pending.over.result())
+        pending.must_go_on()  # else the engine need not hear of it
         if pending.kind != "ahead":
             self._requests.end("there is something to do", kinds=("ahead",))
         run = self._requests.keep(self._stream(pending, request, frames, watch))
         try:
-            waits = {run, pending.over}
-            left = pending.left_s - LATE_S
-            await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            done = await pending.wait(run, pending.left_s - LATE_S)
         finally:
             run.cancel()
-        if pending.over.done():
-            raise Nothing(pending.over.result())
-        if run.done():
+        if done:
             answer = run.result()
         elif frames:
             answer = Answer.of(frames[-1])
@@ -179,10 +189,24 @@ class EngineSession:
             raise DeadlineExceeded(
                 "the engine had nothing to show in time: it is loading, or too slow on this machine"
             )
-        self.last_error = None
+        self.trouble.last_error = None
         if pending.kind != "ahead":
-            self.missed = 0
+            self.trouble.missed = 0
         return answer
+
+    async def _was_without_model(self, pending: PendingRequest, until: float) -> bool:
+        """Whether the time of a request was up for want of a model. Waits, but not beyond `until`,
+        for one, or until none is coming. Raises Nothing when the request is ended."""
+        now = time.monotonic()
+        began = pending.deadline - pending.budget_s
+        if now >= until:
+            return False
+        loaded = self._requests.keep(until_loaded(self.status))
+        try:
+            done = await pending.wait(loaded, until - now)
+        finally:
+            loaded.cancel()
+        return done and was_without_model(loaded.result(), now - began)
 
     async def _stream(
         self,
@@ -195,7 +219,7 @@ class EngineSession:
             engine = await self.client()
             budget = pending.left_s - RETURN_S
             if budget <= 0:
-                raise DeadlineExceeded("no time was left for the engine")
+                raise DeadlineExceeded("no time was left for the engine: a larger budget helps")
             timed = replace(request, budget_s=budget)
             async with contextlib.aclosing(engine.stream(timed)) as events:
                 async for event in events:
@@ -258,7 +282,7 @@ class EngineSession:
         self._neighbours.learn(status)
         if info := (status or {}).get("info"):
             self.model = Model.of(info)
-            self.last_error = still(self.last_error)
+            self.trouble.last_error = still(self.trouble.last_error)
         return status
 
     async def abilities(self) -> tuple[str, ...]:
@@ -271,28 +295,3 @@ class EngineSession:
             self._learning = self._requests.keep(self.status())
         await asyncio.shield(self._learning)
         return self.model.can
-
-    def report(self, error: EngineError, invoked: bool = False) -> None:
-        """Tells the user of an error of the engine: once, until it changes or the engine works.
-
-        What the user asked for is never met with silence, so an `invoked` one is always told.
-        """
-        late = isinstance(error, Cancelled | DeadlineExceeded)  # nothing is broken
-        if isinstance(error, DeadlineExceeded):
-            self._requests.spawn(self._miss())
-        if late and not invoked:
-            return
-        known = self.last_error is not None and self.last_error.code == error.code
-        if not late:
-            self.last_error = error
-        logger.warning("%s: %s", error.code, error)
-        self._requests.at_change()
-        if invoked or not known:
-            self._client.show(MessageType.Error, str(error))
-
-    async def _miss(self) -> None:
-        """Counts a missed deadline, unless the engine has a reason: it is starting or loading."""
-        status = await self.status() or {}
-        if status.get("state") in ("ready", "busy"):
-            self.missed += 1
-            self._requests.at_change()

@@ -17,8 +17,7 @@ from typing import Any, Literal, TypeVar
 from lsprotocol.types import MessageType
 
 from diffgemma_lsp.lsp.client import Client
-from diffgemma_lsp.polish.polish import sure_enough, unsure
-from engine.errors import EngineError, EngineUnavailable, ModelError, OutOfMemory, describe
+from engine.errors import EngineError, describe
 
 logger = logging.getLogger(__name__)
 
@@ -33,31 +32,21 @@ class Nothing(Exception):
     """There is nothing to show, and no error; the text says why."""
 
 
-def still(error: EngineError | None) -> EngineError | None:
-    """What is left of an error once there is an engine with its model: nothing, if it said that
-    there is none. A request may still be too large for it."""
-    gone = isinstance(error, ModelError | EngineUnavailable) and not isinstance(error, OutOfMemory)
-    return None if gone else error
-
-
-def unexpected(error: Exception) -> EngineError:
-    """What is told of an error that nobody foresaw."""
-    return EngineError(f"internal error ({describe(error)}): please report it")
-
-
-def must_be_sure(confidence: float | None, least: float | None, invoked: bool) -> None:
-    """Raises Nothing where the model is not `sure_enough`."""
-    if not sure_enough(confidence, least, invoked):
-        raise Nothing(unsure(confidence))
-
-
 class PendingRequest:
-    """One request on its way, and the one place where it can be ended early."""
+    """One request on its way, and the one place where it can be ended early.
 
-    def __init__(self, uri: str, kind: RequestKind, deadline: float, method: str = "") -> None:
+    budget_s: how much time there is, up to the deadline. held_s: for so long it is held if there is
+    no model yet; its time begins anew with that.
+    """
+
+    held_s = 0.0
+
+    def __init__(
+        self, uri: str, kind: RequestKind, since: float, budget_s: float, method: str = ""
+    ) -> None:
         self.uri, self.method = uri, method
         self.kind: RequestKind = kind
-        self.deadline = deadline
+        self.budget_s, self.deadline = budget_s, since + budget_s
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def end(self, reason: str) -> None:
@@ -65,13 +54,24 @@ class PendingRequest:
         if not self.over.done():
             self.over.set_result(reason)
 
+    def must_go_on(self) -> None:
+        """Raises Nothing if it was ended."""
+        if self.over.done():
+            raise Nothing(self.over.result())
+
+    async def wait(self, work: asyncio.Future[Any], most_s: float) -> bool:
+        """Whether `work` is done by then. Raises Nothing as soon as the request is ended."""
+        await asyncio.wait((work, self.over), timeout=most_s, return_when=asyncio.FIRST_COMPLETED)
+        self.must_go_on()
+        return work.done()
+
     async def until(self, event: asyncio.Event) -> bool:
-        """Whether that happens before the request is over; waits for it."""
+        """Whether that happens before its time is up. Raises Nothing as `wait` does."""
         happens = asyncio.ensure_future(event.wait())
-        either, first = (happens, self.over), asyncio.FIRST_COMPLETED
-        await asyncio.wait(either, timeout=self.left_s, return_when=first)
-        happens.cancel()
-        return event.is_set()
+        try:
+            return await self.wait(happens, self.left_s)
+        finally:
+            happens.cancel()
 
     @property
     def invoked(self) -> bool:
@@ -123,7 +123,7 @@ class Requests:
         budget_ms: how long it may take, from when its message arrived or from `since`.
         """
         began = self.arrived() if since is None else since
-        pending = PendingRequest(uri, kind, began + budget_ms / 1000, method)
+        pending = PendingRequest(uri, kind, began, budget_ms / 1000, method)
         for older in list(self._pending):
             if older.uri == uri and gives_way(older, pending):
                 self._end(older, "a newer request took its place")

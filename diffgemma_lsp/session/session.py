@@ -41,7 +41,7 @@ class Session:
             make_engine, self.settings, self.requests, self.neighbours, client
         )
         self.warm_up = WarmUp(self.engine, self.settings, self.requests, self.documents)
-        self.outcomes = Outcomes(client, self.engine.report)
+        self.outcomes = Outcomes(client, self.engine.trouble.report)
         self.suggestions = SuggestionCache()
         self.stats = Stats()
         self.acceptances = Acceptances(self.documents, self._count, _later)

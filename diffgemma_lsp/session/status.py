@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from diffgemma_lsp.session.loading import LOADED, PATIENCE
 from diffgemma_lsp.session.session import Session
-from diffgemma_lsp.session.warm_up import PATIENCE
 
 State = Literal["off", "loading", "error", "slow", "filling", "ready", "idle"]
 
@@ -22,8 +22,6 @@ POLL_S = 0.5
 
 UNLOAD_S = 2.0
 """So long after it is due an idle engine has freed the memory."""
-
-_LOADED = ("ready", "busy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +47,11 @@ def status_of(session: Session, engine: dict[str, Any], language_id: str | None 
     doing = engine.get("state")
     if doing == "loading":
         return _loading(engine.get("fraction"))
-    if session.engine.last_error is not None:
-        return Status("error", str(session.engine.last_error))
+    if session.engine.trouble.last_error is not None:
+        return Status("error", str(session.engine.trouble.last_error))
     if doing == "unloaded" and engine.get("last_error"):
         return Status("error", str(engine["last_error"]))
-    if session.engine.missed >= SLOW:
+    if session.engine.trouble.missed >= SLOW:
         return Status(
             "slow",
             "the engine has nothing in time: give it more of it (settings automatic_budget_ms and "
@@ -61,7 +59,7 @@ def status_of(session: Session, engine: dict[str, Any], language_id: str | None 
         )
     if session.requests.in_flight:
         return Status("filling", "working")
-    if doing in _LOADED:
+    if doing in LOADED:
         limits = None if language_id is None else session.engine.model.silent(language_id)
         return Status("ready", "ready" if limits is None else f"ready; {limits}")
     return Status("idle", "the model is not loaded; the next request loads it")
@@ -125,7 +123,7 @@ class News:
         if self._later is not None:
             self._later.cancel()
         unload_s = self._engine.get("idle_unload_s")
-        if self._engine.get("state") in _LOADED and unload_s is not None:
+        if self._engine.get("state") in LOADED and unload_s is not None:
             left = max(0.0, unload_s - self._engine["idle_s"])
             loop = asyncio.get_running_loop()
             self._later = loop.call_later(left + UNLOAD_S, self._unloaded)

@@ -7,22 +7,16 @@ Nobody waits for the end of that, and it may have failed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 from diffgemma_lsp.session.engine import EngineSession
-from diffgemma_lsp.session.requests import Requests, unexpected
+from diffgemma_lsp.session.loading import until_loaded
+from diffgemma_lsp.session.requests import Requests
+from diffgemma_lsp.session.trouble import unexpected
 from diffgemma_lsp.settings.effective import EffectiveSettings
 from diffgemma_lsp.text.documents import Document, Documents
 from engine.errors import EngineError, ModelError
 from engine.paths import languages_of
-
-LOOK_S = 0.5
-"""How often the engine is asked while it loads."""
-
-PATIENCE = 20
-"""After so many looks in a row without an answer the engine is gone. Importing torch can keep it
-from answering for seconds."""
 
 
 class WarmUp:
@@ -72,26 +66,15 @@ class WarmUp:
         try:
             await (await engine.client()).warm_up()
         except EngineError as error:
-            engine.report(error)
+            engine.trouble.report(error)
             return
         except Exception as error:
-            engine.report(unexpected(error))
+            engine.trouble.report(unexpected(error))
             return
         finally:
             engine.starting = False
             self._requests.at_change()
-        failure = await _failure(engine.status)
-        if failure is not None and engine.last_error is None:
-            engine.report(ModelError(failure))
-
-
-async def _failure(ask: Callable[[], Awaitable[dict[str, Any] | None]]) -> str | None:
-    """Waits for the end of the loading. Why it failed, or None. ask: gives the engine's status."""
-    silent = 0
-    while silent < PATIENCE:
-        status = await ask()
-        if status and status["state"] != "loading":
-            return status.get("last_error") if status["state"] == "unloaded" else None
-        silent = 0 if status else silent + 1
-        await asyncio.sleep(LOOK_S)
-    return None
+        status = await until_loaded(engine.status)
+        failed = status and status["state"] == "unloaded" and status.get("last_error")
+        if failed and engine.trouble.last_error is None:
+            engine.trouble.report(ModelError(failed))

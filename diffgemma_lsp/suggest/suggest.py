@@ -14,14 +14,14 @@ from dataclasses import replace
 from itertools import islice
 
 from diffgemma_lsp.context import window
-from diffgemma_lsp.polish.polish import Around, only_lines, polish, sure_enough
-from diffgemma_lsp.session.requests import Nothing, PendingRequest, must_be_sure
+from diffgemma_lsp.polish.polish import Around, doubt, only_lines, polish
+from diffgemma_lsp.session.requests import Nothing, PendingRequest
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.session.suggestion_cache import Place, Suggestion, place_of
 from diffgemma_lsp.settings.schema import Settings
 from diffgemma_lsp.syntax.check import CLOSING
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
-from engine.errors import EngineError
+from engine.errors import DeadlineExceeded, EngineError
 from engine.types import InfillRequest, Other, SamplingParams
 
 WARMER = SamplingParams(t_max=0.9, t_min=0.6, rerank=False)
@@ -38,8 +38,7 @@ async def suggest(
     known = session.settings.known
     if not known.is_set() and not await pending.until(known):
         raise Nothing("the editor has not yet said what its settings are")
-    if pending.over.done():  # what arrived together with it took its place
-        raise Nothing(pending.over.result())
+    pending.must_go_on()  # what arrived together with it may have taken its place
     if (reason := session.settings.off(snapshot.uri, snapshot.language_id)) is not None:
         raise Nothing(reason)
     settings = session.settings.for_document(snapshot.uri, snapshot.language_id)
@@ -70,11 +69,10 @@ async def _by_itself(
     """What nobody asked for, where it is worth a run: one for all methods that want the same."""
     under_way = session.suggestions.under_way
     if same := under_way.get(place):
-        await asyncio.wait((same, pending.over), return_when=asyncio.FIRST_COMPLETED)
-        if pending.over.done():
-            raise Nothing(pending.over.result())
-        if not same.cancelled():
+        done = await pending.wait(same, pending.left_s)
+        if done and not same.cancelled() and not isinstance(same.exception(), DeadlineExceeded):
             return same.result()
+        # Else one of the two is held and the other is not.
     mine = under_way[place] = asyncio.get_running_loop().create_future()
     try:
         _must_know(session, snapshot)
@@ -136,8 +134,9 @@ class _Fitting:
     reasons: why those that were looked at in vain can't be shown.
     """
 
-    def __init__(self, around: Around, settings: Settings, invoked: bool) -> None:
-        self._around, self._settings, self._invoked = around, settings, invoked
+    def __init__(self, around: Around, settings: Settings, invoked: bool, finished: bool) -> None:
+        self._around, self._settings = around, settings
+        self._invoked, self._finished = invoked, finished
         self._kept: dict[str, Suggestion] = {}
         self._left: deque[tuple[Other, bool]] = deque()
         self.reasons: list[Nothing] = []
@@ -156,10 +155,8 @@ class _Fitting:
         return len(self._kept) < wanted and bool(self._left)
 
     def look(self) -> None:
-        """Looks at the next answer. What is less likely than nothing does not come by itself."""
+        """Looks at the next answer."""
         answer, whole = self._left.popleft()
-        if not self._invoked and whole and not answer.text:
-            self._left.clear()
         try:
             one = self._polished(answer, whole)
             self._kept.setdefault(one.text, one)
@@ -169,7 +166,9 @@ class _Fitting:
     def _polished(self, answer: Other, whole: bool) -> Suggestion:
         """What is shown of an answer. Raises Nothing if it is not worth it."""
         settings, invoked = self._settings, self._invoked
-        must_be_sure(answer.confidence, settings.min_confidence, invoked)
+        reason = doubt(answer.confidence, settings.min_confidence, invoked, self._finished)
+        if reason is not None:
+            raise Nothing(reason)
         max_lines = None if invoked else settings.max_lines
         text, reason = polish(
             answer.text, self._around, automatic=not invoked, max_lines=max_lines, whole=whole
@@ -204,8 +203,8 @@ async def _run(
     most = None if pending.invoked else settings.max_tokens
     request = request_for(session, snapshot, settings, most)
     answer = await session.engine.run(pending, request)
-    fitting = _Fitting(_around(snapshot), settings, pending.invoked)
-    fitting.add(answer.for_the_hole)
+    fitting = _Fitting(_around(snapshot), settings, pending.invoked, answer.finished)
+    fitting.add(answer.for_the_hole(automatic=not pending.invoked))
     while fitting.lacks(wanted):
         fitting.look()
     missing = wanted - max(1, len(fitting.found)) if session.engine.model.draws else 0
@@ -220,7 +219,7 @@ async def _run(
         if not isinstance(one, BaseException)
     ]
     for one in sorted(more, key=lambda one: one.confidence or 0.0, reverse=True):
-        fitting.add(islice(one.for_the_hole, 1))
+        fitting.add(islice(one.for_the_hole(automatic=False), 1))
     while fitting.lacks(wanted):
         fitting.look()
     if not fitting.found:
@@ -244,7 +243,7 @@ def _known(
     # Where nothing comes by itself, what was asked for goes on while it is typed, and only then.
     silent = not invoked and session.engine.model.silent(snapshot.language_id) is not None
     found = session.suggestions.find(place_of(snapshot, settings), least=1 if silent else 0)
-    sure = [o for o in found if sure_enough(o.confidence, settings.min_confidence, invoked)]
+    sure = [o for o in found if doubt(o.confidence, settings.min_confidence, invoked) is None]
     if not invoked:  # some of it may have been asked for, without a limit to its lines
         texts = (only_lines(one.text, settings.max_lines) for one in sure)
         sure = [replace(one, text=text) for one, text in zip(sure, texts, strict=True)]

@@ -66,6 +66,7 @@ class Resident:
         self._loading: tuple[str, float] | None = None
         self._info: EngineInfo | None = None
         self._last_error: str | None = None
+        self._loaded_at = math.inf
 
         self.engine: Engine | None = None
         self._failure: ModelError | None = None
@@ -76,6 +77,12 @@ class Resident:
         """What is being loaded and how much of it is done; what is loaded; the last error."""
         with self._lock:
             return self._loading, self._info, self._last_error
+
+    @property
+    def loaded_s(self) -> float | None:
+        """For how many seconds there has been a model; None if there is none."""
+        with self._lock:
+            return None if self._info is None else time.monotonic() - self._loaded_at
 
     def get(self) -> Engine | ModelError:
         """The engine, loaded if need be, or why it can't be."""
@@ -100,6 +107,7 @@ class Resident:
             self._loading = None
             self._last_error = None if failure is None else str(failure)
             self._info = info
+            self._loaded_at = time.monotonic()
         self._failure, self._failed_at = failure, time.monotonic()
         if failure is not None:
             failures.release_memory()

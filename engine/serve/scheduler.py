@@ -48,6 +48,7 @@ State = Literal["unloaded", "loading", "ready", "busy", "stopping"]
 class Snapshot:
     """What the scheduler is doing. idle_s: seconds since there was last something to do.
 
+    loaded_s: seconds since the model was loaded; None if it is not.
     loading: what is being done and how much of it is behind us (0 to 1), while the model loads.
     last_error: the line of the last load or pass that failed.
     """
@@ -56,6 +57,7 @@ class Snapshot:
     loading: tuple[str, float] | None
     jobs: int
     idle_s: float
+    loaded_s: float | None
     info: EngineInfo | None
     last_error: str | None
 
@@ -166,7 +168,8 @@ class Scheduler:
             elif info is not None:
                 state = "busy" if jobs else "ready"
             idle_s = 0.0 if busy else time.monotonic() - self._last_work
-            return Snapshot(state, loading, jobs, idle_s, info, last_error)
+            loaded_s = self._resident.loaded_s
+            return Snapshot(state, loading, jobs, idle_s, loaded_s, info, last_error)
 
     # ---- the worker thread ----
 

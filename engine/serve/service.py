@@ -232,6 +232,7 @@ class Service:
                 "jobs": now.jobs,
                 "info": info_to_json(now.info) if now.info else None,
                 "idle_s": round(now.idle_s, 3),
+                "loaded_s": now.loaded_s,
                 "idle_unload_s": None if math.isinf(unload_s) else unload_s,
                 "memory_bytes": memory_bytes(),
                 "last_error": now.last_error,

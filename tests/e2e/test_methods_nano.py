@@ -16,9 +16,18 @@ from typing import Any
 import pytest
 
 # First: it says where the clients of tests are.
-from editor import SERVER, URI, Editor  # isort: skip
+from editor import ALL, OPTIONS, SERVER, URI, Editor  # isort: skip
 from applying import applied
-from lsp_client import AUTOMATIC, INVOKED, did_change, did_open, insertion, position, span
+from lsp_client import (
+    AUTOMATIC,
+    INVOKED,
+    completion,
+    did_change,
+    did_open,
+    insertion,
+    position,
+    span,
+)
 
 from diffgemma_lsp.actions.run import SEEDS
 from diffgemma_lsp.engine_client import EngineClient
@@ -339,6 +348,26 @@ async def test_the_cells_of_a_notebook(editor: Editor) -> None:
         assert fixed("def area(radius):\n    ", "\n").fullmatch(after)
     else:
         assert await editor.reason("codeAction/resolve", uris[2]) is not None
+
+
+async def test_what_is_asked_for_while_the_model_loads(
+    editor: Editor, real_engine: dict[str, str]
+) -> None:
+    folder = Path(real_engine["DIFFGEMMA_LSP_RUNTIME_DIR"])
+    engine = EngineClient(EngineOptions(runtime_dir=folder))
+    await engine.stop()
+    await editor.initialize(capabilities=ALL, **OPTIONS, automatic_budget_ms=1_500)
+    editor.send(did_open(URI, TEXT.replace("return width * height", "return wid")))
+    line, at = line_of("    return width"), len("    return wid")
+    items = await editor.wait(*completion(URI, line, at, AUTOMATIC))
+    loaded = await engine.status() or {}
+    await engine.aclose()
+    assert loaded["loaded_s"] is not None, "the model came first, and then the answer"
+    assert [item["insertText"][:3] for item in items] in (["wid"], [])
+    why = await editor.reason("textDocument/inlineCompletion")
+    assert (items == []) == (why is not None)
+    assert "ready" not in (why or ""), "that is no reason: it is waited for"
+    assert editor.shown == []
 
 
 async def test_unloaded_and_loaded_again(editor: Editor) -> None:

@@ -184,6 +184,27 @@ def test_where_the_cursor_has_left_it_it_is_hidden(nvim: Program, tmp_path: Path
         session.wait_for(lambda: session.ghost() == "")
 
 
+def begun_while(nvim: Program, folder: Path, server: tuple[str, ...], **more: str) -> None:
+    """A text is begun as soon as Neovim is there, and no key comes after that: what is suggested
+    has to come by itself."""
+    config = "vim.lsp.config('diffgemma', { init_options = { automatic_budget_ms = 1000 } })"
+    with editing(nvim, folder, PLANNED, server, config=config, env=more) as session:
+        session.type("/pass\rCvalue = ")
+        session.wait_for(lambda: session.buffer() == BEGUN)
+        assert session.ghost() == ""
+        session.wait_for(lambda: session.ghost() == SUGGESTED)
+        session.type("\t")
+        session.wait_for(lambda: session.buffer() == with_all(SUGGESTED))
+
+
+def test_what_was_begun_while_the_model_was_loaded(nvim: Program, tmp_path: Path) -> None:
+    begun_while(nvim, tmp_path, FAKE, FAKE_LOADING_S="12")
+
+
+def test_what_was_begun_before_the_server_was_there(nvim: Program, tmp_path: Path) -> None:
+    begun_while(nvim, tmp_path, ("sh", "-c", 'sleep 6; exec "$@"', "sh", *FAKE))
+
+
 KEPT = "require('vim.lsp._capability').all.inline_completion.active[1]"
 """What Neovim keeps of the ghost text in the first buffer."""
 

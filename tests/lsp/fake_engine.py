@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
+import time
 import zlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from engine.errors import error_from_code
+from engine.errors import DeadlineExceeded, error_from_code
 from engine.types import Fixed, Frame, Hole, Infill, InfillRequest, Other, Piece
 
 PLAN = re.compile(r"# fake: (\{.*\})")
@@ -47,7 +49,8 @@ class FakeEngine:
     """Counts its runs, and how many of them were cancelled.
 
     texts: what it answers, whatever the plan is. says: its status, None if it is not there, and
-    asked: how often it was asked for it. jitter_ms: without a plan a run takes up to this
+    asked: how often it was asked for it. loading_until: until then, by time.monotonic(), its model
+    loads, and no request is answered in time. jitter_ms: without a plan a run takes up to this
     long, by what it is made for. varied: without a plan its answers are `varied`.
     """
 
@@ -62,12 +65,17 @@ class FakeEngine:
         self.languages: tuple[str, ...] | None = None
         self.says: dict[str, Any] | None = {"state": "ready"}
         self.asked = 0
+        self.loading_until = -math.inf
         self.texts: tuple[str, ...] | None = None
         self.requests: list[InfillRequest] = []
 
     async def stream(self, request: InfillRequest) -> AsyncGenerator[Frame | Infill]:
         self.runs += 1
         self.requests.append(request)
+        if (loads_s := self.loading_until - time.monotonic()) > 0:
+            await asyncio.sleep(min(loads_s, request.budget_s or math.inf))
+            if request.budget_s is not None and request.budget_s <= loads_s:
+                raise DeadlineExceeded("the time was up before the model was loaded")
         fixed = [part.text for part in request.template if isinstance(part, Fixed)]
         found = PLAN.search("\n".join(fixed))
         plan: dict[str, Any] = json.loads(found[1]) if found else {}
@@ -106,8 +114,11 @@ class FakeEngine:
         self.asked += 1
         if self.says is None:
             return None
+        if time.monotonic() < self.loading_until:
+            return {"model": "fake", "info": None, "state": "loading", "fraction": 0.5}
         info = {"model": "fake", "can": self.can, "languages": self.languages}
-        return {"model": "fake", "info": info, **self.says}
+        loaded_s = time.monotonic() - self.loading_until
+        return {"model": "fake", "info": info, "loaded_s": loaded_s, **self.says}
 
     async def warm_up(self) -> None:
         self.warmed_up = True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Any
 
 from fake_engine import FakeEngine
@@ -15,6 +16,8 @@ from diffgemma_lsp.server import build_server, serve
 from engine.types import Hole, Template
 
 engine = FakeEngine(int(os.environ.get("FAKE_JITTER_MS", "0")), "FAKE_VARIED" in os.environ)
+if loading_s := os.environ.get("FAKE_LOADING_S"):
+    engine.loading_until = time.monotonic() + float(loading_s)
 server = build_server(lambda settings: engine)
 
 

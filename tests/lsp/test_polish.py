@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgemma_lsp.polish.polish import Around, balanced, harmless, offers, polish, unbroken
+from diffgemma_lsp.polish.polish import Around, balanced, doubt, harmless, offers, polish, unbroken
 from diffgemma_lsp.polish.repeats import (
     without_lines_before,
     without_loops,
     without_next_lines,
     without_overlap,
 )
+from diffgemma_lsp.session.engine import Answer
 from diffgemma_lsp.syntax.brackets import BracketState
 from diffgemma_lsp.syntax.check import Site
 from diffgemma_lsp.syntax.languages import language_of
@@ -508,7 +509,30 @@ def test_what_was_cut_off_breaks_nothing_that_it_may_yet_keep(
 
 def test_what_is_less_likely_than_nothing_does_not_come_by_itself() -> None:
     around = Around("x = ", "\n", "python")
-    answers = [(Other(text, 0.3), True) for text in ("1", "", "2")]
+    others = (Other("", 0.3), Other("2", 0.2))
     for automatic, shown in ((True, ["1", ""]), (False, ["1", "", "2"])):
+        answers = Answer(("1",), 0.4, others=others).for_the_hole(automatic)
         found = offers(answers, around, automatic=automatic)
         assert [one.polished.text for one in found] == shown
+    # An answer that was cut off before its first word says nothing of what is likely.
+    cut_off = Answer(("",), None, finished=False, others=others, whole=False)
+    assert len([*cut_off.for_the_hole(automatic=True)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("confidence", "least", "invoked", "finished", "why"),
+    [
+        (0.5, 0.5, False, True, None),
+        (0.49, 0.5, True, True, "only 49% sure"),
+        (0.0, 0.0, False, True, None),
+        (None, 0.0, False, False, None),
+        (None, 0.5, True, False, None),
+        (None, 0.5, False, False, "time was up before it was known how sure"),
+        (None, 0.5, False, True, "does not say how sure it is of this: min_confidence 0"),
+    ],
+)
+def test_why_what_the_model_is_less_sure_of_is_not_shown(
+    confidence: float | None, least: float, invoked: bool, finished: bool, why: str | None
+) -> None:
+    said = doubt(confidence, least, invoked, finished)
+    assert said is None if why is None else why in (said or "")

@@ -234,9 +234,9 @@ def test_what_is_told() -> None:
     client = Client(Heard(told))
     session = Session(lambda settings: FakeEngine(), client)
     for error in (EngineError("a"), EngineError("b"), EngineUnavailable("c"), EngineError("d")):
-        session.engine.report(error)
+        session.engine.trouble.report(error)
     assert told == ["diffgemma-lsp: a", "diffgemma-lsp: c", "diffgemma-lsp: d"]
-    session.engine.report(EngineError("e"), invoked=True)
+    session.engine.trouble.report(EngineError("e"), invoked=True)
     assert told[-1] == "diffgemma-lsp: e"
 
 

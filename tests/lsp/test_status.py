@@ -23,7 +23,7 @@ from lsp_client import (
 )
 
 from diffgemma_lsp.session import status
-from diffgemma_lsp.session.requests import still
+from diffgemma_lsp.session.trouble import still
 from engine.errors import EngineError, EngineUnavailable, ModelError, OutOfMemory
 
 NEWS = {"experimental": {"diffgemma": {"status": True}}}
@@ -184,8 +184,8 @@ async def test_what_was_wrong_is_over_when_the_model_is_there(
     told = await listening(client)
     client.send(did_open(URI, CODE))
     await until(lambda: told and told[-1]["state"] == "ready")
-    client.server.session.engine.report(EngineUnavailable("others can enter the folder"))
-    await until(lambda: client.server.session.engine.last_error is None)
+    client.server.session.engine.trouble.report(EngineUnavailable("others can enter the folder"))
+    await until(lambda: client.server.session.engine.trouble.last_error is None)
     await until(lambda: told[-1]["state"] == "ready")
 
 
@@ -196,7 +196,8 @@ async def test_an_engine_that_is_late_again_and_again_is_slow(
     client.send(did_open(URI, slow(deaf=True) + "x = \n"))
     await until(lambda: told and told[-1]["state"] == "ready")
     engine.says = {"state": "loading", "fraction": 0.5}
-    assert await client.request(*completion(URI, 1, 4)) == []  # which it has a reason for
+    where = {"textDocument": {"uri": URI}, "position": position(1, 4)}
+    await client.request("textDocument/completion", where)  # late, which it has a reason for
     await until(lambda: told[-1]["state"] == "loading")
     engine.says = {"state": "ready"}
     for _ in range(status.SLOW):

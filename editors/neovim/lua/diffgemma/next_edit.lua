@@ -108,7 +108,10 @@ function M.attach(bufnr)
   api.nvim_create_autocmd({ 'InsertEnter', 'BufLeave' }, {
     group = group,
     buffer = bufnr,
-    callback = M.clear,
+    callback = function()
+      M.clear()
+      cancel()
+    end,
   })
 end
 

@@ -168,6 +168,12 @@ function M.attach(bufnr)
   local off = vim.F.if_nil(vim.b[bufnr].diffgemma_off, vim.g.diffgemma_off, false)
   vim.lsp.inline_completion.enable(not off, { bufnr = bufnr })
   ghost.mend()
+  -- Neovim asks at the next key only, and what was typed before the server came had none.
+  local shown = ghost.of(bufnr)
+  local inserting = vim.startswith(api.nvim_get_mode().mode, 'i')
+  if shown and inserting and bufnr == api.nvim_get_current_buf() then
+    shown:automatic_request()
+  end
 end
 
 --- Turns ghost text on or off in a buffer, or in all, for as long as Neovim runs.
