@@ -168,7 +168,7 @@ class Frame:
     """The best guess after one pass: each hole as pieces, in reading order.
 
     step: passes finished so far, from 1 (0 for the draft, before the first pass).
-    planned: passes that this run will take at most.
+    planned: passes that this run will take at most (0 for the draft).
     entropy: mean over the free positions, in nats.
     """
 
@@ -176,6 +176,11 @@ class Frame:
     planned: int
     holes: tuple[tuple[Piece, ...], ...]
     entropy: float
+
+    @property
+    def progress(self) -> str:
+        """How far the run is, for a person."""
+        return f"pass {self.step} of {self.planned}" if self.step else "starting"
 
     @property
     def texts(self) -> tuple[str, ...]:

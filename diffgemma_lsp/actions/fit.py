@@ -25,12 +25,36 @@ AROUND = 32_768
 class Fit(NamedTuple):
     """What of a model's answer goes into a document.
 
-    texts: what is put in the place of each blank; None leaves what stands there. broken: how many
-    blanks are left because whatever was written there would break the syntax.
+    texts: what is put in the place of each blank; None leaves what stands there. How many blanks
+    are left because whatever was written there would break the syntax (broken), because nothing
+    came that could stand there (empty), and because the time was up (late).
     """
 
     texts: tuple[str | None, ...]
-    broken: int
+    broken: int = 0
+    empty: int = 0
+    late: int = 0
+
+    @property
+    def nothing(self) -> str:
+        """Why all of them are left. Short, so that Neovim has room for it in one line."""
+        if self.broken:
+            return "nothing changed: it would break the syntax"
+        return f"nothing changed: {'the time was up' if self.late else 'it does not fit here'}"
+
+    @property
+    def left(self) -> str | None:
+        """How many are left and why, for a person; None if none is."""
+        counts = {
+            "what came would break the syntax": self.broken,
+            "nothing came that fits": self.empty,
+            "the time was up": self.late,
+        }
+        whys = {why: count for why, count in counts.items() if count}
+        if not whys:
+            return None
+        said = whys if len(whys) == 1 else [f"{why} ({count})" for why, count in whys.items()]
+        return f"{sum(whys.values())} of {len(self.texts)} places left: {'; '.join(said)}"
 
 
 def fitted(
@@ -46,23 +70,29 @@ def fitted(
     text = snapshot.text
     unit = unit_of(prefix_of(snapshot) + suffix_of(snapshot))
     found: list[str | None] = []
-    broken = 0
+    broken = empty = late = 0
     for blank, answer in reversed(list(zip(blanks, answers, strict=True))):
         if time.monotonic() > until:
             found.insert(0, None)
+            late += 1
             continue
         site = _site_of(blank, text, snapshot.language_id)
         texts = islice(blank.texts(_indented(answer, blank, site, unit)), TRIES)
         ways = [way.replace("\n", snapshot.newline) for way in texts]
+        stands = text.between(blank.start, blank.end)
+        if blank.draft is None:
+            ways = [way for way in ways if way != stands]
         # What is rewritten is held to what stood there; of what is missing nothing can be said.
-        old = None if blank.draft is None else text.between(blank.start, blank.end)
+        old = None if blank.draft is None else stands
         new = next((way for way in ways if not site.worsened_by(way, old)), None)
         if new is not None:
             text = text.edit(blank.start, blank.end, new)
         elif ways:
             broken += 1
+        else:
+            empty += 1
         found.insert(0, new)
-    return Fit(tuple(found), broken)
+    return Fit(tuple(found), broken, empty, late)
 
 
 def _site_of(blank: Blank, text: Text, language_id: str) -> Site:

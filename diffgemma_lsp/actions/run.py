@@ -111,7 +111,9 @@ class Work:
             for blank, new in zip(found.blanks, fit.texts, strict=True)
             if new is not None
         ]
-        self._tell_what_is_left(fit)
+        # What the model did not come to is empty as well.
+        late = 0 if answer.finished else fit.empty
+        self._tell_what_is_left(fit._replace(empty=fit.empty - late, late=fit.late + late))
         strengths = (blank.strength for blank in found.blanks if blank.draft is not None)
         strength = next(strengths, None)
         return Outcome(fit.texts, confidence, seed, strength, answer.finished)
@@ -140,14 +142,9 @@ class Work:
     def _tell_what_is_left(self, fit: Fit) -> None:
         """Raises Nothing if everything stays as it was; tells the user if some of it does."""
         if not self._changes:
-            # Short, so that Neovim has room for it in one line.
-            why = "it would break the syntax" if fit.broken else "it does not fit here"
-            raise Nothing(f"nothing changed: {why}")
-        if fit.broken:
-            self.session.client.show(
-                types.MessageType.Info,
-                f"{fit.broken} of {len(fit.texts)} places left: what came would break the syntax",
-            )
+            raise Nothing(fit.nothing)
+        if fit.left is not None:
+            self.session.client.show(types.MessageType.Info, fit.left)
 
     def edit(self) -> types.WorkspaceEdit:
         """The outcome as an edit of the document as it is now: only what differs, one undo step.
@@ -242,7 +239,7 @@ class ProgressShown:
 
     def __call__(self, frame: Frame) -> None:
         if self._done is not None:
-            self._done.report(frame.step, frame.planned)
+            self._done.report(frame)
 
     def end(self) -> None:
         """The run is over."""

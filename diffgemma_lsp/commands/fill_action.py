@@ -55,8 +55,7 @@ class Planned:
         answers += [((other.text,), other.confidence) for other in self._others(infill)]
         for texts, confidence in answers:
             fit = fitted(self.plan.blanks, texts, self.snapshot)
-            why = "it would break the syntax" if fit.broken else "it does not fit here"
-            reason = None if any(fit.texts) else f"nothing changed: {why}"
+            reason = None if any(fit.texts) else fit.nothing
             yield Filling(fit.texts, reason, confidence)
 
     def _others(self, infill: Infill) -> Sequence[Other]:

@@ -102,7 +102,7 @@ class OneHole:
         new = text.rstrip() + draft[len(draft.rstrip()) :]
         blank = Blank(start, end, draft=draft, shape=str)
         snapshot = DocumentSnapshot.of(document, start, end)
-        (fitting,), _ = fitted((blank,), (with_line_ends(new),), snapshot)
+        (fitting,) = fitted((blank,), (with_line_ends(new),), snapshot).texts
         if fitting is None:
             return Polished("", "the rewrite would break the syntax: try another --seed")
         as_it_was = with_line_ends(fitting) == with_line_ends(new)  # whatever its lines end with

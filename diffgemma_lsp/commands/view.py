@@ -171,7 +171,7 @@ class _Lines:
 def _counter(frame: Frame) -> str:
     pieces = [piece for hole in frame.holes for piece in hole]
     settled = sum(piece.certainty > 0.9 for piece in pieces)
-    return f"pass {frame.step} of {frame.planned} · {settled} of {len(pieces)} tokens settled"
+    return f"{frame.progress} · {settled} of {len(pieces)} tokens settled"
 
 
 def tint(certainty: float) -> str:

@@ -1,12 +1,13 @@
 """diffgemma/status: how the server is doing, and why it last showed nothing.
 
 The parameters are {textDocument?: {uri}}. The result is {state, message, percent, model,
-can, lastReason, suggestions, document}:
+can, languages, lastReason, suggestions, document}:
 
 state: "off", "loading", "error", "slow", "filling", "ready" or "idle" (the model is not loaded).
 message: one line for a person. percent: of the loading, or null.
 model: what the engine runs, or null. can: what the model can do, as far as is known: "fill", and
-"instruct" if it follows instructions.
+"instruct" if it follows instructions. languages: those in which it suggests without being asked,
+"*" for all; null as long as that is not known.
 lastReason: why the last request was answered with nothing, or null if it was not.
 suggestions: {shown, accepted, characters} since the session began; `diffgemma-lsp stats` has more.
 document: {uri, off, reasons} if the request names one, else null. off: why nothing at all is shown
@@ -19,6 +20,7 @@ import asyncio
 from typing import Any
 
 from diffgemma_lsp.actions.order import document_of
+from diffgemma_lsp.session.engine import Model
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.session.status import as_json, status_of
 
@@ -42,10 +44,16 @@ async def _status(session: Session, uri: str) -> dict[str, Any]:
         **as_json(status_of(session, engine, language_id)),
         "model": info.get("model") or engine.get("model") or session.settings.everywhere.model,
         "can": list(session.engine.model.can),
+        "languages": _languages(session.engine.model),
         "lastReason": session.outcomes.last_reason,
         "suggestions": {kind: session.stats.session[kind] for kind in _TOLD},
         "document": _document(session, uri) if uri else None,
     }
+
+
+def _languages(model: Model) -> list[str] | None:
+    known = ("*",) if model.languages is None else model.languages
+    return list(known) if model.known else None
 
 
 def _document(session: Session, uri: str) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from typing import Any, Protocol, TypeGuard, cast
 
 from lsprotocol import types
 
+from engine.types import Frame
+
 logger = logging.getLogger(__name__)
 
 FRAME = "diffgemma/frame"
@@ -182,13 +184,11 @@ class WorkDone:
         self.at_end: Callable[[], object] = lambda: None
         self._say(types.WorkDoneProgressBegin(title=title, cancellable=True, percentage=0))
 
-    def report(self, done: int, planned: int) -> None:
-        """`done` of `planned` passes are over."""
-        share = min(100, 100 * done // max(1, planned))
+    def report(self, frame: Frame) -> None:
+        """The work has come so far."""
+        share = min(100, 100 * frame.step // max(1, frame.planned))
         self._say(
-            types.WorkDoneProgressReport(
-                cancellable=True, message=f"pass {done} of {planned}", percentage=share
-            )
+            types.WorkDoneProgressReport(cancellable=True, message=frame.progress, percentage=share)
         )
 
     def end(self, message: str | None = None) -> None:

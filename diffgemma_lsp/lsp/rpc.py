@@ -19,6 +19,7 @@ import json
 import logging
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, cast
@@ -49,6 +50,9 @@ _OWN = (
 )
 """What pygls handles by itself and this server handles in its own way."""
 
+_MOST_GIVEN_UP = 64
+"""Of so many requests for whose answers nobody waits any more it is known that they were asked."""
+
 Codes = types.ErrorCodes
 
 
@@ -63,6 +67,7 @@ class Protocol(LanguageServerProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._arrived = 0.0
+        self._given_up: deque[str] = deque(maxlen=_MOST_GIVEN_UP)
         self.at_unreadable: Callable[[str, Any, bool], None] = lambda method, params, whole: None
         """Told of a notification that is ignored: its method ("" if that can't be known), its
         parameters, and whether these are here as a whole."""
@@ -102,6 +107,9 @@ class Protocol(LanguageServerProtocol):
         id = str(uuid.uuid4())
         try:
             return await self.send_request_async(method, params, id)
+        except asyncio.CancelledError:
+            self._given_up.append(id)
+            raise
         finally:
             self._request_futures.pop(id, None)
             self._result_types.pop(id, None)
@@ -134,7 +142,9 @@ class Protocol(LanguageServerProtocol):
         # pygls keeps the type of the answer to each request that it sent.
         known = id is not None and id in self._result_types
         waiting = self._request_futures.get(id) if id is not None and known else None
-        if id is None or waiting is None or waiting.done():
+        if id in self._given_up:
+            logger.debug("an answer came too late")
+        elif id is None or waiting is None or waiting.done():
             logger.warning("an answer that nobody waits for was ignored")
         elif (message := self._structured(data)) is not None:
             self.handle_message(message)

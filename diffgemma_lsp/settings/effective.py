@@ -88,7 +88,8 @@ class EffectiveSettings:
         """Why there are no suggestions in this document, or None if there are."""
         settings = self.for_document(uri, language_id)
         if not settings.enable:
-            return "suggestions are turned off (setting enable)"
+            whose = " of a folder, language or path" if self.everywhere.enable else ""
+            return f"suggestions are turned off{' here' * bool(whose)} (setting enable{whose})"
         if language_id in settings.languages_off:
             return f"suggestions are turned off for {language_id} (setting languages_off)"
         for glob in settings.globs_off:

@@ -4,7 +4,8 @@ A line `# fake: {"delay": 0.1}` anywhere around the hole plans the run:
 
 delay: seconds of work. text: the answer; else it tells of the prefix and suffix it was made for.
 texts: the answer's holes, if there are several. by_seed: answers to choose from by the seed. In an
-answer, <strength> is how much of the draft may change. frame: a frame with this text comes first.
+answer, <strength> is how much of the draft may change. frame: a frame with this text comes first;
+pass: the pass that it is of, 0 for the draft.
 deaf: the budget is ignored. confidence: of the answer. others: [text, confidence] of what else
 was considered. stop: why it ended. gains: by how many nats choices are likelier than the first.
 error: the code of the EngineError to raise. bug: an exception that nobody foresaw.
@@ -87,7 +88,8 @@ class FakeEngine:
                 raise error_from_code(plan["error"], "the fake engine was told to fail")
             if "frame" in plan:
                 piece = Piece(plan["frame"], plan.get("confidence", 0.9))
-                yield Frame(1, 8, ((piece,),) * holes, 1.0)
+                step = plan.get("pass", 1)
+                yield Frame(step, 8 if step else 0, ((piece,),) * holes, 1.0)
             jitter = int(filling(fixed[0], fixed[-1])[1:], 16) % (self.jitter_ms + 1)
             delay = plan.get("delay", jitter / 1000)
             if request.budget_s is not None and not plan.get("deaf"):

@@ -18,6 +18,8 @@ from engine.types import Hole, Template
 engine = FakeEngine(int(os.environ.get("FAKE_JITTER_MS", "0")), "FAKE_VARIED" in os.environ)
 if loading_s := os.environ.get("FAKE_LOADING_S"):
     engine.loading_until = time.monotonic() + float(loading_s)
+if "FAKE_LANGUAGES" in os.environ:
+    engine.languages = tuple(os.environ["FAKE_LANGUAGES"].split(","))
 server = build_server(lambda settings: engine)
 
 

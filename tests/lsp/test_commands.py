@@ -160,6 +160,31 @@ async def test_holes_that_nothing_fits_stay(client: InProcessClient, engine: Fak
     assert len(client.shown) == engine.runs == 1
 
 
+async def test_it_is_told_what_is_left_and_why(client: InProcessClient, engine: FakeEngine) -> None:
+    await client.initialize(capabilities=RESOLVES)
+    text = "x = ...\n# TODO: print it\ny = ...\nz = ...\n"
+    client.send(did_open(URI, text))
+    engine.texts = ("1", "", "= 2", "...")
+    result = await execute(client, "holes", order(range=span(0, 0, 4, 0), apply=False))
+    assert after(text, result["edit"]) == text.replace("x = ...", "x = 1")
+    assert result["fillings"] == ["1", None, None, None]
+    assert client.shown[0]["message"].endswith(
+        "3 of 4 places left: what came would break the syntax (1); nothing came that fits (2)"
+    )
+
+
+async def test_it_is_told_what_the_time_was_too_short_for(
+    client: InProcessClient, engine: FakeEngine
+) -> None:
+    await client.initialize(capabilities=RESOLVES)
+    text = '# fake: {"stop": "deadline"}\nx = ...\n# TODO: print it\n'
+    client.send(did_open(URI, text))
+    engine.texts = ("1", "")
+    result = await execute(client, "holes", order(range=span(0, 0, 3, 0), apply=False))
+    assert (result["fillings"], result["finished"]) == (["1", None], False)
+    assert client.shown[0]["message"].endswith("1 of 2 places left: the time was up")
+
+
 async def test_what_was_broken_may_stay_so(client: InProcessClient, engine: FakeEngine) -> None:
     await client.initialize(capabilities=RESOLVES)
     text = "x = = 1\ny = 2\n"
@@ -248,16 +273,21 @@ async def test_an_edit_that_the_editor_skips_is_made_anew(client: InProcessClien
     assert after(now, edits[1], 2) == now.replace("width * height", "value + 1")
 
 
-async def test_a_clients_own_token_is_used(client: InProcessClient) -> None:
+@pytest.mark.parametrize(("number", "message"), [(0, "starting"), (3, "pass 3 of 8")])
+async def test_a_clients_own_token_is_used(
+    client: InProcessClient, number: int, message: str
+) -> None:
     said: list[dict[str, Any]] = []
     client.heard["$/progress"] = said.append
     client.replies["workspace/applyEdit"] = lambda params: {"applied": True}
     await client.initialize(capabilities=RESOLVES)
-    client.send(did_open(URI, slow(0.1, frame="x", text="new") + "old\n"))
+    plan = {"frame": "x", "pass": number, "text": "new"}
+    client.send(did_open(URI, slow(0.1, **plan) + "old\n"))
     where = span(1, 0, 1, 3)
     await execute(client, "rewrite", order(range=where), workDoneToken="mine")
     assert {one["token"] for one in said} == {"mine"}
     assert [one["value"]["kind"] for one in said] == ["begin", "report", "end"]
+    assert said[1]["value"]["message"] == message, "of the draft no passes are planned yet"
 
 
 async def test_a_run_can_be_watched(client: InProcessClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -351,6 +352,21 @@ async def test_what_is_suggested_waits_for_the_answer(kind: int) -> None:
     client.send({"id": id, "result": [{"seed": 7, "enable": kind == INVOKED}]})
     assert bool(await answer) == (kind == INVOKED)
     assert [request.seed for request in engine.requests[:1]] == ([7] if kind == INVOKED else [])
+
+
+async def test_only_an_answer_to_what_was_never_asked_is_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING, "diffgemma_lsp")
+    client = await connected(FakeEngine(), pull=lambda params: ...)
+    (id,) = client.server.rpc._request_futures  # pyright: ignore[reportPrivateUsage]
+    await push(client, None)  # asks anew
+    client.send({"id": id, "result": [{"seed": 7}]})
+    await quiet(client)
+    assert (caplog.records, holding(client).seed) == ([], 0)
+    client.send({"id": "another", "result": None})
+    await quiet(client)
+    assert "nobody waits for" in caplog.text
 
 
 async def test_what_waits_for_an_answer_keeps_to_its_deadline() -> None:

@@ -93,7 +93,8 @@ async def test_the_messages_are_what_the_server_takes_and_sends() -> None:
             continue
         if message["method"] == "diffgemma/status":
             await something_that_comes_to_nothing(client)
-            engine.says = {"state": "ready", "info": {"model": "nano", "can": ["fill"]}}
+            info = {"model": "nano", "can": ["fill"], "languages": ["python"]}
+            engine.says = {"state": "ready", "info": info}
         client.play(message)
         if message["method"] == "initialize":
             await client.answers[message["id"]]

@@ -353,9 +353,14 @@ async def test_what_the_model_can_is_known_once_it_is_loaded(
     engine.can = ("fill", "instruct")
     await client.initialize(warm_up=False)
     assert (await asked(client))["can"] == ["fill"], "what every model can"
+    assert (await asked(client))["languages"] is None
     client.send(did_open(URI, "x = \n"))
     assert await client.request(*completion(URI, 0, 4, INVOKED)) != []
     assert (await asked(client))["can"] == ["fill", "instruct"]
+    assert (await asked(client))["languages"] == ["*"]
+    for languages in ((), ("python", "c")):
+        engine.languages = languages
+        assert (await asked(client))["languages"] == list(languages)
 
 
 async def test_a_model_that_can_t_be_loaded_ahead_is_told_once(

@@ -132,8 +132,9 @@ function M.frame(_, frame)
         return draw.change(preview.bufnr, hole.range, encoding, chunks)
       end, frame.holes)
       preview.drawn = true
-      local hint = 'pass %d of %d   {discard} cancel'
-      show(preview, changes, hint:format(frame.step, frame.planned))
+      -- The first one, before any pass, is the draft.
+      local pass = ('pass %d of %d'):format(frame.step, frame.planned)
+      show(preview, changes, (frame.step == 0 and 'starting' or pass) .. '   {discard} cancel')
     end
   end
 end
