@@ -3,18 +3,29 @@
 import { commands, type Disposable, Range, type TextEditor, window } from "vscode";
 
 import { showMenu, statusOf } from "./menu";
+import type { NextEdits } from "./nextEdit";
 import type { Previews } from "./preview";
+import { onlyAsked } from "./protocol";
 import type { Server } from "./server";
 import * as settings from "./settings";
 
-export function registerCommands(server: Server, previews: Previews): Disposable[] {
+export function registerCommands(
+  server: Server,
+  previews: Previews,
+  nextEdits: NextEdits,
+): Disposable[] {
   const table: Record<string, (argument?: number) => unknown> = {
     menu: () => showMenu(server),
     suggest: () => suggest(server),
     rewriteSelection: () => rewriteSelection(server, previews),
     fillHoles: () => fillHoles(server, previews),
+    nextEdit: () => nextEdits.go(),
+    "nextEdit.tab": () => nextEdits.tab(),
+    "nextEdit.hide": () => {
+      nextEdits.hide();
+    },
     toggle: () => settings.turnAll(!settings.isOn()),
-    toggleLanguage: () => toggleLanguage(),
+    toggleLanguage: () => toggleLanguage(server),
     toggleFolder: () => toggleFolder(),
     freeMemory: () => freeMemory(server),
     restart: () => server.restart(),
@@ -107,13 +118,19 @@ async function fillHoles(server: Server, previews: Previews): Promise<void> {
   await previews.begin(editor, order);
 }
 
-async function toggleLanguage(): Promise<void> {
+async function toggleLanguage(server: Server): Promise<void> {
   const language = window.activeTextEditor?.document.languageId;
   if (language === undefined) {
     void window.showInformationMessage("Diffgemma: open a file of the language first.");
     return;
   }
-  await settings.turnLanguage(language, !settings.isOnForLanguage(language));
+  const on = !settings.isOnForLanguage(language);
+  const usual = settings.usualLanguages();
+  const limits = on ? onlyAsked(await statusOf(server), language, usual) : undefined;
+  await settings.turnLanguage(language, on);
+  if (limits !== undefined) {
+    void window.showInformationMessage(`Diffgemma: it is on. ${limits}.`);
+  }
 }
 
 async function toggleFolder(): Promise<void> {

@@ -3,6 +3,7 @@
 import { type ExtensionContext, window } from "vscode";
 
 import { registerCommands } from "./commands";
+import { NextEdits } from "./nextEdit";
 import { Previews } from "./preview";
 import { Server } from "./server";
 import { StatusItem } from "./status";
@@ -13,12 +14,14 @@ export function activate(context: ExtensionContext): void {
   const output = window.createOutputChannel("Diffgemma", { log: true });
   server = new Server(context, output);
   const previews = new Previews(server);
+  const nextEdits = new NextEdits(server);
   context.subscriptions.push(
     output,
     server,
     previews,
+    nextEdits,
     new StatusItem(server),
-    ...registerCommands(server, previews),
+    ...registerCommands(server, previews, nextEdits),
   );
   // Not waited for: the commands are there at once, and wait for the server where they need it.
   void server.start();

@@ -2,9 +2,9 @@
 
 import { commands, type QuickPickItem, QuickPickItemKind, window, workspace } from "vscode";
 
-import { type FullStatus, STATUS } from "./protocol";
+import { type FullStatus, onlyAsked, STATUS } from "./protocol";
 import type { Server } from "./server";
-import { isOn, isOnForLanguage, isOnInFolder } from "./settings";
+import { isOn, isOnForLanguage, isOnInFolder, usualLanguages, whyOff } from "./settings";
 
 interface Entry extends QuickPickItem {
   command?: string;
@@ -64,6 +64,7 @@ function entries(status: FullStatus | undefined): Entry[] {
             `for ${document.languageId}`,
             isOnForLanguage(document.languageId),
             "diffgemma.toggleLanguage",
+            onlyAsked(status, document.languageId, usualLanguages()),
           ),
         ]),
     ...(document !== undefined && workspace.getWorkspaceFolder(document.uri) !== undefined
@@ -83,17 +84,20 @@ function entries(status: FullStatus | undefined): Entry[] {
 
 /** Why nothing is shown, or was last. */
 function whys({ document, lastReason }: FullStatus): Entry[] {
+  const shown = window.activeTextEditor?.document;
   const ghost = document?.reasons["textDocument/inlineCompletion"];
-  const reason = document?.off ?? ghost ?? lastReason;
+  const off = shown === undefined ? undefined : whyOff(shown);
+  const reason = off ?? document?.off ?? ghost ?? lastReason;
   return reason == null
     ? []
     : [{ label: "$(info) Why there was no suggestion", detail: reason, command: "diffgemma.menu" }];
 }
 
-function toggle(where: string, on: boolean, command: string): Entry {
+function toggle(where: string, on: boolean, command: string, limits?: string): Entry {
+  const limited = limits === undefined ? {} : { detail: limits };
   return on
-    ? { label: `$(circle-slash) Turn off ${where}`, command }
-    : { label: `$(check) Turn on ${where}`, command };
+    ? { label: `$(circle-slash) Turn off ${where}`, command, ...limited }
+    : { label: `$(check) Turn on ${where}`, command, ...limited };
 }
 
 function separator(label: string): Entry {

@@ -17,7 +17,7 @@ import { ExecuteCommandRequest } from "vscode-languageclient/node";
 import { draftOf, draw, editedText } from "./drawing";
 import { editOf, type Hunk, hunksBetween, splitLines } from "./hunks";
 import type { Frame, Result } from "./protocol";
-import { type Order, sceneOf, type Shown } from "./scene";
+import { noteOf, type Order, sceneOf, type Shown } from "./scene";
 import type { Server } from "./server";
 import { rewriteStrength, seed } from "./settings";
 import { View } from "./view";
@@ -174,7 +174,7 @@ export class Previews implements Disposable {
     this.current?.cancel.dispose();
     this.current = undefined;
     this.atSight();
-    void commands.executeCommand("setContext", "diffgemma.preview", false);
+    setContexts(false, false);
   }
 
   private async changeStrength(by: number): Promise<void> {
@@ -184,7 +184,7 @@ export class Previews implements Disposable {
     }
     const wanted = Math.min(1, Math.max(LEAST, rewrite.strength + by));
     if (wanted === rewrite.strength) {
-      rewrite.hint = by > 0 ? ", which is all" : ", which is the least";
+      rewrite.hint = by > 0 ? " is all" : " is the least";
       this.view.update(sceneOf(rewrite));
       return;
     }
@@ -295,7 +295,7 @@ export class Previews implements Disposable {
       return;
     }
     rewrite.draft = draftOf(rewrite.text, frame.holes);
-    rewrite.note = `pass ${frame.step} of ${frame.planned}`;
+    rewrite.note = noteOf(frame);
     if (this.view.isOpen) {
       this.view.update(sceneOf(rewrite));
     } else {
@@ -304,7 +304,7 @@ export class Previews implements Disposable {
   }
 
   private async open(rewrite: Rewrite): Promise<void> {
-    void commands.executeCommand("setContext", "diffgemma.preview", true);
+    setContexts(true, rewrite.order.strength);
     await this.view.open(rewrite.document, rewrite.editor.viewColumn, sceneOf(rewrite));
     this.atSight();
     if (this.current === rewrite) {
@@ -322,6 +322,12 @@ export class Previews implements Disposable {
     const number = hunks.findIndex(({ old, end }) => old <= line && line < Math.max(end, old + 1));
     return number < 0 ? undefined : number;
   }
+}
+
+/** What keys and buttons go by: whether there is a preview, and whether it can change more. */
+function setContexts(preview: boolean, strength: boolean): void {
+  void commands.executeCommand("setContext", "diffgemma.preview", preview);
+  void commands.executeCommand("setContext", "diffgemma.preview.strength", preview && strength);
 }
 
 function addTo(edit: WorkspaceEdit, document: TextDocument, hunk: Hunk, old: string[]): void {

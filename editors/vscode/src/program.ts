@@ -25,6 +25,9 @@ export async function findProgram(setting: string): Promise<string> {
     if (await isProgram(wanted)) {
       return wanted;
     }
+    if (await isFile(wanted)) {
+      throw new NoServer(`${wanted} may not be run: chmod +x it, and try again.`);
+    }
     throw new NoServer(
       `There is no program at ${wanted}. Set diffgemma.server.path to where diffgemma-lsp is.`,
     );
@@ -68,6 +71,14 @@ function versionOf(program: string): Promise<{ output: string; error: string | n
 async function isProgram(file: string): Promise<boolean> {
   try {
     await fs.access(file, constants.X_OK);
+    return await isFile(file);
+  } catch {
+    return false;
+  }
+}
+
+async function isFile(file: string): Promise<boolean> {
+  try {
     return (await fs.stat(file)).isFile();
   } catch {
     return false;

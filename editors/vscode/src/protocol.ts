@@ -14,13 +14,35 @@ export interface Status {
   percent: number | null;
 }
 
-/** The answer to diffgemma/status. `can`: "fill", and "instruct" if it follows instructions. */
+/**
+ * The answer to diffgemma/status. `can`: "fill", and "instruct" if it follows instructions.
+ * `languages`: those in which it suggests without being asked, "*" for all; null as long as it has
+ * not been loaded.
+ */
 export interface FullStatus extends Status {
   model: string | null;
   can: string[];
+  languages: string[] | null;
   lastReason: string | null;
   suggestions: { shown: number; accepted: number; characters: number };
   document: { uri: string; off: string | null; reasons: Record<string, string> } | null;
+}
+
+/**
+ * That the model suggests in a language only when it is asked, or may do so; undefined where it
+ * does more. `usual`: what is expected of a model that has not been loaded.
+ */
+export function onlyAsked(
+  status: Pick<FullStatus, "model" | "languages"> | undefined,
+  language: string,
+  usual: string[],
+): string | undefined {
+  const known = status?.languages ?? usual;
+  if (known.includes("*") || known.includes(language)) {
+    return undefined;
+  }
+  const does = status?.languages == null ? "The model may suggest" : `${status.model} suggests`;
+  return `${does} in ${language} only when you ask (Suggest Here)`;
 }
 
 /** A text, and how sure the model is of it, from 0 to 1. */
@@ -51,4 +73,9 @@ export interface Result {
   edit: {
     documentChanges?: { textDocument: { uri: string; version: number }; edits: TextEdit[] }[];
   } | null;
+}
+
+/** What must follow the last edits of a document: the text for a line of it, or nothing. */
+export interface NextEditResult {
+  edits: { text: string; range: Range }[];
 }

@@ -3,6 +3,7 @@
 import type { Range } from "vscode";
 
 import { type Draft, draw, type DrawnHunk } from "./drawing";
+import type { Frame } from "./protocol";
 import type { Lens, Scene } from "./view";
 
 /** What is asked of the server. `strength`: whether it starts from a draft that may change. */
@@ -40,8 +41,17 @@ export function sceneOf(rewrite: Shown): Scene {
   return { drawing, lenses };
 }
 
+/** How far a run is. Its first frame, before any pass, is the draft. */
+export function noteOf({ step, planned }: Frame): string {
+  return step === 0 ? "starting" : `pass ${step} of ${planned}`;
+}
+
+/** In few words: those of the first change stand in the same line. */
 function lensesAt(line: number, rewrite: Shown): Lens[] {
-  const lens = (title: string, command = ""): Lens => ({ line, command: { title, command } });
+  const lens = (title: string, command = "", tooltip = title): Lens => ({
+    line,
+    command: { title, command, tooltip },
+  });
   const { order, running, note } = rewrite;
   if (running) {
     return [lens(`$(loading~spin) ${note}`), lens("Discard", "diffgemma.preview.discard")];
@@ -52,9 +62,9 @@ function lensesAt(line: number, rewrite: Shown): Lens[] {
     lens("$(refresh) Again", "diffgemma.preview.again"),
     ...(order.strength
       ? [
-          lens("More change", "diffgemma.preview.more"),
-          lens("Less change", "diffgemma.preview.less"),
-          lens(`(${percent}% may change${rewrite.hint})`),
+          lens("$(remove)", "diffgemma.preview.less", "Less change"),
+          lens(`${percent}%${rewrite.hint}`, "", "So much of it may change"),
+          lens("$(add)", "diffgemma.preview.more", "More change"),
         ]
       : []),
     lens("$(close) Discard", "diffgemma.preview.discard"),
@@ -67,9 +77,9 @@ function lensesOfHunk(drawn: DrawnHunk, number: number): Lens[] {
     command: { title, command, arguments: [number] },
   });
   return drawn.left
-    ? [lens("Left out: take it in again", "diffgemma.preview.toggle")]
+    ? [lens("Take it in again", "diffgemma.preview.toggle")]
     : [
-        lens("Accept only this", "diffgemma.preview.acceptOne"),
-        lens("Leave this out", "diffgemma.preview.toggle"),
+        lens("Only this", "diffgemma.preview.acceptOne"),
+        lens("Leave out", "diffgemma.preview.toggle"),
       ];
 }

@@ -29,17 +29,18 @@ import {
   ShowMessageNotification,
 } from "vscode-languageclient/node";
 
+import { AGAIN, HELP, OUTPUT, SET_PATH, SETTINGS, settingsFor, waysOut } from "./cures";
 import { findProgram, NoServer, whyNot } from "./program";
 import { type Frame, FRAME, type Status, STATUS_CHANGED } from "./protocol";
 import {
   machineOptions,
-  RESTARTING,
+  SCHEMES,
   SECTION,
   servedLanguages,
   serverPath,
   sharedSettings,
   show,
-  THE_EXTENSION,
+  startedBy,
 } from "./settings";
 
 /** What there is besides the server's own states. */
@@ -51,15 +52,8 @@ export interface News {
   percent: number | null;
 }
 
-export const SCHEMES = ["file", "untitled", "vscode-remote", "vscode-notebook-cell"];
 const MOST_RESTARTS = 4;
 const RESTARTS_WITHIN_MS = 3 * 60_000;
-
-const SET_PATH = "Set the Path";
-const HELP = "How to Install";
-const AGAIN = "Try Again";
-const OUTPUT = "Show Output";
-const SETTINGS = "Open Settings";
 
 export class Server implements Disposable {
   news: News = { state: "stopped", message: "The server has not been started.", percent: null };
@@ -68,6 +62,8 @@ export class Server implements Disposable {
 
   private client: LanguageClient | undefined;
   private starting: Promise<void> | undefined;
+  /** The settings that the last start went by. */
+  private begunBy = "";
   private readonly deaths: number[] = [];
   private readonly newsEmitter = new EventEmitter<News>();
   private readonly frameEmitter = new EventEmitter<Frame>();
@@ -82,8 +78,9 @@ export class Server implements Disposable {
     this.disposables = [
       this.newsEmitter,
       this.frameEmitter,
-      workspace.onDidChangeConfiguration((event) => {
-        if (RESTARTING.some((name) => event.affectsConfiguration(name))) {
+      // That an event speaks of them says little: a folder's have no effect.
+      workspace.onDidChangeConfiguration(() => {
+        if (this.isOutdated) {
           void this.restart();
         }
       }),
@@ -112,6 +109,11 @@ export class Server implements Disposable {
   /** Whether the server gets to see a document. */
   serves(document: TextDocument): boolean {
     return languages.match(selector(), document) > 0;
+  }
+
+  /** Whether a server that was started now would be another one. */
+  private get isOutdated(): boolean {
+    return this.begunBy !== startedBy();
   }
 
   /** Starts it, unless it runs. Never throws: what is wrong is told. */
@@ -150,6 +152,7 @@ export class Server implements Disposable {
     if (this.running !== undefined) {
       return;
     }
+    this.begunBy = startedBy();
     this.tell("starting", "The server is starting.");
     let program: string | undefined;
     try {
@@ -203,8 +206,9 @@ export class Server implements Disposable {
                   )
                 : null,
             ),
-          // It is told that something changed, and asks.
-          didChangeConfiguration: (_sections, next) => next(undefined),
+          // It is told that something changed, and asks; unless another one takes its place.
+          didChangeConfiguration: (_sections, next) =>
+            client === this.client && !this.isOutdated ? next(undefined) : Promise.resolve(),
         },
       },
     };
@@ -262,24 +266,25 @@ export class Server implements Disposable {
 
   /** Says what is wrong with the server, with the ways out. */
   private async complain(reason: string): Promise<void> {
-    const ways = [SET_PATH, HELP, AGAIN, OUTPUT];
-    await this.go(await window.showErrorMessage(`Diffgemma: ${reason}`, ...ways));
+    const text = `Diffgemma: ${reason}`;
+    await this.go(await window.showErrorMessage(text, ...waysOut(reason)));
   }
 
   /** Says what the server says; where something is wrong, such as the model, with the ways out. */
   private async relay(type: MessageType, message: string): Promise<void> {
-    const ways = [SETTINGS, OUTPUT];
+    const settings = settingsFor(message);
+    const ways = settings === undefined ? [OUTPUT] : [SETTINGS, OUTPUT];
     if (type === MessageType.Error) {
-      await this.go(await window.showErrorMessage(message, ...ways), settingsFor(message));
+      await this.go(await window.showErrorMessage(message, ...ways), settings);
     } else if (type === MessageType.Warning) {
-      await this.go(await window.showWarningMessage(message, ...ways), settingsFor(message));
+      await this.go(await window.showWarningMessage(message, ...ways), settings);
     } else {
       await window.showInformationMessage(message);
     }
   }
 
   /** Goes the way that was chosen, if one was. */
-  private async go(chosen: string | undefined, settings = THE_EXTENSION): Promise<void> {
+  private async go(chosen: string | undefined, settings?: string): Promise<void> {
     if (chosen === SET_PATH) {
       await show("@id:diffgemma.server.path");
     } else if (chosen === HELP) {
@@ -288,7 +293,7 @@ export class Server implements Disposable {
       await this.restart();
     } else if (chosen === OUTPUT) {
       this.output.show();
-    } else if (chosen === SETTINGS) {
+    } else if (chosen === SETTINGS && settings !== undefined) {
       await show(settings);
     }
   }
@@ -309,11 +314,6 @@ function logLines(input: Readable, output: LogOutputChannel): void {
       output.error(line);
     }
   });
-}
-
-/** The settings that a message of the server is about. */
-function settingsFor(message: string): string {
-  return /\bmodel\b/.test(message) ? "@id:diffgemma.model" : THE_EXTENSION;
 }
 
 function selector(): { scheme: string; language?: string }[] {

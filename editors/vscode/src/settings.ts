@@ -14,14 +14,14 @@ export const SECTION = "diffgemma";
 /** What finds all of its settings. */
 export const THE_EXTENSION = "@ext:diffgemma.diffgemma-lsp";
 
+/** What the server gets to see, in the languages that it serves. */
+export const SCHEMES = ["file", "untitled", "vscode-remote", "vscode-notebook-cell"];
+
 /** What decides what is loaded and run: the user's own, and told to the server when it starts. */
 const MACHINE = ["model", "device", "engineUrl", "engineTokenFile", "idleUnloadS", "idleExitS"];
 
 /** What is for the extension alone. */
 const OWN = ["server"];
-
-/** A change of one of these takes a new server. */
-export const RESTARTING = [...OWN, ...MACHINE].map((name) => `${SECTION}.${name}`);
 
 export function serverPath(): string {
   const path = workspace.getConfiguration(SECTION).get("server.path", "").trim();
@@ -31,6 +31,12 @@ export function serverPath(): string {
 /** The languages whose documents the server gets to see; ["*"] is all. */
 export function servedLanguages(): string[] {
   return workspace.getConfiguration(SECTION).get<string[]>("server.languages", []);
+}
+
+/** The languages that the server gets to see where nothing is set: those that mini knows. */
+export function usualLanguages(): string[] {
+  const known = workspace.getConfiguration(SECTION).inspect<string[]>("server.languages");
+  return known?.defaultValue ?? [];
 }
 
 export function rewriteStrength(document: TextDocument): number {
@@ -46,6 +52,11 @@ export function machineOptions(): Record<string, unknown> {
   const settings = workspace.getConfiguration(SECTION);
   const chosen = MACHINE.map((name): [string, unknown] => [name, settings.get(name)]);
   return Object.fromEntries(chosen.map(([name, value]) => [name, value === "" ? null : value]));
+}
+
+/** All that a server is started by, to compare: another value of it takes another server. */
+export function startedBy(): string {
+  return JSON.stringify([serverPath(), servedLanguages(), machineOptions()]);
 }
 
 /** Opens the settings that the query finds, where those of this machine can be seen. */
@@ -79,6 +90,21 @@ export function isOnInFolder(document: TextDocument): boolean {
 
 export function isOnForLanguage(language: string): boolean {
   return isServed(language) && !languagesOff().includes(language);
+}
+
+/** Why the settings keep suggestions away from a document; undefined where they do not. */
+export function whyOff(document: TextDocument): string | undefined {
+  const { languageId } = document;
+  if (!SCHEMES.includes(document.uri.scheme)) {
+    return `not used in what is no file (${document.uri.scheme}:)`;
+  }
+  if (!isOnInFolder(document)) {
+    return isOn() ? "turned off in this folder" : "turned off everywhere";
+  }
+  if (!isServed(languageId)) {
+    return `not used for ${languageId} (not among diffgemma.server.languages)`;
+  }
+  return isOnForLanguage(languageId) ? undefined : `turned off for ${languageId}`;
 }
 
 export async function turnAll(on: boolean): Promise<void> {

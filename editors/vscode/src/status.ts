@@ -9,8 +9,8 @@ import {
   workspace,
 } from "vscode";
 
-import { type News, SCHEMES, type Server, type State } from "./server";
-import { isOnForLanguage, isOnInFolder, SECTION } from "./settings";
+import type { News, Server, State } from "./server";
+import { SCHEMES, SECTION, whyOff } from "./settings";
 
 const ICONS: Record<State, string> = {
   starting: "$(loading~spin)",
@@ -72,15 +72,10 @@ export class StatusItem implements Disposable {
   }
 }
 
-/** Why no document like the one at hand gets suggestions, where nothing else is to be told. */
+/** Why the file at hand gets no suggestions, where nothing else is to be told. */
 function whyOffHere({ state }: News): string | undefined {
   const document = window.activeTextEditor?.document;
-  const fine = state === "ready" || state === "idle";
-  if (!fine || document === undefined || !SCHEMES.includes(document.uri.scheme)) {
-    return undefined;
-  }
-  if (!isOnForLanguage(document.languageId)) {
-    return `turned off for ${document.languageId}`;
-  }
-  return isOnInFolder(document) ? undefined : "turned off in this folder";
+  const fine = state === "ready" || state === "idle" || state === "off";
+  const file = document !== undefined && SCHEMES.includes(document.uri.scheme);
+  return fine && file ? whyOff(document) : undefined;
 }

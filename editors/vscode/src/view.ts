@@ -48,7 +48,8 @@ export interface Scene {
 export class View implements TextDocumentContentProvider, CodeLensProvider, Disposable {
   private scene: Scene | undefined;
   private uri: Uri | undefined;
-  private opened = 0;
+  // Not from nought: what an earlier session has opened may be there still.
+  private opened = Date.now();
   private readonly textChanged = new EventEmitter<Uri>();
   private readonly lensesChanged = new EventEmitter<void>();
   private readonly closed = new EventEmitter<void>();

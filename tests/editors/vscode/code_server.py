@@ -83,6 +83,17 @@ GHOST = """() => {
 }"""
 
 
+# Spans in which decorations stand, from the top to the bottom.
+BEHIND = """() => [...document.querySelectorAll('.editor-instance .view-line')]
+    .sort((a, b) => parseInt(a.style.top) - parseInt(b.style.top))
+    .flatMap(line => [...line.querySelectorAll('span')])
+    .map(span => getComputedStyle(span, '::after').content)
+    .filter(text => text.startsWith('"')).map(text => text.slice(1, -1))"""
+STRUCK = """() => [...document.querySelectorAll('.editor-instance .view-line span')]
+    .filter(span => getComputedStyle(span).textDecorationLine === 'line-through')
+    .map(span => span.textContent)"""
+
+
 @dataclass(frozen=True)
 class Editor:
     """A code-server with the extension, and a browser; windows are opened in it."""
@@ -94,6 +105,12 @@ class Editor:
     def settings_file(self, name: str) -> Path:
         """The "User" settings, or those of the "Machine"; all windows share them."""
         return self.home / "data" / name / "settings.json"
+
+    def log(self) -> str:
+        """What the extension has logged in the newest window."""
+        logs = (self.home / "data" / "logs").rglob("Diffgemma.log")
+        newest = max(logs, key=lambda log: log.stat().st_mtime, default=None)
+        return "" if newest is None else newest.read_text()
 
     def program(self, name: str, command: tuple[str, ...]) -> Path:
         """A program that does what the command does, as a path is what the extension takes."""
@@ -186,6 +203,24 @@ class Window:
     def tinted(self) -> int:
         """How many parts of a preview have the ground of what the model is not sure of."""
         return int(self.page.evaluate(TINTED))
+
+    def behind(self) -> list[str]:
+        """What is drawn behind texts and lines, and is no text."""
+        return [text.replace("\xa0", " ") for text in self.page.evaluate(BEHIND)]
+
+    def struck(self) -> list[str]:
+        """What is struck out."""
+        return list(self.page.evaluate(STRUCK))
+
+    @property
+    def bar(self) -> str:
+        """The status bar's text."""
+        return self.page.locator(".statusbar").inner_text()
+
+    @property
+    def cursor(self) -> str:
+        """Where the cursor is, as the status bar says it."""
+        return self.page.locator("[id='status.editor.selection']").inner_text()
 
     # ---- what is done ----
 

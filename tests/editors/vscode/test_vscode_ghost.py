@@ -81,7 +81,7 @@ def test_it_is_turned_off_and_on(editor: Editor, tmp_path: Path) -> None:
         window.go(3, 12)
         window.command("Suggest Here")
         window.status.click()
-        window.page.locator(".quick-input-list", has_text="setting enable").wait_for()
+        window.page.locator(".quick-input-list", has_text="turned off everywhere").wait_for()
         window.page.locator(".quick-input-list .monaco-list-row", has_text="Turn on every").click()
         window.wait_until_ready()
         window.command("Suggest Here")
@@ -103,6 +103,31 @@ def test_it_is_turned_off_for_a_language_and_a_folder(editor: Editor, tmp_path: 
         window.wait_for(lambda: folder.exists() and "enable" in folder.read_text())
         assert json.loads(folder.read_text()) == {"diffgemma.enable": False}
         window.wait_for(lambda: "turned off in this folder" in window.state)
+
+
+def test_a_language_in_which_the_model_only_answers(editor: Editor, tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text(planned("A sum is \n", text=SUM))
+    server = ("env", "FAKE_LANGUAGES=python", *FAKE)
+    with editor.window(tmp_path, server=server) as window:
+        window.wait_until_ready()
+        window.open("notes.md")
+        window.wait_for(lambda: "not used for markdown" in window.state)
+        window.status.click()
+        rows = window.page.locator(".quick-input-list .monaco-list-row")
+        rows.filter(has_text="diffgemma.server.languages").wait_for()
+        limits = "The model may suggest in markdown only when you ask"
+        rows.filter(has_text="Turn on for markdown").filter(has_text=limits).click()
+        window.wait_for_message(f"it is on. {limits}")
+        window.wait_for(lambda: "not used" not in window.state)
+        window.wait_until_ready()
+        window.open("notes.md")
+        window.go(2, 10)
+        window.command("Suggest Here")
+        assert window.wait_for_ghost() == SUM
+        window.press("Escape")
+        window.status.click()
+        limits = "fake suggests in markdown only when you ask"
+        rows.filter(has_text="Turn off for markdown").filter(has_text=limits).wait_for()
 
 
 def settings_of(window: Window) -> dict[str, Any]:

@@ -4,6 +4,7 @@ which show mini."""
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -88,6 +89,25 @@ def test_nano_rewrites_with_a_preview(editor: Editor, tmp_path: Path) -> None:
         window.wait_for(lambda: window.text() != text)
         window.press("Control+z")
         window.wait_for_text(text)
+
+
+def test_nano_follows_an_edit(editor: Editor, tmp_path: Path) -> None:
+    text = REAL_FILE.read_text(encoding="utf-8")
+    before, function, after = text.partition("def split_place(")
+    body, rest, others = after.partition("\n\n\n")
+    renamed = before + function + re.sub(r"\bname\b", "place", body) + rest + others
+    with editor.window(tmp_path, text, REAL) as window:
+        window.wait_for(lambda: "ready" in window.state)
+        window.press("Control+b")  # the editor is what matters in pictures
+        window.go(before.count("\n") + 1, len(function) + 1)
+        window.press("Control+Delete")
+        window.type("place")
+        window.wait_for(lambda: window.struck() == ["name", "name"])
+        window.picture("next-edit")
+        window.press("Tab", "Tab")
+        window.wait_for(lambda: window.struck() == ["name"])
+        window.press("Tab", "Tab")
+        window.wait_for_text(renamed)
 
 
 def engine_pid(env: dict[str, str]) -> int:

@@ -21,7 +21,13 @@ def preview(editor: Editor, tmp_path: Path) -> Iterator[Window]:
         yield window
 
 
+def button(title: str) -> str:
+    """One in the title of the editor."""
+    return f".editor-actions .action-label[aria-label^='{title}']"
+
+
 def test_a_rewrite_is_accepted_and_undone_once(preview: Window) -> None:
+    preview.page.locator(button("More Change")).wait_for()
     preview.press("Control+Enter")
     over(preview)
     preview.wait_for_text(planned(TIMES, text=NEW))
@@ -36,16 +42,16 @@ def test_a_rewrite_is_discarded(preview: Window) -> None:
 
 
 def test_one_change_alone_is_accepted(preview: Window) -> None:
-    preview.lens("Accept only this").nth(1).click()
+    preview.lens("Only this").nth(1).click()
     over(preview)
     preview.wait_for_text(planned(AREA, text=NEW).replace("return base\n", "return base * unit\n"))
 
 
 def test_a_change_is_left_out(preview: Window) -> None:
-    preview.lens("Leave this out").nth(0).click()
-    preview.lens("take it in again").wait_for()
+    preview.lens("Leave out").nth(0).click()
+    preview.lens("Take it in again").wait_for()
     preview.wait_for(lambda: "    base = width * height" not in preview.lines())
-    preview.lens("Leave this out").wait_for()
+    preview.lens("Leave out").wait_for()
     preview.press("Control+Enter")
     over(preview)
     preview.wait_for_text(planned(AREA, text=NEW).replace("return base\n", "return base * unit\n"))
@@ -88,7 +94,7 @@ def test_again_more_and_less(editor: Editor, tmp_path: Path) -> None:
             window.wait_for(lambda expected=expected: f"base = {expected}" in window.lines())
             window.lens("Accept").wait_for()
         window.press(*["Alt+="] * 4)
-        window.lens("which is all").wait_for()
+        window.lens("100% is all").wait_for()
         window.lens("Accept").wait_for()
         window.press(*["Alt+-"] * 3)
         window.wait_for(lambda: "base = two(0.4)" in window.lines())
@@ -120,9 +126,37 @@ def test_holes_are_filled(editor: Editor, tmp_path: Path) -> None:
         window.wait_until_ready()
         window.command("Fill All Holes")
         previewed(window)
+        window.page.locator(button("Again")).wait_for()
+        assert not window.page.locator(button("More Change")).count(), "there is no draft"
         window.press("Control+Enter")
         filled = text.replace("width = ...", "width = 3").replace("height = ...", "height = 4")
         window.wait_for_text(filled)
+
+
+def test_it_is_told_which_holes_are_left(editor: Editor, tmp_path: Path) -> None:
+    text = planned("width = ...\n# TODO: print it\n", texts=["3", ""])
+    with editor.window(tmp_path, text) as window:
+        window.wait_until_ready()
+        window.command("Fill All Holes")
+        previewed(window)
+        window.wait_for_message("1 of 2 places left: nothing came that fits")
+        window.press("Control+Enter")
+        window.wait_for_text(text.replace("width = ...", "width = 3"))
+
+
+def test_there_are_previews_after_the_window_was_loaded_anew(preview: Window) -> None:
+    preview.press("F1")
+    preview.page.locator(".quick-input-widget input").first.wait_for()
+    preview.page.keyboard.type("Developer: Reload Window")
+    preview.page.locator(".quick-input-list .monaco-list-row").first.wait_for()
+    preview.page.evaluate("window.before = true")
+    preview.press("Enter")
+    preview.page.wait_for_function("!window.before")
+    preview.status.wait_for()
+    preview.page.locator(".tab", has_not_text="Preview").click()
+    rewriting(preview)
+    assert "    base = width * height" in previewed(preview)
+    preview.lens("Only this").first.wait_for()
 
 
 def test_where_there_is_no_hole_it_says_so(editor: Editor, tmp_path: Path) -> None:
