@@ -184,6 +184,23 @@ def test_where_the_cursor_has_left_it_it_is_hidden(nvim: Program, tmp_path: Path
         session.wait_for(lambda: session.ghost() == "")
 
 
+def test_what_was_accepted_is_repeated_as_what_was_typed(nvim: Program, tmp_path: Path) -> None:
+    with editing(nvim, tmp_path, f"{PLANNED}\ndef other():\n    pass\n", FAKE) as session:
+        session.wait_until_attached()
+        session.type("/pass\rcwvalue = ")
+        session.wait_for(lambda: session.ghost() == SUGGESTED)
+        session.type(WORD)
+        session.wait_for(lambda: session.ghost() == SUGGESTED[len("first") :])
+        session.type("\t")
+        session.wait_for(lambda: SUGGESTED in session.buffer())
+        session.type(" # done\x1b")
+        session.wait_for(lambda: session.lua("vim.fn.mode()") == "n")  # else it is a key with Alt
+        session.type("n.")
+        session.wait_for(lambda: session.buffer().count(f"    value = {SUGGESTED} # done\n") == 2)
+        session.type("u")
+        session.wait_for(lambda: session.buffer().endswith("def other():\n    pass\n"))
+
+
 def begun_while(nvim: Program, folder: Path, server: tuple[str, ...], **more: str) -> None:
     """A text is begun as soon as Neovim is there, and no key comes after that: what is suggested
     has to come by itself."""

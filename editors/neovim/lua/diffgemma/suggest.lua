@@ -9,11 +9,8 @@ local server = require('diffgemma.server')
 local function insert(text)
   -- One undo takes back what was accepted, and not what was typed before.
   vim.bo.undolevels = vim.bo.undolevels
-  local lines = vim.split(text, '\n')
-  local row, column = ghost.cursor()
-  api.nvim_buf_set_text(0, row, column, row, column, lines)
-  local start = #lines == 1 and column or 0
-  api.nvim_win_set_cursor(0, { row + #lines, start + #lines[#lines] })
+  -- Pasted and not put into the buffer: so `.` repeats it with what was typed.
+  api.nvim_paste(text, false, -1)
 end
 
 --- Goes on showing the rest of an item of which a part was accepted. Without this it would be gone
