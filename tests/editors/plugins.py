@@ -40,11 +40,14 @@ def _fetch(repository: str, folder: Path) -> None:
     beside = folder.with_name(f"{folder.name}.{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    _git(beside, "init", "--quiet")
-    url = f"https://github.com/{repository}"
-    _git(beside, "fetch", "--quiet", "--depth=1", url, COMMITS[repository])
-    _git(beside, "checkout", "--quiet", "FETCH_HEAD")
-    beside.rename(folder)
+    try:
+        _git(beside, "init", "--quiet")
+        url = f"https://github.com/{repository}"
+        _git(beside, "fetch", "--quiet", "--depth=1", url, COMMITS[repository])
+        _git(beside, "checkout", "--quiet", "FETCH_HEAD")
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _git(folder: Path, *arguments: str) -> None:

@@ -24,6 +24,21 @@ ACCEPT_MINUET = "\x1ba"
 
 
 @pytest.fixture(scope="module")
+def llama_vim() -> Path:
+    return plugin("ggml-org/llama.vim")
+
+
+@pytest.fixture(scope="module")
+def minuet() -> Path:
+    return plugin("milanglacier/minuet-ai.nvim")
+
+
+@pytest.fixture(scope="module")
+def sidekick() -> Path:
+    return plugin("folke/sidekick.nvim")
+
+
+@pytest.fixture(scope="module")
 def url(real_engine: dict[str, str]) -> Iterator[str]:
     """Where a server with nano is, which has answered already."""
     with serving(real_engine) as found:
@@ -34,10 +49,10 @@ def url(real_engine: dict[str, str]) -> Iterator[str]:
 
 @contextmanager
 def with_plugin(
-    nvim: Program, folder: Path, text: str, repository: str, *init: str
+    nvim: Program, folder: Path, text: str, plugged: Path, *init: str
 ) -> Iterator[Session]:
     """Neovim with nothing but the plugin and these lines of Lua around it."""
-    path = f"vim.opt.runtimepath:append([[{plugin(repository)}]])"
+    path = f"vim.opt.runtimepath:append([[{plugged}]])"
     probe = f"dofile([[{PROBE}]])"
     (folder / "init.lua").write_text("\n".join([path, *init, probe]))
     environment = {**os.environ, **nvim.env, "HOME": str(folder), "PYTHONPATH": str(ROOT)}
@@ -70,10 +85,10 @@ def accepted(session: Session) -> str:
     return text[len(before) : -len(after)]
 
 
-def test_llama_vim(nvim: Program, tmp_path: Path, url: str) -> None:
+def test_llama_vim(nvim: Program, llama_vim: Path, url: str, tmp_path: Path) -> None:
     # All but the place is its default: it says at the end of the line how long it took.
     place = f"vim.g.llama_config = {{ endpoint_fim = '{url}/infill' }}"
-    with with_plugin(nvim, tmp_path, BEFORE + AFTER, "ggml-org/llama.vim", place) as session:
+    with with_plugin(nvim, tmp_path, BEFORE + AFTER, llama_vim, place) as session:
         shown = ghost(session, "vt_fim")
         session.type("\t")
         text = accepted(session)
@@ -81,11 +96,10 @@ def test_llama_vim(nvim: Program, tmp_path: Path, url: str) -> None:
         assert shown.startswith(text.partition("\n")[0])
 
 
-def test_minuet_as_the_readme_says(nvim: Program, tmp_path: Path, url: str) -> None:
+def test_minuet_as_the_readme_says(nvim: Program, minuet: Path, url: str, tmp_path: Path) -> None:
     setup = configured("minuet", url)
     patient = "require('minuet').config.request_timeout = 60"
-    repository = "milanglacier/minuet-ai.nvim"
-    with with_plugin(nvim, tmp_path, BEFORE + AFTER, repository, setup, patient) as session:
+    with with_plugin(nvim, tmp_path, BEFORE + AFTER, minuet, setup, patient) as session:
         shown = ghost(session, "minuet.virtualtext")
         session.type(ACCEPT_MINUET)
         text = accepted(session)
@@ -94,7 +108,7 @@ def test_minuet_as_the_readme_says(nvim: Program, tmp_path: Path, url: str) -> N
         assert shown.startswith(text.partition("\n")[0])
 
 
-def test_sidekick_as_the_readme_says(nvim: Program, tmp_path: Path) -> None:
+def test_sidekick_as_the_readme_says(nvim: Program, sidekick: Path, tmp_path: Path) -> None:
     ours = f"vim.opt.runtimepath:append([[{ROOT / 'editors' / 'neovim'}]])"
     cmd = ", ".join(f"[[{part}]]" for part in FAKE)
     server = f"vim.lsp.config('diffgemma', {{ cmd = {{ {cmd} }} }})"
@@ -105,8 +119,7 @@ def test_sidekick_as_the_readme_says(nvim: Program, tmp_path: Path) -> None:
           if not require("sidekick").nes_jump_or_apply() then return "<Tab>" end
         end, { expr = true })
     """
-    repository = "folke/sidekick.nvim"
-    with with_plugin(nvim, tmp_path, TEXT, repository, ours, server, block, key) as session:
+    with with_plugin(nvim, tmp_path, TEXT, sidekick, ours, server, block, key) as session:
         drawn = "probe.drawn('sidekick.ui')"
         rename(session)
         session.wait_for("return widthside * height")  # the old name crossed out, and the new one
