@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from diffgemma_lsp.syntax.brackets import BracketState
+from diffgemma_lsp.syntax.faults import count_faults
 from diffgemma_lsp.syntax.indentation import deepest, indentation
 from diffgemma_lsp.syntax.languages import (
     Grammar,
@@ -24,9 +24,6 @@ from diffgemma_lsp.syntax.languages import (
 )
 from diffgemma_lsp.syntax.python_check import LONGEST, Piece, pieces
 from diffgemma_lsp.text.text import Point, Text, with_line_ends
-
-if TYPE_CHECKING:
-    from tree_sitter import Node, Query
 
 # What is looked at around a hole. On either side, since a bracket may be closed far below.
 LINES_BEFORE, LINES_AFTER = 150, 80
@@ -169,7 +166,7 @@ class Site:
         for ending in endings:
             text = self.before + middle + self._rest + ending + self._below
             tree = parse(text, self.language)
-            yield _count_faults(tree.root_node, grammar) if tree is not None else 0
+            yield count_faults(tree.root_node, grammar) if tree is not None else 0
 
     def _endings(
         self, before: str, middle: str, rest: str, state: BracketState, grammar: Grammar
@@ -202,44 +199,6 @@ class Site:
         """What closes all that stands open, a string only if it ends like that."""
         ends = string if string == state.inside and string in self.language.strings else ""
         return ends + "".join(reversed(state.open))
-
-
-def _count_faults(root: Node, grammar: Grammar) -> int:
-    """How many errors there are, empty blocks, and statements that don't stand in their block."""
-    from tree_sitter import QueryCursor
-
-    found = QueryCursor(_query(grammar)).captures(root)
-    blocks = [_statements_of(block) for block in found.get("block", ())]
-    empty = sum(not block for block in blocks)
-    misplaced = sum(map(_misplaced, [_statements_of(root), *blocks] if grammar.blocks else []))
-    return len(found.get("error", ())) + empty + misplaced
-
-
-@cache
-def _query(grammar: Grammar) -> Query:
-    from tree_sitter import Query
-
-    loaded = load(grammar)
-    assert loaded is not None, "asked only where there is a tree"
-    blocks = "".join(f"({block}) @block " for block in grammar.blocks)
-    return Query(loaded, f"(ERROR) @error (MISSING) @error {blocks}")
-
-
-def _statements_of(block: Node) -> list[Node]:
-    return [child for child in block.named_children if not child.is_extra and not child.is_error]
-
-
-def _misplaced(statements: Sequence[Node]) -> int:
-    """How many statements of a block begin in another column than its first one."""
-    column, row, count = None, -1, 0
-    for statement in statements:
-        start = statement.start_point
-        if column is None:
-            column = start.column
-        elif start.row != row:  # else behind a semicolon
-            count += start.column != column
-        row = statement.end_point.row
-    return count
 
 
 # ---- what is looked at ----
