@@ -212,7 +212,7 @@ export class Server implements Disposable {
         },
       },
     };
-    const client = new LanguageClient(SECTION, "Diffgemma", { command: program }, options);
+    const client = new Client(SECTION, "Diffgemma", { command: program }, options);
     client.registerFeature({
       fillClientCapabilities: (capabilities) => {
         const own = { diffgemma: { frames: true, status: true } };
@@ -304,6 +304,13 @@ export class Server implements Disposable {
     const names = await readdir(folder);
     const readme = names.find((name) => name.toLowerCase() === "readme.md") ?? "README.md";
     await commands.executeCommand("markdown.showPreview", Uri.file(join(folder, readme)));
+  }
+}
+
+/** Only logs why it did not start: `Server` says that in words for a user, with the ways out. */
+class Client extends LanguageClient {
+  override error(message: string, data?: unknown): void {
+    super.error(message, data, false);
   }
 }
 

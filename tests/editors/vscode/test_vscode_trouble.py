@@ -28,7 +28,7 @@ def test_without_a_server_there_is_a_way_out(
     editor: Editor, tmp_path: Path, path: str, words: list[str]
 ) -> None:
     with editor.window(tmp_path, ADD, settings={"diffgemma.server.path": path}) as window:
-        said = window.wait_for_message(*words)
+        (said,) = window.wait_for_message(*words).splitlines()
         assert said.startswith("Diffgemma: ")
         window.page.get_by_role("button", name="How to Install").wait_for()
         assert words[0] in window.state
