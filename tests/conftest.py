@@ -49,8 +49,10 @@ def _without_surrogates(found: Any) -> Any:
             return found.encode("utf-8", "backslashreplace").decode()
         case dict():
             return {key: _without_surrogates(value) for key, value in found.items()}
-        case list() | tuple():
+        case list():
             return [_without_surrogates(value) for value in found]
+        case tuple():
+            return tuple(_without_surrogates(value) for value in found)
         case _:
             return found
 

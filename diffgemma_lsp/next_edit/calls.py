@@ -16,9 +16,12 @@ Call = tuple[int, int]
 """The brackets of a call or a definition, by the indexes of their tokens."""
 
 
-def call_changes(source: Source, old: list[Token], op: Op, edit: Region) -> Iterator[list[Change]]:
+def call_changes(
+    source: Source, old: list[Token], op: Op, edit: Region, sure: bool = True
+) -> Iterator[list[Change]]:
     """What may follow `op`, if it changed what stands between the brackets of a call or of a
-    definition; each list is another way."""
+    definition; each list is another way. sure: the same may be
+    replaced in other calls."""
     opened = source.opened(op.start)
     if opened is None or source.tokens[opened].text != "(" or opened == 0:
         return
@@ -48,7 +51,7 @@ def call_changes(source: Source, old: list[Token], op: Op, edit: Region) -> Iter
             yield [change for call in calls for change in _added(source, call, argument, named)]
     elif not now:
         yield [change for call in calls for change in _removed(source, call, was)]
-    else:
+    elif sure:
         yield [change for call in calls for change in _replaced(source, call, keyword, was, text)]
 
 

@@ -19,7 +19,15 @@ from difflib import SequenceMatcher
 from diffgemma_lsp.next_edit.calls import call_changes
 from diffgemma_lsp.next_edit.parts import Change, Op, Place, Region
 from diffgemma_lsp.next_edit.source import Source
-from diffgemma_lsp.next_edit.tokens import SELVES, Token, is_name, may_name, tokens_of
+from diffgemma_lsp.next_edit.tokens import (
+    SELVES,
+    Token,
+    is_name,
+    is_value,
+    may_name,
+    outside_fields,
+    tokens_of,
+)
 
 MOST_OPS = 4
 """An edit in more parts is no substitution."""
@@ -87,9 +95,28 @@ def _followers(
         else:
             rest.append(op)
     for op in rest:
-        yield from call_changes(source, old, op, edit)
+        # A value means something else elsewhere, unless it was changed elsewhere, too.
+        was = [token.text for token in old[op.low : op.high]]
+        sure = not any(map(is_value, was)) or _repeated(source, was, op, edit, regions)
+        yield from call_changes(source, old, op, edit, sure)
     if rest and len(rest) == len(ops):
         yield _alike(source, edit, old, ops)
+
+
+def _repeated(source: Source, was: list[str], op: Op, edit: Region, regions: list[Region]) -> bool:
+    """Whether another edit replaced the same by the same."""
+    now = [token.text for token in source.tokens[op.start : op.end]]
+    for other in regions:
+        if other != edit:
+            before = [token.text for token in tokens_of(other.old, source.language)]
+            after = [source.tokens[i].text for i in source.within(other.first, other.last)]
+            if _holds(before, was) and _holds(after, now) and not _holds(after, was):
+                return True
+    return False
+
+
+def _holds(texts: list[str], some: list[str]) -> bool:
+    return any(texts[at : at + len(some)] == some for at in range(len(texts) - len(some) + 1))
 
 
 def _applied(source: Source, changes: list[Change]) -> Iterator[tuple[int, str]]:
@@ -164,6 +191,8 @@ def _strings(source: Source, old: str, new: str) -> list[Change]:
     """The same string elsewhere."""
     if "\n" in old or not old.strip("\"'`"):
         return []
+    if old != new and outside_fields(old) == outside_fields(new):
+        return []  # it says the same, of something else
     found = (source.tokens[index] for index in source.by_text.get(old, ()))
     return [Change(token.start, token.end, new) for token in found]
 
@@ -172,8 +201,8 @@ def _alike(source: Source, edit: Region, old: list[Token], ops: list[Op]) -> lis
     """The same change in lines that look as the edited one had looked."""
     if edit.old.count("\n") > 1 or edit.last > edit.first or len(old) < _LEAST_ALIKE:
         return []
-    if all(token.text[:1].isdigit() for op in ops for token in old[op.low : op.high]):
-        return []  # of numbers nobody can say which mean the same
+    if all(is_value(token.text) for op in ops for token in old[op.low : op.high]):
+        return []
     texts = [token.text for token in old]
     changed = {index for op in ops for index in range(op.low, op.high)}
     found: list[Change] = []

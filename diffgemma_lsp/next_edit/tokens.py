@@ -35,6 +35,7 @@ virtual goto defer chan map range select nil
 _NO_NAMES = {*keyword.kwlist, *dir(builtins), *_WORDS.split(), *DEFINES, *SELVES}
 
 _FIELD = re.compile(r"(?<!\{)\{(?:\{\{)*([^{}]+)")
+_ANY_FIELD = re.compile(r"\{[^{}]*\}")
 _NAME = re.compile(r"[^\W\d]\w*")
 _BEHIND_NAMES = re.compile(r"[:!](?!=)")
 
@@ -56,11 +57,11 @@ def tokens_of(text: str, language: Language) -> list[Token]:
         if kind is None:
             continue
         piece, start = match[0], match.start()
-        if piece in _CONSTANTS:
+        if piece in _CONSTANTS and text[start - 1 : start] != ".":
             kind = "sign"
         known: Kind = kind if kind in ("name", "string", "comment") else "sign"  # type: ignore[assignment]
         found.append(Token(known, piece, start, match.end()))
-        if known == "string" and "{" in piece and "f" in piece[:2].lower():
+        if known == "string" and _interpolates(piece):
             found += _names_in(piece, start)
     return found
 
@@ -73,6 +74,20 @@ def is_name(text: str) -> bool:
 def may_name(text: str) -> bool:
     """Whether something can have this name."""
     return _NAME.fullmatch(text) is not None and text not in keyword.kwlist
+
+
+def is_value(text: str) -> bool:
+    """Whether it is a number or a constant: nobody can say where else it means the same."""
+    return text[:1].isdigit() or text in _CONSTANTS
+
+
+def outside_fields(string: str) -> str:
+    """A string without what stands in its fields, if it interpolates."""
+    return _ANY_FIELD.sub("{}", string) if _interpolates(string) else string
+
+
+def _interpolates(string: str) -> bool:
+    return "{" in string and ("f" in string[:2].lower() or string[0] == "`")
 
 
 def _names_in(string: str, start: int) -> Iterator[Token]:

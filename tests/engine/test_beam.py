@@ -10,7 +10,8 @@ from engine.attention.prefix_cache import PrefixCache
 from engine.attention.token_tree import TokenTree
 from engine.choice.beam import Beam, Written, goes_on, largest
 from engine.text.typed import Writable
-from tests.engine.tiny import cases, tiny_engine
+from tests.cases import cases
+from tests.engine.tiny import tiny_engine
 
 ENGINE = tiny_engine(seed=4)
 MODEL, TOKENIZER = ENGINE.model, ENGINE.tokenizer

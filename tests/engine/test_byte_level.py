@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from engine.text.byte_level import added_tokens, mask_token
 from engine.text.tokenizer import TextTokenizer
+from tests.cases import cases
 from tests.engine import dream_folders
-from tests.engine.tiny import cases
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from engine.evaluation.fit import (
 from engine.evaluation.holes import Cut, Source
 from engine.evaluation.metrics import ratio, share_of_gap
 from engine.profile import Calibration
-from tests.engine.tiny import cases
+from tests.cases import cases
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from engine.errors import BadRequest
 from engine.text.layout import Gap, Sheet
 from engine.types import Fixed, Hole, Template
-from tests.engine.tiny import EOS, SLACK, any_hole, cases, tiny_profile, tiny_tokenizer
+from tests.cases import cases
+from tests.engine.tiny import EOS, SLACK, any_hole, tiny_profile, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 BANNED = torch.zeros(282)

@@ -18,7 +18,8 @@ from engine.errors import BadRequest
 from engine.text.chat import LEFT_OUT, Chat
 from engine.text.tokenizer import TextTokenizer
 from engine.types import Fixed, Hole, InfillRequest
-from tests.engine.tiny import cases, tiny_engine, tiny_tokenizer
+from tests.cases import cases
+from tests.engine.tiny import tiny_engine, tiny_tokenizer
 
 TEMPLATE = "<bos>{% for m in messages %}{{ m.role }}: {{ m.content }}<slack>{% endfor %}model: "
 

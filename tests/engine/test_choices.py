@@ -19,8 +19,9 @@ from engine.left_run import SLOTS
 from engine.profile import Weights
 from engine.text.layout import Sheet
 from engine.types import Fixed, Hole, Infill, InfillRequest, fill_in_the_middle
+from tests.cases import cases
 from tests.engine.test_decoder_tree import by_a_dense_mask
-from tests.engine.tiny import END, MASK, cases, tiny_dense_engine, tiny_engine
+from tests.engine.tiny import END, MASK, tiny_dense_engine, tiny_engine
 
 BEFORE, AFTER_IT = "def f(self):\n    return sel", "\n\nprint(1)\n"
 

@@ -11,7 +11,8 @@ from engine.attention.prefix_cache import PrefixCache
 from engine.attention.span import forward
 from engine.attention.token_tree import ROOT, Hole, TokenTree
 from engine.backbones.dense import Dense
-from tests.engine.tiny import END, MASK, cases, tiny_dense
+from tests.cases import cases
+from tests.engine.tiny import END, MASK, tiny_dense
 
 MODELS = [tiny_dense(seed) for seed in range(3)]
 

@@ -25,7 +25,8 @@ from engine.diffusion.rng import Draws
 from engine.diffusion.samplers import Holes, accept, entropies, sample
 from engine.profile import Sampling
 from engine.text.canvas import Canvas
-from tests.engine.tiny import FakeDenoiser, Script, always, cases, random_script
+from tests.cases import cases
+from tests.engine.tiny import FakeDenoiser, Script, always, random_script
 
 CPU = torch.device("cpu")
 VOCAB = 40

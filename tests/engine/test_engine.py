@@ -22,6 +22,7 @@ from engine.types import (
     fill_in_the_middle,
     rewrite,
 )
+from tests.cases import cases
 from tests.engine.asking import (
     NANO,
     TINY,
@@ -35,7 +36,6 @@ from tests.engine.tiny import (
     SPECIAL,
     Script,
     always,
-    cases,
     fake_engine,
     random_script,
 )

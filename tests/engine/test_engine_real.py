@@ -19,6 +19,7 @@ from engine.types import (
     SamplingParams,
     fill_in_the_middle,
 )
+from tests.cases import cases
 from tests.engine.asking import (
     around_holes,
     drain,
@@ -26,7 +27,6 @@ from tests.engine.asking import (
     templates,
 )
 from tests.engine.tiny import (
-    cases,
     tiny_engine,
 )
 

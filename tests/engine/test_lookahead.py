@@ -17,7 +17,8 @@ from engine.backbones.dense import Dense
 from engine.diffusion.lookahead import AHEAD, DRAWN, LEAST, Look, look_ahead
 from engine.diffusion.rng import Draws
 from engine.text.typed import Writable
-from tests.engine.tiny import END, MASK, cases, tiny_dense, tiny_dense_tokenizer
+from tests.cases import cases
+from tests.engine.tiny import END, MASK, tiny_dense, tiny_dense_tokenizer
 
 TOKENIZER = tiny_dense_tokenizer()
 MODELS = [

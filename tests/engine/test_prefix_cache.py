@@ -12,7 +12,8 @@ from engine.attention.prefix_cache import GROWTH, PrefixCache
 from engine.backbones.config import parse_config
 from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.text.prompt import prefix_ids
-from tests.engine.tiny import cases, random_model, tiny_config, tiny_tokenizer
+from tests.cases import cases
+from tests.engine.tiny import random_model, tiny_config, tiny_tokenizer
 
 CHUNK = 16
 VOCAB = tiny_config()["text_config"]["vocab_size"]

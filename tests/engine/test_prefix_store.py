@@ -17,8 +17,8 @@ from engine.backbones.config import parse_config
 from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.engine import InfillEngine
 from engine.types import InfillRequest, SamplingParams, fill_in_the_middle
+from tests.cases import cases
 from tests.engine.tiny import (
-    cases,
     random_model,
     tiny_config,
     tiny_dense_engine,

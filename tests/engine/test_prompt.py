@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import BOS, cases, fake_engine, tiny_profile, tiny_tokenizer
+from tiny import BOS, fake_engine, tiny_profile, tiny_tokenizer
 
 from engine.text.prompt import prefix_ids, prompt_ids
 from engine.types import InfillRequest, Snippet, fill_in_the_middle
+from tests.cases import cases
 
 TOKENIZER = tiny_tokenizer()
 TITLED = tiny_profile(context=128)

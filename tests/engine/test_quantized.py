@@ -28,9 +28,10 @@ from engine.types import InfillRequest, fill_in_the_middle
 from engine.weights import dense, precision
 from engine.weights.loader import load_model, to_reference_state
 from engine.weights.precision import pick_format
+from tests.cases import cases
 from tests.engine import dream_folders, gemma_folder
 from tests.engine.test_loader import write
-from tests.engine.tiny import cases, random_model, save_tokenizer, tiny_config
+from tests.engine.tiny import random_model, save_tokenizer, tiny_config
 
 CPU = torch.device("cpu")
 SHARE: dict[Format, float] = {"int8": 0.53, "int4": 0.30}

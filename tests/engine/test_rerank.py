@@ -32,7 +32,8 @@ from engine.types import (
     fill_in_the_middle,
     rewrite,
 )
-from tests.engine.tiny import cases, tiny_engine
+from tests.cases import cases
+from tests.engine.tiny import tiny_engine
 
 LONGEST_WORD = 6
 

@@ -29,7 +29,7 @@ from engine.diffusion.samplers import (
     temperature,
     within_budget,
 )
-from tests.engine.tiny import cases
+from tests.cases import cases
 
 CPU = torch.device("cpu")
 SLACK = 3

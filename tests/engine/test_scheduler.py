@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scheduling import (
     ENDS,
@@ -36,6 +36,7 @@ from engine.serve.resident import Progress
 from engine.serve.scheduler import Scheduler
 from engine.serve.turns import Event, Job
 from engine.types import Frame, Infill, InfillRequest
+from tests.cases import cases
 
 SCRIPT = st.lists(st.sampled_from(sorted(STEPS.keys() - {"lost"})), max_size=6)
 ACTION = st.one_of(
@@ -52,7 +53,7 @@ def no_garbage_collection() -> Iterator[None]:
         yield
 
 
-@settings(max_examples=500, deadline=None)
+@cases(500)
 @given(
     scripts=st.lists(SCRIPT, min_size=8, max_size=8),
     actions=st.lists(ACTION, max_size=24),

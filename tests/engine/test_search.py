@@ -12,7 +12,8 @@ from engine.attention.token_tree import ROOT, Hole, TokenTree, Written
 from engine.choice.ahead import Ahead
 from engine.choice.search import Search
 from engine.text.typed import Writable
-from tests.engine.tiny import END, MASK, cases, tiny_dense, tiny_dense_tokenizer
+from tests.cases import cases
+from tests.engine.tiny import END, MASK, tiny_dense, tiny_dense_tokenizer
 
 TOKENIZER = tiny_dense_tokenizer()
 # A mask that is embedded like a token of text guesses at least something.

@@ -41,8 +41,8 @@ from engine.training.sudoku import PREFIX, Sudoku
 from engine.training.sudoku_model import NAME_IDS, SUDOKU, new_sudoku_model
 from engine.types import Fixed, InfillRequest
 from engine.weights.loader import load_model
+from tests.cases import cases
 from tests.engine.test_parity import CPU, TOLERANCE, difference
-from tests.engine.tiny import cases
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -15,7 +15,8 @@ from engine.attention.token_tree import ROOT, TokenTree
 from engine.backbones.config import parse_config
 from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.diffusion.denoiser import CanvasDenoiser
-from tests.engine.tiny import cases, random_model, tiny_config
+from tests.cases import cases
+from tests.engine.tiny import random_model, tiny_config
 
 VOCAB = tiny_config()["text_config"]["vocab_size"]
 WINDOW = tiny_config()["text_config"]["sliding_window"]

@@ -13,7 +13,8 @@ from engine.errors import ModelError
 from engine.paths import WEIGHTS
 from engine.text.tokenizer import TextTokenizer
 from engine.weights.profile import EMBEDDED
-from tests.engine.tiny import SPECIAL, cases, save_tokenizer, tiny_tokenizer
+from tests.cases import cases
+from tests.engine.tiny import SPECIAL, save_tokenizer, tiny_tokenizer
 
 TINY = tiny_tokenizer()
 NANO = TextTokenizer.load(EMBEDDED)

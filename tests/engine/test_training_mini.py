@@ -14,7 +14,6 @@ from adapter_runs import END, MASK, VOCAB, tiny_model, tiny_recipe, write_base, 
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from tiny import cases
 from training_runs import module
 
 from engine.attention.prefix_cache import PrefixCache
@@ -38,6 +37,7 @@ from engine.training.train import kind_of_run
 from engine.types import InfillRequest, fill_in_the_middle
 from engine.weights.dense import StoredWeights, read_adapter
 from engine.weights.profile import EMBEDDED
+from tests.cases import cases
 
 TOKENIZER = TextTokenizer.load(EMBEDDED, ("<|end|>", "<|mask|>"))
 CPU = torch.device("cpu")

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.text.typed import Writable
+from tests.cases import cases
 from tests.engine.asking import NANO, TINY
-from tests.engine.tiny import SPECIAL, cases
+from tests.engine.tiny import SPECIAL
 
 ALLOWED = torch.tensor([i not in TINY.special for i in range(len(TINY))])
 BYTES = [TINY.bytes_of([i]) for i in range(len(TINY))]

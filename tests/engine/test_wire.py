@@ -7,7 +7,6 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import cases
 
 from engine.errors import BadRequest
 from engine.types import (
@@ -31,6 +30,7 @@ from engine.wire import (
     request_from_json,
     request_to_json,
 )
+from tests.cases import cases
 
 requests = st.builds(
     InfillRequest,

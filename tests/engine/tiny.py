@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
@@ -25,17 +24,6 @@ from engine.profile import Calibration, Profile, Sampling
 from engine.text.tokenizer import TextTokenizer
 from engine.training.nano import SMALLEST_VISION
 from engine.types import Hole
-
-
-def cases(count: int) -> settings:
-    """How many examples hypothesis tries: always the same ones, however slow the machine is."""
-    return settings(
-        max_examples=count,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
 
 
 def any_hole(texts: st.SearchStrategy[str], most: int, little: float) -> st.SearchStrategy[Hole]:

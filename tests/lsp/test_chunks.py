@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -16,6 +16,7 @@ from diffgemma_lsp.context.chunks import (
     chunked,
     words_of,
 )
+from tests.cases import cases
 
 lines = st.lists(st.text("abcd_ (\n", max_size=30).map(lambda s: s.replace("\n", "") + "\n"))
 
@@ -28,7 +29,7 @@ def numbered(source: str, count: int) -> list[Chunk]:
     return [chunk(source, f"{source}{n}_a {source}{n}_b") for n in range(count)]
 
 
-@settings(max_examples=200, deadline=None)
+@cases(200)
 @given(lines.map(lambda some: some * 20))
 def test_chunks_are_pieces_of_the_text(some: list[str]) -> None:
     text = "".join(some)
@@ -91,7 +92,7 @@ class Bounds(RuleBasedStateMachine):
 
 
 TestBounds = Bounds.TestCase
-TestBounds.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+TestBounds.settings = cases(30, stateful_step_count=30)
 
 
 def test_the_oldest_sources_leave_first() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffgemma_lsp.context.window import (
@@ -18,6 +18,7 @@ from diffgemma_lsp.context.window import (
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from diffgemma_lsp.text.text import Text
 from engine.types import Fixed, Hole
+from tests.cases import cases
 
 
 def at(text: str, offset: int) -> DocumentSnapshot:
@@ -26,7 +27,7 @@ def at(text: str, offset: int) -> DocumentSnapshot:
     return DocumentSnapshot("u", 1, "python", whole, cursor, cursor)
 
 
-@settings(max_examples=500, deadline=None)
+@cases(500)
 @given(st.text("ab\n\r\f\u2028😀", max_size=60), st.data())
 def test_a_small_document_is_seen_whole(text: str, data: st.DataObject) -> None:
     offset = data.draw(st.integers(0, len(text)))
@@ -41,7 +42,7 @@ def test_a_small_document_is_seen_whole(text: str, data: st.DataObject) -> None:
     assert suffix_of(snapshot) == plain(text[offset:])
 
 
-@settings(max_examples=200, deadline=None)
+@cases(200)
 @given(st.integers(1, 300), st.integers(0, 400_000))
 def test_a_large_document_is_cut_at_line_starts(width: int, offset: int) -> None:
     line = "x" * (width - 1) + "\n"
@@ -118,7 +119,7 @@ def in_a_notebook(before: list[str], own: str, offset: int, after: list[str]) ->
     return DocumentSnapshot("u", 1, "python", whole, point, point, *cells)
 
 
-@settings(max_examples=300, deadline=None)
+@cases(300)
 @given(
     st.lists(st.tuples(st.integers(1, 300), st.integers(0, 1_500)), max_size=6),
     st.lists(st.tuples(st.integers(1, 300), st.integers(0, 300)), max_size=6),

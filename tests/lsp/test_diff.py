@@ -6,12 +6,13 @@ import time
 
 import pytest
 from applying import edited
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffgemma_lsp.text.diff import difference, minimal
 from diffgemma_lsp.text.documents import Change, Document, Documents, Trace
 from diffgemma_lsp.text.text import Text
+from tests.cases import cases
 
 words = st.lists(
     st.sampled_from(
@@ -41,7 +42,7 @@ def test_minimal(old: str, new: str, edits: list[tuple[int, int, str]]) -> None:
     assert minimal(old, new) == edits
 
 
-@settings(max_examples=5_000, deadline=None)
+@cases(5_000)
 @given(texts, texts)
 def test_edits_make_the_new_text(old: str, new: str) -> None:
     edits = minimal(old, new)
@@ -58,7 +59,7 @@ def test_edits_make_the_new_text(old: str, new: str) -> None:
         assert old[place - 1 : place + 1] != "\r\n" or not place
 
 
-@settings(max_examples=1_000, deadline=None)
+@cases(1_000)
 @given(words, words, words)
 def test_what_is_the_same_around_stays(before: str, new: str, after: str) -> None:
     old = before + "\n<old>\n" + after
@@ -90,7 +91,7 @@ def test_small_changes_of_a_large_text() -> None:
     assert (old[second.start : second.end], second.text) == ("", ", 1")
 
 
-@settings(max_examples=3_000, deadline=None)
+@cases(3_000)
 @given(texts, st.lists(st.tuples(texts, texts, texts), max_size=5), st.data())
 def test_what_moved_along_reads_the_same(
     text: str, later: list[tuple[str, str, str]], data: st.DataObject
@@ -127,7 +128,7 @@ def test_what_is_too_long_ago_is_not_known() -> None:
     assert document.moved(document.revision - 2, 1, 2) == (3, 4)
 
 
-@settings(max_examples=2_000, deadline=None)
+@cases(2_000)
 @given(texts, texts)
 def test_the_difference(old: str, new: str) -> None:
     change = difference(old, new)

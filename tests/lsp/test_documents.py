@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from lsprotocol import types
 from naive import naive_lines, naive_offset, size
@@ -17,6 +17,7 @@ from diffgemma_lsp.text import documents as store
 from diffgemma_lsp.text.documents import Document, Documents, Trace
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from diffgemma_lsp.text.text import Point, Text
+from tests.cases import cases
 
 ENCODINGS: tuple[Encoding, ...] = ("utf-8", "utf-16", "utf-32")
 
@@ -47,7 +48,7 @@ def change_event(change: Change) -> types.TextDocumentContentChangePartial:
     )
 
 
-@settings(max_examples=2_000, deadline=None)
+@cases(2_000)
 @given(texts, st.lists(changes, max_size=8), encodings)
 @example("a\r", [Change((1, 0), (1, 0), "\nb")], "utf-16")
 @example("a\rb\nc", [Change((1, 0), (1, 1), "")], "utf-16")
@@ -75,7 +76,7 @@ def test_edits_as_the_naive_store_makes_them(
         assert ours.offset(ours.point(offset)) == offset
 
 
-@settings(max_examples=2_000, deadline=None)
+@cases(2_000)
 @given(texts, encodings)
 def test_positions_come_back(text: str, encoding: Encoding) -> None:
     ours = Text.of(text)
@@ -87,7 +88,7 @@ def test_positions_come_back(text: str, encoding: Encoding) -> None:
             assert positions.to_point(ours, position, encoding) == point
 
 
-@settings(max_examples=500, deadline=None)
+@cases(500)
 @given(texts, st.integers(0, 12), st.integers(0, 60), encodings)
 def test_any_position_is_a_place_in_the_text(
     text: str, line: int, character: int, encoding: Encoding
@@ -120,7 +121,7 @@ def test_a_position_inside_a_character_is_rounded_down(
     assert positions.column_of("😀\u0301x", character, encoding) == column
 
 
-@settings(max_examples=300, deadline=None)
+@cases(300)
 @given(texts, places, places, texts, encodings)
 def test_typing_into_a_snapshot(
     text: str, at: tuple[int, int], to: tuple[int, int], new: str, encoding: Encoding

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffgemma_lsp.lsp.stdio import Framing
+from tests.cases import cases
 
 
 def framed(body: bytes) -> bytes:
     return b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
-@settings(max_examples=1_000, deadline=None)
+@cases(1_000)
 @given(st.lists(st.binary(max_size=30), max_size=6), st.lists(st.integers(0, 200), max_size=8))
 def test_messages_arrive_whole_however_they_are_cut(bodies: list[bytes], cuts: list[int]) -> None:
     data = b"".join(map(framed, bodies))
@@ -24,13 +25,13 @@ def test_messages_arrive_whole_however_they_are_cut(bodies: list[bytes], cuts: l
     assert [body for piece in pieces for body in framing.feed(piece)] == bodies
 
 
-@settings(max_examples=1_000, deadline=None)
+@cases(1_000)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_survived(data: bytes) -> None:
     list(Framing().feed(data))
 
 
-@settings(max_examples=300, deadline=None)
+@cases(300)
 @given(st.binary(max_size=60).filter(lambda b: b"\r" not in b and b":" not in b))
 def test_a_message_behind_garbage(garbage: bytes) -> None:
     data = garbage + b"\r\n\r\n" + framed(b"first") + framed(b"second")

@@ -9,13 +9,14 @@ from itertools import count
 
 import pytest
 from fuzz import in_process, over_stdio, script
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffgemma_lsp.lsp.mending import DEEPEST
+from tests.cases import cases
 
 
-@settings(max_examples=12, deadline=None)
+@cases(12)
 @given(st.integers(0, 2**32))
 def test_in_process(seed: int) -> None:
     asyncio.run(in_process(random.Random(seed), 8))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffgemma_lsp.text.documents import Change
@@ -17,6 +17,7 @@ from diffgemma_lsp.text.history import (
     spot_of,
 )
 from diffgemma_lsp.text.text import Text
+from tests.cases import cases
 
 URI = "file:///a.py"
 
@@ -122,7 +123,7 @@ def test_it_is_bounded_and_forgets_with_the_document() -> None:
     assert not typist.history.refused(spot_of(URI, typist.text, 0))
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@cases(300)
 @given(
     text=st.text("ab\n", max_size=30),
     changes=st.lists(

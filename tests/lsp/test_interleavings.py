@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.cases import cases
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
@@ -293,7 +295,7 @@ def test_short_conversations(encoding: str) -> None:
     with asyncio.Runner() as runner:
         conversation = Conversation(runner, encoding, "strict")
 
-        @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+        @cases(40)
         @given(steps)
         def converse(script: list[Step]) -> None:
             conversation.play(script)

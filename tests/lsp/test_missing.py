@@ -6,13 +6,14 @@ import ast
 
 import pytest
 from applying import edited
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffgemma_lsp.syntax.missing import Offer, offers
 from diffgemma_lsp.syntax.placeholders import Gap, holes_in
 from diffgemma_lsp.text.diff import Edit
 from diffgemma_lsp.text.text import Point, Text
+from tests.cases import cases
 
 SOURCE = '''import x
 
@@ -280,7 +281,7 @@ PIECES += ["def f(a):", "class A:", "pass", "    ", ": ", "@", "x = ", "raise No
 sources = st.lists(st.sampled_from(PIECES), max_size=25).map("".join)
 
 
-@settings(max_examples=1_500, deadline=None)
+@cases(1_500)
 @given(sources, st.sampled_from(["python", "klingon"]), st.data())
 def test_ranges_are_in_order_and_within(source: str, language_id: str, data: st.DataObject) -> None:
     text = Text.of(source)

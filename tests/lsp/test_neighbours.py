@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from fake_engine import FakeEngine
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from in_process import InProcessClient
 from lsp_client import completion, did_change, did_close, did_open, insertion
@@ -27,6 +27,7 @@ from diffgemma_lsp.text.documents import Document
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from diffgemma_lsp.text.text import Point, Text
 from engine.types import Snippet
+from tests.cases import cases
 
 LIBRARY = "def weigh(apples, scale):\n    total = scale.read(apples)\n    return total\n"
 USER = "from library import weigh\n\nscale, apples = 1, 2\nweigh(apples, "
@@ -274,7 +275,7 @@ code = st.lists(st.lists(words, min_size=1, max_size=6).map(" + ".join), min_siz
 texts = code.map(lambda lines: "\n".join(lines) + "\n")
 
 
-@settings(max_examples=150, deadline=None)
+@cases(150)
 @given(texts, st.dictionaries(st.sampled_from("abcdef"), texts), st.data())
 def test_own_text_is_never_repeated(own: str, others: dict[str, str], data: st.DataObject) -> None:
     copy = data.draw(st.booleans())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffgemma_lsp.next_edit.parts import Region
@@ -13,6 +13,7 @@ from diffgemma_lsp.next_edit.places import places
 from diffgemma_lsp.next_edit.source import Source
 from diffgemma_lsp.next_edit.tokens import tokens_of
 from diffgemma_lsp.syntax.languages import language_of
+from tests.cases import cases
 
 PYTHON = language_of("python")
 
@@ -143,11 +144,39 @@ def test_calls_follow_a_new_parameter_without_a_default() -> None:
 
 
 def test_calls_follow_a_changed_and_a_removed_argument() -> None:
-    text = "a = get(x, timeout=5)\nb = get(y, timeout=5)\nc = put(y, timeout=5)\nd = get(5)\n"
-    changed = followers(text, "a = get(x, timeout=5)", "a = get(x, timeout=9)")
-    assert changed[1] == ("b = get(y, timeout=9)",)
-    removed = followers(text, "a = get(x, timeout=5)", "a = get(x)")
+    text = "a = get(x, key=-n)\nb = get(y, key=-n)\nc = put(y, key=-n)\nd = get(n)\n"
+    changed = followers(text, "a = get(x, key=-n)", "a = get(x, key=+n)")
+    assert changed[1] == ("b = get(y, key=+n)",)
+    removed = followers(text, "a = get(x, key=-n)", "a = get(x)")
     assert removed[1] == ("b = get(y)",)
+
+
+@pytest.mark.parametrize(("old", "new"), [("5", "9"), ("True", "False"), ("None", "4")])
+def test_calls_follow_a_changed_value_once_it_was_changed_twice(old: str, new: str) -> None:
+    text = "".join(f"{name} = get({name}, keep={old})\n" for name in "xyz")
+    first, second, third = text.splitlines()
+    assert followers(text, first, f"x = get(x, keep={new})") == {}
+    text = text.replace(first, f"x = get(x, keep={new})").replace(second, f"y = get(y, keep={new})")
+    edits = [Region(second + "\n", 1, 1), Region(first + "\n", 0, 0)]
+    (place,) = places(Source(text, PYTHON), edits[0], 1, edits)
+    assert place.choices == (third.replace(old, new),)
+
+
+def test_a_default_of_another_name_does_not_follow() -> None:
+    text = "def f(\n    a: bool = True,\n    b: bool = True,\n):\n    pass\n"
+    assert followers(text, "    a: bool = True,", "    a: bool = False,") == {}
+
+
+def test_a_name_within_a_string_is_that_of_its_own_place() -> None:
+    text = 'z = 1\na = f"{x.y()}: {y}"\nb = g(f"{x.y()}: {y}")\n'
+    assert followers(text, 'a = f"{x.y()}: {y}"', 'a = f"{x.y()}: {z}"') == {}
+    found = followers(text, 'a = f"{x.y()}: {y}"', 'a = f"{x.y()} = {y}"')
+    assert found == {2: ('b = g(f"{x.y()} = {y}")',)}
+
+
+def test_a_word_that_is_a_constant_elsewhere_is_an_attribute_behind_a_dot() -> None:
+    text = "a.b = Style.null()\na.c = Other.null()\na.d = Style.null()\n"
+    assert followers(text, "a.b = Style.null()", "a.b = Style.bold()") == {}
 
 
 def test_other_definitions_follow_a_changed_default() -> None:
@@ -183,7 +212,7 @@ def test_windows_line_ends_and_no_last_one() -> None:
 code = st.lists(st.sampled_from([*"ab.=(),:'\"#{}[]\n ", "def ", "self.", "x = ", "f'{a}'"]))
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@cases(400)
 @given(lines=code.map("".join), old=code.map("".join), language=st.sampled_from(["python", "c"]))
 def test_whatever_stands_there_a_place_is_a_line_and_differs(
     lines: str, old: str, language: str
@@ -197,7 +226,7 @@ def test_whatever_stands_there_a_place_is_a_line_and_differs(
             assert place.choices
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@cases(400)
 @given(code.map("".join))
 def test_tokens_cover_all_that_is_not_blank(text: str) -> None:
     covered = [" "] * len(text)

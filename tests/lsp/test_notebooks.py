@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 from fake_engine import FakeEngine, filling, slow
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from in_process import InProcessClient
 from lsp_client import CANARY, INVOKED, LspClient, answered_at_once, completion, insertion
 
 from diffgemma_lsp.context.window import prefix_of, suffix_of
 from diffgemma_lsp.text.snapshot import snapshot_of
+from tests.cases import cases
 
 BOOK = "file:///work/book.ipynb"
 CAPABLE = {"notebookDocument": {"synchronization": {}}}
@@ -351,7 +352,7 @@ def test_any_changes_against_a_plain_list() -> None:
             assert sorted(left) == sorted(book.names)
             client.send(closed(*book.names))
 
-        @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @cases(300)
         @given(new_cells, steps)
         def play(first: list[tuple[int, str, str]], script: list[Step]) -> None:
             runner.run(check(first, script))

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffgemma_lsp.syntax import missing, placeholders
 from diffgemma_lsp.syntax.languages import language_of, parse
 from diffgemma_lsp.syntax.placeholders import holes_in
 from diffgemma_lsp.text.text import Text
+from tests.cases import cases
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -64,7 +65,7 @@ def found(source: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]
     return [(text.offset(gap.start), text.offset(gap.end)) for gap in gaps]
 
 
-@settings(max_examples=3_000, deadline=None)
+@cases(3_000)
 @given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
 def test_no_hole_is_passed_over(source: str) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:

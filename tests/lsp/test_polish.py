@@ -22,6 +22,7 @@ from diffgemma_lsp.syntax.brackets import BracketState
 from diffgemma_lsp.syntax.check import Site
 from diffgemma_lsp.syntax.languages import language_of
 from engine.types import Other
+from tests.cases import cases
 
 PACKAGE = Path(__file__).resolve().parents[2] / "diffgemma_lsp"
 
@@ -384,7 +385,7 @@ def visible(text: str) -> str:
     return "".join(text.split())
 
 
-@settings(max_examples=1_500, deadline=None)
+@cases(1_500)
 @given(
     texts | code,
     texts | code,
@@ -413,7 +414,7 @@ def test_a_filling_is_only_ever_shortened_or_indented(
         assert polished.text.count(newline) < max_lines
 
 
-@settings(max_examples=1_500, deadline=None)
+@cases(1_500)
 @given(code, code, code, st.booleans(), languages)
 def test_nothing_gets_worse(
     before: str, text: str, after: str, automatic: bool, language_id: str
@@ -425,26 +426,26 @@ def test_nothing_gets_worse(
         assert balanced(polished, here) == polished
 
 
-@settings(max_examples=2_000, deadline=None)
+@cases(2_000)
 @given(texts, texts)
 def test_once_is_enough(text: str, suffix: str) -> None:
     once = without_overlap(text, suffix)
     assert without_overlap(once, suffix) == once
 
 
-@settings(max_examples=1_000, deadline=None)
+@cases(1_000)
 @given(texts, st.text("abc(", min_size=8, max_size=30), texts)
 def test_a_long_repetition_never_stays(text: str, repeated: str, more: str) -> None:
     assert not without_overlap(text + repeated, repeated + more).endswith(repeated)
 
 
-@settings(max_examples=1_000, deadline=None)
+@cases(1_000)
 @given(texts, st.text("xyz", min_size=1, max_size=30))
 def test_what_repeats_nothing_stays_whole(text: str, suffix: str) -> None:
     assert without_overlap(text, suffix) == text
 
 
-@settings(max_examples=1_000, deadline=None)
+@cases(1_000)
 @given(code, code, languages)
 def test_a_text_can_be_read_in_parts(first: str, second: str, language_id: str) -> None:
     language = language_of(language_id)

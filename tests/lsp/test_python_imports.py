@@ -6,10 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffgemma_lsp.context.python_imports import HEAD_CHARS, MOST_FILES, Import, imports_of, resolve
+from tests.cases import cases
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_statements(text: str, found: list[Import]) -> None:
     assert imports_of(text) == tuple(found)
 
 
-@settings(max_examples=300, deadline=None)
+@cases(300)
 @given(st.text("from imprt.,()*#;\\\n as", max_size=80))
 def test_a_text_that_does_not_parse_is_no_obstacle(text: str) -> None:
     resolve(imports_of(text), Path("/nowhere/at/all.py"), [Path("/nowhere")])

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any
 
 from fake_engine import FakeEngine
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from in_process import InProcessClient
 from lsp_client import completion, did_change, did_close, did_open, insertion, position
@@ -18,6 +18,7 @@ from pygls.lsp.server import LanguageServer
 from pygls.protocol import LanguageServerProtocol, default_converter
 
 from diffgemma_lsp.lsp.rpc import Protocol
+from tests.cases import cases
 
 URI = "file:///a.py"
 
@@ -126,7 +127,7 @@ def test_any_message() -> None:
             heard, client.nameless_errors, client.unexpected = client.unexpected, [], []
             return heard
 
-        @settings(max_examples=1_000, deadline=None)
+        @cases(1_000)
         @given(st.lists(damaged(), max_size=4))
         def conversation(sent: list[dict[str, Any]]) -> None:
             answers = Counter(str(message["id"]) for message in runner.run(send(sent)))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import fields
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffgemma_lsp.settings.effective import EffectiveSettings
 from diffgemma_lsp.settings.globs import fits_uri, problem
 from diffgemma_lsp.settings.schema import Settings
 from diffgemma_lsp.settings.sources import Source, read_own, read_shared, section
+from tests.cases import cases
 
 NAMES = [f.name for f in fields(Settings)]
 leaf = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
@@ -116,7 +117,7 @@ def test_an_unknown_key_is_named() -> None:
     assert parse({"colour": 1})[1] == ['"colour": there is no such setting; it is ignored']
 
 
-@settings(max_examples=1_000, deadline=None)
+@cases(1_000)
 @given(json | st.dictionaries(st.sampled_from([*NAMES, "maxTokens", "x"]), json))
 def test_anything_at_all(raw: object) -> None:
     read, messages = parse(raw)
@@ -204,7 +205,7 @@ def test_globs_that_can_not_mean_anything_are_named(glob: str, said: str) -> Non
     assert said in message
 
 
-@settings(max_examples=500, deadline=None)
+@cases(500)
 @given(st.text("ab*?{},[]!-/.~\\\n^", max_size=15), st.text("ab/.-{", max_size=8))
 def test_any_glob_has_an_answer(glob: str, path: str) -> None:
     assert fits_uri(f"file:///{path}", glob) in (True, False)
@@ -389,7 +390,7 @@ whole = st.builds(
 source = or_json(whole)
 
 
-@settings(max_examples=500, deadline=None)
+@cases(500)
 @given(source, source, source, source)
 def test_anything_from_anywhere(
     own: object, pushed: object, pulled: object, folder: object

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffgemma_lsp.session.suggestion_cache import TYPED, Place, Suggestion, SuggestionCache
+from tests.cases import cases
 
 URI = "file:///a.py"
 
@@ -50,7 +51,7 @@ def test_the_oldest_are_forgotten() -> None:
 texts = st.text('ab()\n"é😀', max_size=12)
 
 
-@settings(max_examples=1000, deadline=None)
+@cases(1000)
 @given(prefix=texts, suffix=texts, suggestion=texts, other=texts, typed=st.integers(0, 12))
 def test_what_is_found_completes_what_was_suggested(
     prefix: str, suffix: str, suggestion: str, other: str, typed: int

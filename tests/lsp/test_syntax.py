@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffgemma_lsp.syntax import languages
@@ -20,6 +20,7 @@ from diffgemma_lsp.syntax.languages import (
 from diffgemma_lsp.syntax.python_check import LONGEST, compiles, pieces
 from diffgemma_lsp.text.text import Point, Text
 from engine.paths import languages_of
+from tests.cases import cases
 
 
 def breaks(before: str, middle: str, after: str, language_id: str) -> bool | None:
@@ -130,7 +131,7 @@ def test_a_place_deep_in_a_class() -> None:
     assert breaks(before, "    def g(self)\n        return 2\n", after, "python") is True
 
 
-@settings(max_examples=500, deadline=None)
+@cases(500)
 @given(st.text("ab:(\n\r\té'", max_size=60), st.data())
 def test_an_excerpt_is_a_part(string: str, data: st.DataObject) -> None:
     text = Text.of(string)
@@ -150,7 +151,7 @@ def test_an_excerpt_of_a_large_document() -> None:
     assert str(text)[offset : offset + len(piece)] == piece
 
 
-@settings(max_examples=1_000, deadline=None)
+@cases(1_000)
 @given(st.text(max_size=40))
 def test_a_byte_of_the_tree_is_a_character(string: str) -> None:
     plain = in_ascii(string)
@@ -160,7 +161,7 @@ def test_a_byte_of_the_tree_is_a_character(string: str) -> None:
     assert tree.root_node.end_byte <= len(string)
 
 
-@settings(max_examples=1_000, deadline=None)
+@cases(1_000)
 @given(*[st.text("ab:(])='\" \n\r\té\\@#", max_size=30)] * 3)
 def test_any_text_has_an_answer(before: str, middle: str, after: str) -> None:
     assert breaks(before, middle, after, "python") in (True, False)

@@ -8,11 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffgemma_lsp.context.secrets import holds_a_secret
 from diffgemma_lsp.context.visibility import LARGEST, Files, is_secret
+from tests.cases import cases
 
 SECRET = [
     ".env",
@@ -200,7 +201,7 @@ rules = st.dictionaries(
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git says what is right")
-@settings(max_examples=40, deadline=None)
+@cases(40)
 @given(rules, st.sets(paths, min_size=1, max_size=6))
 def test_git_would_say_the_same(
     tmp_path_factory: pytest.TempPathFactory, rules: dict[str, str], paths: set[str]
