@@ -25,9 +25,11 @@ TINY = 1e-9
 
 
 def cores() -> int:
-    """How many CPU cores this process may use."""
+    """How many CPU cores this process may use, and is to: OMP_NUM_THREADS holds here, too."""
     known = getattr(os, "sched_getaffinity", None)
-    return len(known(0)) if known else os.cpu_count() or 1
+    here = len(known(0)) if known else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(here, int(wanted)) if wanted.isdecimal() and int(wanted) else here
 
 
 def multiplies_int8(device: torch.device) -> bool:

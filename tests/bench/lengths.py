@@ -3,10 +3,11 @@
     python tests/bench/lengths.py --model nano --kind line --count 100
 
 At each hole of held-out code: a filling of one fixed length, one of every candidate length of which
-the model's own likelihoods choose (`InfillRequest.choices`), and one of the true length. Prints
-what each gets letter for letter and how like the reference it is, how much of the way from the
-fixed to the true length the choice goes, and its lead over the fixed one with an interval (paired,
-bootstrap over the holes).
+the model's causal reading of it and of the text behind chooses, and one of the true length. A sum
+of log p over a text is the smaller the longer it is; divided by a power of its length it is less
+so (--power 0: the sum, 1: the mean). Prints what each gets letter for letter and how like the
+reference it is, how much of the way from the fixed to the true length the choice goes, and its lead
+over the fixed one with an interval (paired, bootstrap over the holes).
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from engine.choice.rank import Likelihood
 from engine.engine import InfillEngine
 from engine.evaluation.holes import Cut, held_out_folders, population, read_sources
 from engine.evaluation.metrics import edit_similarity, proportion
 from engine.evaluation.setup import progress_bar, screen, write_json
+from engine.profile import Weights
 from engine.types import Fixed, Hole, InfillRequest, Template, fill_in_the_middle
 
 LENGTHS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32)
@@ -38,11 +42,23 @@ def filled(engine: InfillEngine, cut: Cut, length: int) -> str:
     return engine.fill(InfillRequest(template)).text
 
 
-def chosen(engine: InfillEngine, cut: Cut, texts: Sequence[str]) -> str:
-    """The likeliest of them."""
+def chosen(engine: InfillEngine, cut: Cut, texts: Sequence[str], power: float) -> str:
+    """The best of them."""
     template = fill_in_the_middle(cut.prefix[-CONTEXT:], cut.suffix[:CONTEXT])
     different = tuple(dict.fromkeys(texts))
-    scores = engine.fill(InfillRequest(template, choices=different)).scores
+    heard: list[Likelihood] = []
+
+    def total(one: Likelihood, weights: Weights) -> float:
+        heard.append(one)
+        return one.after
+
+    with mock.patch.object(Likelihood, "total", total):
+        engine.fill(InfillRequest(template, choices=different))
+    lengths = [max(1, len(engine.tokenizer.encode(text))) for text in different]
+    scores = [
+        (one.written or one.ended) / length**power + one.after
+        for one, length in zip(heard, lengths, strict=True)
+    ]
     return different[int(np.argmax(scores))]
 
 
@@ -69,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--kind", default="line", help="of holes: line, rest, span (default: line)")
     add("--count", type=int, default=100, help="holes (default: 100)")
     add("--fixed", type=int, default=8, help="the one fixed length, in tokens (default: 8)")
+    add("--power", type=float, default=0.5, help="of the length that log p is divided by (0.5)")
     add("--source", type=Path, action="append", metavar="DIR", help="Python files")
     add("--out", type=Path, metavar="FILE", help="for everything, as JSON")
     options = parser.parse_args(argv)
@@ -85,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     "reference": cut.reference,
                     "length": length,
                     "fixed": texts.get(options.fixed) or filled(engine, cut, options.fixed),
-                    "chosen": chosen(engine, cut, tuple(texts.values())),
+                    "chosen": chosen(engine, cut, tuple(texts.values()), options.power),
                     "true length": texts.get(length) or filled(engine, cut, length),
                 }
             )

@@ -113,23 +113,23 @@ def test_processes_meet_now_and_then_and_go_on_after_a_kill(model: Path, tmp_pat
     texts = write_texts(tmp_path / "texts")
     words = (str(config), "--data", str(texts), "--out", str(out))
     process = start(tmp_path, *words, "--steps", "100000")
-    wait_for_step(out, 8, process)
+    wait_for_step(out, 4, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     state = load_state(out)
     assert state is not None
 
     process = start(tmp_path, *words, "--steps", "100000")
-    wait_for_step(out, state.steps + 5, process)
+    wait_for_step(out, state.steps + 2, process)
     os.killpg(process.pid, signal.SIGINT)
     said, told = process.communicate()
     assert process.returncode == 130, told
     assert "same command" in told
     stopped = load_state(out)
     assert stopped is not None
-    assert stopped.steps >= state.steps + 5
+    assert stopped.steps >= state.steps + 2
 
-    process = start(tmp_path, *words, "--steps", str(stopped.steps + 4))
+    process = start(tmp_path, *words, "--steps", str(stopped.steps + 2))
     said, told = process.communicate()
     assert process.returncode == 0, told
     assert "use it" in said

@@ -20,7 +20,7 @@ from engine.backbones.config import parse_config
 from engine.backbones.dense import Dense
 from engine.backbones.dense_config import parse_dense
 from engine.backbones.diffusion_gemma import DiffusionGemma
-from engine.backbones.linear import Linear, Product, Stacked
+from engine.backbones.linear import Linear, Product, Stacked, cores
 from engine.backbones.quantized import GROUP, Bits, Format, Quantized, bytes_of
 from engine.backbones.rounding import bits_of, bytes_in
 from engine.engine import InfillEngine
@@ -248,3 +248,13 @@ def test_a_hole_is_filled_by_few_bits(format: Format, tmp_path: Path) -> None:
     infill = engine.fill(InfillRequest(fill_in_the_middle("x = ", "\n", 6)))
     assert infill.steps > 0
     assert infill.holes == (infill.text,)
+
+
+@pytest.mark.parametrize(("said", "least"), [("1", 1), ("1,2", 1), ("0", None), ("x", None)])
+def test_threads_are_as_many_as_the_environment_says(
+    said: str, least: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    every = cores()
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert cores() == (least or every)

@@ -40,4 +40,4 @@ def test_a_log_of_nonsense_can_be_reported(request: pytest.FixtureRequest) -> No
     )
     hook = request.config.hook.pytest_report_to_serializable
     sent = hook(config=request.config, report=report)
-    assert sent["sections"] == [["Captured log call", "\\ud800 was closed"]]
+    assert sent["sections"] == [("Captured log call", "\\ud800 was closed")]
