@@ -164,8 +164,8 @@ async def test_an_unknown_document(client: InProcessClient, engine: FakeEngine) 
     ],
 )
 async def test_supersede(client: InProcessClient, older: int, newer: int, ends: bool) -> None:
-    await client.initialize(automatic_budget_ms=500, invoked_budget_ms=800)
-    client.send(did_open(URI, slow(text="t") + "x = "))
+    await client.initialize(automatic_budget_ms=20_000, invoked_budget_ms=20_000)
+    client.send(did_open(URI, slow(1.0, text="t") + "x = "))
     first, second = (client.ask(*completion(URI, 1, 4, kind)) for kind in (older, newer))
     if ends:
         assert await answered_at_once(first) == []

@@ -118,7 +118,7 @@ async def test_an_edit_that_is_out_of_sight_is_shown_in_front(
     assert request.template[0].text == "def area(w, height):\n\n" + "    pass\n" * 12
 
 
-@pytest.mark.parametrize("gains", [-30.0, -4.5])
+@pytest.mark.parametrize("gains", [-30.0, -8.5])
 async def test_what_the_model_finds_absurd_is_not_offered(
     editor: Editor, engine: FakeEngine, gains: float
 ) -> None:
