@@ -80,7 +80,7 @@ def test_it_is_turned_off_and_on(editor: Editor, tmp_path: Path) -> None:
         window.wait_for(lambda: "turned off" in window.state)
         window.go(3, 12)
         window.command("Suggest Here")
-        window.status.click()
+        window.wait_for(lambda: menu_says(window, "setting enable"))  # the server knows
         window.page.locator(".quick-input-list", has_text="turned off everywhere").wait_for()
         window.page.locator(".quick-input-list .monaco-list-row", has_text="Turn on every").click()
         window.wait_until_ready()
@@ -128,6 +128,18 @@ def test_a_language_in_which_the_model_only_answers(editor: Editor, tmp_path: Pa
         window.status.click()
         limits = "fake suggests in markdown only when you ask"
         rows.filter(has_text="Turn off for markdown").filter(has_text=limits).wait_for()
+
+
+def menu_says(window: Window, words: str) -> bool:
+    """Opens the menu; closes it again where it does not have the words."""
+    window.status.click()
+    menu = window.page.locator(".quick-input-widget")
+    menu.wait_for()
+    if words in menu.inner_text():
+        return True
+    window.press("Escape")
+    menu.wait_for(state="hidden")
+    return False
 
 
 def settings_of(window: Window) -> dict[str, Any]:
