@@ -12,7 +12,8 @@ from pathlib import Path
 
 import engine
 from engine.errors import EngineUnavailable
-from engine.paths import EnginePaths, local_model
+from engine.models import local_model
+from engine.paths import EnginePaths
 
 
 @dataclass(frozen=True, slots=True)

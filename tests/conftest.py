@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Several processes that share the tests begin with what the first one has set.
 _USERS_MODELS = os.environ.setdefault("USERS_MODELS", os.environ.get("DIFFGEMMA_MODELS", ""))
 if os.environ.get("PICTURES"):
-    from engine.paths import models_folder
+    from engine.models import models_folder
 
     # Editors get a home of their own.
     os.environ["DIFFGEMMA_MODELS"] = str(models_folder())
@@ -66,7 +66,7 @@ def pytest_report_to_serializable() -> Generator[None, Any, Any]:
 @pytest.fixture
 def mini_base(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder with mini's base; tests that need it are skipped where nobody has pulled it."""
-    from engine.paths import base_folder
+    from engine.models import base_folder
 
     if _USERS_MODELS:
         monkeypatch.setenv("DIFFGEMMA_MODELS", _USERS_MODELS)

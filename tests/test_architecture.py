@@ -40,6 +40,7 @@ SHARED = (
     "engine.errors",
     "engine.wire",
     "engine.paths",
+    "engine.models",
     "engine.known",
     "engine.sudoku",
     "engine.program",
@@ -58,6 +59,7 @@ ONE = (
 HOUSE = (
     ("errors", "program", "memory"),
     ("types", "bases", "identity", "known"),
+    ("models",),
     ("paths",),
     ("wire", "profile", "sudoku", "charts"),
     ("text",),

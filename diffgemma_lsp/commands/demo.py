@@ -23,7 +23,7 @@ from diffgemma_lsp.commands import UsageError, sudoku
 from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow
 from diffgemma_lsp.commands.view import FillView, Screen
 from diffgemma_lsp.engine_client import EngineClient
-from engine.paths import SHIPPED, default_model
+from engine.models import SHIPPED, default_model
 from engine.types import Fixed, Hole, Infill, InfillRequest, Template
 
 if TYPE_CHECKING:

@@ -25,19 +25,17 @@ from diffgemma_lsp.commands.streaming import add_engine_flags, connected, follow
 from diffgemma_lsp.engine_client import EngineClient
 from engine.errors import EngineError
 from engine.known import NAMES
-from engine.paths import (
-    RUNTIME_DIR_VARIABLE,
+from engine.models import (
     SHIPPED,
     base_folder,
     default_model,
-    engine_paths,
     local_model,
     models_folder,
     models_with_a_base,
-    package_version,
     pulled,
     read_base,
 )
+from engine.paths import RUNTIME_DIR_VARIABLE, engine_paths, package_version
 from engine.types import InfillRequest, fill_in_the_middle
 
 if TYPE_CHECKING:

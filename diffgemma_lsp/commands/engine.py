@@ -18,7 +18,8 @@ from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.engine_client import EngineClient
 from diffgemma_lsp.engine_process import EngineOptions
 from engine.errors import EngineUnavailable
-from engine.paths import SHIPPED, WEIGHTS, EnginePaths, engine_paths, local_model, running_engines
+from engine.models import SHIPPED, WEIGHTS, local_model
+from engine.paths import EnginePaths, engine_paths, running_engines
 
 if TYPE_CHECKING:
     from diffgemma_lsp.commands import Subparsers

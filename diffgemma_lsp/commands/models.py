@@ -14,7 +14,7 @@ from rich.markup import escape
 from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.commands.child import ask_program
 from engine.known import KNOWN, Known, recommended
-from engine.paths import (
+from engine.models import (
     BEST,
     SHIPPED,
     base_folder,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.commands.child import run_program
 from engine.known import NAMES
-from engine.paths import MODELS_VARIABLE, SHIPPED, models_with_a_base
+from engine.models import MODELS_VARIABLE, SHIPPED, models_with_a_base
 
 if TYPE_CHECKING:
     from diffgemma_lsp.commands import Subparsers

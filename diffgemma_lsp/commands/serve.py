@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.commands.streaming import add_engine_flags, connected
-from engine.paths import default_model
+from engine.models import default_model
 
 if TYPE_CHECKING:
     from diffgemma_lsp.commands import Subparsers

@@ -12,7 +12,7 @@ from diffgemma_lsp.commands.models import ask_machine, in_words
 from diffgemma_lsp.setup.editors import BY_NAME, EDITORS, Editor
 from diffgemma_lsp.setup.place import Place
 from engine.known import NAMES, recommended
-from engine.paths import BEST, SHIPPED, base_folder, models_with_a_base, pulled, read_base
+from engine.models import BEST, SHIPPED, base_folder, models_with_a_base, pulled, read_base
 from engine.program import INTERRUPTED
 
 NANO = SHIPPED[0]

@@ -19,7 +19,7 @@ from diffgemma_lsp.engine_client import EngineClient
 from diffgemma_lsp.engine_process import EngineOptions
 from engine.errors import EngineError, EngineUnavailable
 from engine.known import NAMES
-from engine.paths import SHIPPED, local_model
+from engine.models import SHIPPED, local_model
 from engine.types import Frame, Infill, InfillRequest
 
 PATIENCE_S = 0.5

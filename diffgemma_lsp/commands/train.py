@@ -18,7 +18,7 @@ from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.commands.child import run_program
 from diffgemma_lsp.context.secrets import holds_a_secret
 from diffgemma_lsp.context.visibility import Files
-from engine.paths import SHIPPED, local_model
+from engine.models import SHIPPED, local_model
 
 if TYPE_CHECKING:
     from diffgemma_lsp.commands import Subparsers

@@ -16,7 +16,7 @@ from diffgemma_lsp.session.trouble import unexpected
 from diffgemma_lsp.settings.effective import EffectiveSettings
 from diffgemma_lsp.text.documents import Document, Documents
 from engine.errors import EngineError, ModelError
-from engine.paths import languages_of
+from engine.models import languages_of
 
 
 class WarmUp:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffgemma_lsp.setup.edits import Edit
-from engine.paths import BEST
+from engine.models import BEST
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 SERVED = "http://127.0.0.1:8012"

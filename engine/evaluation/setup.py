@@ -25,7 +25,8 @@ from engine.engine import InfillEngine
 from engine.errors import EngineError, complaint
 from engine.evaluation.holes import KINDS, Kind, Source, held_out_folders, read_sources
 from engine.evaluation.journal import Journal, Record
-from engine.paths import default_model, package_version
+from engine.models import default_model
+from engine.paths import package_version
 from engine.program import INTERRUPTED, take_interrupts
 from engine.types import SamplingParams
 from engine.weights.locate import locate

@@ -36,6 +36,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.errors import BadRequest, EngineError, EngineUnavailable
 from engine.identity import code_on_disk
+from engine.models import weights_of
 from engine.paths import (
     PROTOCOL,
     VERSION_HEADER,
@@ -44,7 +45,6 @@ from engine.paths import (
     package_version,
     replaced,
     speaks_ours,
-    weights_of,
 )
 from engine.serve.failures import of_a_watch, of_the_loop
 from engine.serve.lifecycle import (

@@ -31,7 +31,7 @@ from typing import Any
 
 from engine.bases import load_base, sha256
 from engine.errors import EngineError, TrainingError, complaint
-from engine.paths import WEIGHTS
+from engine.models import WEIGHTS
 
 RECIPE = Path(__file__).with_name("mini.toml")
 MIB = 1 << 20

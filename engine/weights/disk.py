@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from engine.errors import ModelError
-from engine.paths import MODELS_VARIABLE
+from engine.models import MODELS_VARIABLE
 
 _ELSEWHERE = f"set {MODELS_VARIABLE} to a folder of yours"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -16,7 +16,7 @@ import torch
 from engine.backbones.base import Backbone, BackboneConfig
 from engine.backbones.quantized import Format
 from engine.errors import ModelError
-from engine.paths import BEST, WEIGHTS, base_of
+from engine.models import BEST, WEIGHTS, base_of
 from engine.profile import Profile
 from engine.text.byte_level import mask_token
 from engine.weights.loader import Progress

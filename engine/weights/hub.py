@@ -17,7 +17,7 @@ from typing import Any
 
 from engine.errors import ModelError
 from engine.known import known
-from engine.paths import source_of
+from engine.models import source_of
 
 log = logging.getLogger(__name__)
 

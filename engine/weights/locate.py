@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engine.errors import ModelError
 from engine.known import NAMES
-from engine.paths import SHIPPED, WEIGHTS, pulled
+from engine.models import SHIPPED, WEIGHTS, pulled
 from engine.weights.hub import HUB_NAME, Progress, fetch
 from engine.weights.profile import EMBEDDED
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from engine.backbones.base import BackboneConfig
 from engine.errors import BadRequest, ModelError
-from engine.paths import SHIPPED, WEIGHTS
+from engine.models import SHIPPED, WEIGHTS
 from engine.profile import Calibration, Profile, Sampling, Weights
 from engine.types import SamplingParams
 from engine.weights.hub import name_of, revision_of

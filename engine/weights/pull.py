@@ -23,7 +23,7 @@ from rich.console import Console
 
 from engine.bases import Base, sha256
 from engine.errors import EngineError, ModelError, complaint
-from engine.paths import SOURCE, base_folder, models_folder, models_with_a_base, read_base
+from engine.models import SOURCE, base_folder, models_folder, models_with_a_base, read_base
 from engine.program import INTERRUPTED, take_interrupts
 from engine.weights.bars import bar
 from engine.weights.disk import alone, check_room, mb, writing

@@ -28,7 +28,7 @@ from rich.console import Console
 
 from engine.errors import ModelError
 from engine.known import folder_name, known
-from engine.paths import SOURCE, models_folder, pulled
+from engine.models import SOURCE, models_folder, pulled
 from engine.weights.bars import bar
 from engine.weights.check import check
 from engine.weights.disk import alone, check_room, mb, writing

@@ -14,7 +14,7 @@ import pytest
 from base_servers import index_of
 
 from diffgemma_lsp.commands import doctor
-from engine.paths import SOURCE, read_base
+from engine.models import SOURCE, read_base
 
 ROOT = Path(__file__).parents[2]
 

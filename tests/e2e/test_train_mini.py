@@ -16,7 +16,7 @@ import torch
 from adapter_runs import VOCAB, tiny_model, write_base, write_texts
 from safetensors.torch import load_file, save_file
 
-from engine.paths import MODELS_VARIABLE, SOURCE, read_base
+from engine.models import MODELS_VARIABLE, SOURCE, read_base
 from engine.training.checkpoint import load_state
 from engine.training.journal import read_records
 from engine.weights.dense import adapter_state

@@ -32,7 +32,8 @@ from diffgemma_lsp.commands import demo, sudoku
 from diffgemma_lsp.commands.view import FillView
 from diffgemma_lsp.engine_client import EngineClient
 from diffgemma_lsp.engine_process import EngineOptions
-from engine.paths import MODELS_VARIABLE, RUNTIME_DIR_VARIABLE, models_folder
+from engine.models import MODELS_VARIABLE, models_folder
+from engine.paths import RUNTIME_DIR_VARIABLE
 from engine.sudoku import MODEL, parse_grid
 from engine.sudoku import template as sudoku_template
 from engine.types import Fixed, Frame, Infill, InfillRequest, Template

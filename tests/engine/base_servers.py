@@ -17,7 +17,7 @@ from gguf import GGMLQuantizationType as Quant
 from tiny_gguf import random_model, write
 
 from engine.bases import Base, WheelPart, sha256
-from engine.paths import read_base
+from engine.models import read_base
 
 _CUTS = (0, 200_000, 320_000)
 """Where the members of the small base's wheels begin in its file."""

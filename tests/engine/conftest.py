@@ -10,7 +10,7 @@ import pytest
 from base_servers import Server, SmallBase, hub_of, index_of, small_base
 from scheduling import PATIENCE_S, FakeEngine
 
-from engine import paths
+from engine import models
 from engine.serve.scheduler import Scheduler
 from engine.weights import download
 
@@ -41,7 +41,7 @@ def small(
     small_base_files: SmallBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> SmallBase:
     """The small base in place of mini's, an empty folder for it, and neither hub nor index."""
-    monkeypatch.setattr(paths, "WEIGHTS", small_base_files.weights)
+    monkeypatch.setattr(models, "WEIGHTS", small_base_files.weights)
     monkeypatch.setattr(download, "_FIRST_PAUSE", 0)
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)

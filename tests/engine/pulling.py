@@ -11,15 +11,15 @@ import pytest
 from base_servers import SmallBase
 
 from engine.bases import Base
-from engine.paths import base_folder, models_folder
+from engine.models import base_folder, models_folder
 
 ROOT = Path(__file__).parents[2]
 
 _CHILD = """
 import sys
 from pathlib import Path
-from engine import paths
-paths.WEIGHTS = Path(sys.argv[1])
+from engine import models
+models.WEIGHTS = Path(sys.argv[1])
 from engine.weights.pull import main
 {before}
 sys.exit(main(sys.argv[2:]))

@@ -10,7 +10,7 @@ import pytest
 
 from engine.bases import load_base
 from engine.errors import ModelError
-from engine.paths import WEIGHTS, base_of
+from engine.models import WEIGHTS, base_of
 
 MINI = WEIGHTS / "mini" / "base.json"
 

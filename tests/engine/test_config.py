@@ -11,7 +11,7 @@ import pytest
 
 from engine.backbones.config import load_config, parse_config
 from engine.errors import ModelError
-from engine.paths import SHIPPED, WEIGHTS, local_model
+from engine.models import SHIPPED, WEIGHTS, local_model
 from engine.profile import Sampling
 from engine.types import SamplingParams
 from engine.weights.locate import locate

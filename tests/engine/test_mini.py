@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.engine import InfillEngine
-from engine.paths import default_model
+from engine.models import default_model
 from engine.types import (
     Fixed,
     Hole,

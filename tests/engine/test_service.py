@@ -20,12 +20,7 @@ import httpx
 import pytest
 
 import engine
-from engine.paths import (
-    VERSION_HEADER,
-    engine_paths,
-    identity,
-    lock_is_held,
-)
+from engine.paths import VERSION_HEADER, engine_paths, identity, lock_is_held
 
 FAKE = [sys.executable, "-P", str(Path(__file__).with_name("fake_service.py"))]
 REAL = [sys.executable, "-P", "-m", "engine.serve.service"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from engine.errors import ModelError
-from engine.paths import WEIGHTS
+from engine.models import WEIGHTS
 from engine.text.tokenizer import TextTokenizer
 from engine.weights.profile import EMBEDDED
 from tests.cases import cases

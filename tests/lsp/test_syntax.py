@@ -19,7 +19,7 @@ from diffgemma_lsp.syntax.languages import (
 )
 from diffgemma_lsp.syntax.python_check import LONGEST, compiles, pieces
 from diffgemma_lsp.text.text import Point, Text
-from engine.paths import languages_of
+from engine.models import languages_of
 from tests.cases import cases
 
 
