@@ -12,7 +12,7 @@ VSCODE := editors/vscode
 NODE := $(if $(shell command -v npm),,$(TOOLS))
 NPM := PATH="$$PATH:$(CURDIR)/$(BIN)" npm
 
-.PHONY: demo test lint format test-editors test-neovim test-vscode vsix pictures clean
+.PHONY: demo test lint format test-editors test-neovim test-terminal test-vscode vsix pictures clean
 
 demo: $(READY)  ## watch it fill, rewrite, and fill several holes
 	@$(BIN)/diffgemma-lsp demo
@@ -32,6 +32,9 @@ format: $(TOOLS)
 
 test-neovim: $(TOOLS)  ## a real Neovim, fetched into .cache/editors if there is none, and its Lua
 	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors/test_lua.py tests/editors/test_neovim*.py $(PYTEST_ARGS)
+
+test-terminal: $(TOOLS)  ## what runs in a terminal: Neovim, its Lua, Emacs and Helix
+	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors --ignore=tests/editors/vscode $(PYTEST_ARGS)
 
 test-editors: $(TOOLS)  ## every editor: real ones, installed in .cache/editors
 	@INSTALL_EDITORS=1 $(BIN)/pytest tests/editors $(PYTEST_ARGS)

@@ -4,7 +4,7 @@ suggestions, by the tests of HumanEval (CursorCore, arXiv 2410.07002; both are f
 python tests/bench/apeval.py apeval.json.gz HumanEval-SingleLineInfilling.jsonl.gz
 
 Over the protocol, with the real engine in this process and no deadline. The document goes through
-the sample's versions one by one; then what is suggested at the cursor is accepted, and what is
+the sample's versions one by one; then what comes by itself at the cursor is accepted, and what is
 offered as a next edit, until nothing comes. Four ways: the text as it stands, with next edits, with
 suggestions, with both. A selection is given up: the cursor stands at its end.
 """
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "lsp")]
 
 from in_process import InProcessClient  # noqa: E402
-from lsp_client import INVOKED, completion, did_change, did_close, did_open, position  # noqa: E402
+from lsp_client import AUTOMATIC, completion, did_change, did_close, did_open, position  # noqa: E402
 from next_edits import Local  # noqa: E402
 
 from diffgemma_lsp.features.inline_edit import METHOD  # noqa: E402
@@ -97,7 +97,7 @@ class Document:
 
     async def suggestion(self) -> bool:
         """Accepts what is suggested at the cursor; whether anything is."""
-        asked = completion(self.uri, *place_of(self.text, self.cursor), INVOKED)
+        asked = completion(self.uri, *place_of(self.text, self.cursor), AUTOMATIC)
         answer = await self.client.request(*asked)
         for item in answer:
             self.accept(item["range"], item["insertText"])
