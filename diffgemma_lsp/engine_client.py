@@ -61,7 +61,9 @@ class EngineClient:
         paths: EnginePaths | None = None,
     ) -> None:
         self.options = options
-        self.paths = paths or engine_paths(options.model, options.device, options.runtime_dir)
+        self.paths = paths or engine_paths(
+            options.model, options.device, options.runtime_dir, options.replica
+        )
         self._spawn = spawn
         self._http = httpx.AsyncClient(
             # As many connections as requests: by default the hundredth waits until it is an error.

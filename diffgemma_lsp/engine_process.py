@@ -25,6 +25,7 @@ class EngineOptions:
     idle_unload_s, idle_exit_s: seconds without work until it frees the model, and until it ends;
         infinity means never. They count for the service that this client starts.
     runtime_dir: where its socket is; None means the system's place for that.
+    replica: its number, where several services have the same model and device.
     """
 
     model: str | None = None
@@ -32,6 +33,7 @@ class EngineOptions:
     idle_unload_s: float = 900.0
     idle_exit_s: float = 3600.0
     runtime_dir: Path | None = None
+    replica: int = 0
 
 
 Spawn = Callable[[EngineOptions, EnginePaths], list[str]]

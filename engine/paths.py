@@ -101,10 +101,14 @@ def replaced(engine: str) -> str:
 
 
 def engine_paths(
-    model: str | None = None, device: str | None = None, runtime_dir: Path | None = None
+    model: str | None = None,
+    device: str | None = None,
+    runtime_dir: Path | None = None,
+    replica: int = 0,
 ) -> EnginePaths:
     """The files of the service for this model and device, for this user. Creates nothing.
 
+    replica: its number, where several services have the same model and device.
     runtime_dir: comes before the variable DIFFGEMMA_LSP_RUNTIME_DIR, which comes before the
         system's runtime directory, if that is this user's. A directory too long for a socket gives
         way to a short one under the system's temporary directory.
@@ -114,6 +118,7 @@ def engine_paths(
     wanted = runtime_dir or _runtime_dir()
     model = local_model(model)
     key = "\0".join((identity(), CODE, model or "", weights_of(model), device or ""))
+    key += f"\0{replica}" if replica else ""
     socket = wanted.absolute() / f"engine-{_short_hash(key)}.sock"
     if _fits(socket):
         return EnginePaths(socket)

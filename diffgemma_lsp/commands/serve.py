@@ -7,15 +7,20 @@ import asyncio
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffgemma_lsp.commands import UsageError
-from diffgemma_lsp.commands.streaming import add_engine_flags, connected
+from diffgemma_lsp.commands.streaming import add_engine_flags, engine_options
+from diffgemma_lsp.engine_client import EngineClient
+from diffgemma_lsp.engine_process import EngineOptions
 from engine.models import default_model
 
 if TYPE_CHECKING:
     from diffgemma_lsp.commands import Subparsers
+
+MOST_REPLICAS = 64
 
 LEAST_BURST = 8
 """Some clients ask for several answers to one keystroke by as many requests, beside warm-ups."""
@@ -48,7 +53,14 @@ def add_parser(subparsers: Subparsers) -> None:
         help=f"how many of them at once (default: a tenth, at least {LEAST_BURST})",
     )
     add("--queue", type=int, default=32, metavar="N", help="the most requests at the same time")
-    add_engine_flags(parser)
+    add(
+        "--replicas",
+        type=int,
+        metavar="N",
+        help="engines that share the work, each a process with the model in its own memory "
+        "(default: one for each device)",
+    )
+    add_engine_flags(parser, several=True)
     parser.set_defaults(run=run)
 
 
@@ -61,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         burst = max(LEAST_BURST, arguments.rate // 10)
     if min(arguments.budget_ms, arguments.rate, burst, arguments.queue) < 1:
         raise UsageError("--budget-ms, --rate, --burst and --queue must be at least 1")
+    engines = replicas_of(arguments)
     if not 0 <= arguments.port < 2**16:
         raise UsageError(f"--port must lie between 0 and 65535, not {arguments.port}")
     options = ServeOptions(
@@ -89,10 +102,25 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"serving {options.name} on http://{shown}:{port}", file=sys.stderr, flush=True)
 
     async def serving() -> None:
+        from diffgemma_lsp.serve.replicas import Replicas
         from diffgemma_lsp.serve.run import serve
 
-        async with connected(arguments) as engine:
-            await serve(options, engine, tokens, listening)
+        clients = [EngineClient(each) for each in engines]
+        await serve(options, Replicas(clients) if clients[1:] else clients[0], tokens, listening)
 
     asyncio.run(serving())
     return 0
+
+
+def replicas_of(arguments: argparse.Namespace) -> list[EngineOptions]:
+    """The engines that are to serve: one for each device that is named, or so many that take turns
+    at them. Raises UsageError."""
+    base = engine_options(arguments)
+    devices = [name.strip() or None for name in (base.device or "").split(",")]
+    count = len(devices) if arguments.replicas is None else arguments.replicas
+    if not 1 <= count <= MOST_REPLICAS:
+        raise UsageError(f"--replicas must lie between 1 and {MOST_REPLICAS}, not {count}")
+    return [
+        replace(base, device=devices[number % len(devices)], replica=number // len(devices))
+        for number in range(count)
+    ]

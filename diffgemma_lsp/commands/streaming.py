@@ -28,31 +28,39 @@ PATIENCE_S = 0.5
 POLL_S = 0.2
 
 
-def add_engine_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that say which model, and where it runs."""
+def add_engine_flags(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """The flags that say which model, and where it runs: on one device, or on several."""
     parser.add_argument(
         "--model",
         metavar="PATH",
         help="a name that `models` lists, a folder, or owner/name of the hub (default: mini where "
         "its base is, else nano)",
     )
-    parser.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
+    more = "; several are parted by commas" if several else ""
+    parser.add_argument(
+        "--device", help=f"cpu, cuda, cuda:1 or mps (default: the best there is){more}"
+    )
 
 
 @asynccontextmanager
 async def connected(arguments: argparse.Namespace) -> AsyncGenerator[EngineClient]:
     """A client of the engine service that the flags describe."""
+    client = EngineClient(engine_options(arguments))
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+def engine_options(arguments: argparse.Namespace) -> EngineOptions:
+    """What the flags say. Raises UsageError."""
     model: str | None = arguments.model
     if model is not None and not is_model(model):
         names = ", ".join((*SHIPPED, *NAMES))
         raise UsageError(f"no model at {model}; name {names}, a folder, or one such as owner/name")
     if model is not None and model not in SHIPPED:
         model = local_model(model, Path.cwd())
-    client = EngineClient(EngineOptions(model=model, device=arguments.device))
-    try:
-        yield client
-    finally:
-        await client.aclose()
+    return EngineOptions(model=model, device=arguments.device)
 
 
 def is_model(model: str) -> bool:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import uvicorn
 
-from diffgemma_lsp.engine_client import EngineClient
 from diffgemma_lsp.serve.app import App
 from diffgemma_lsp.serve.filler import Filler
 from diffgemma_lsp.serve.guard import Guard, Tokens, is_loopback
 from diffgemma_lsp.serve.lending import Lending
 from diffgemma_lsp.serve.metrics import Metrics
+from diffgemma_lsp.serve.replicas import Served
 from engine.errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def listen(options: ServeOptions) -> socket.socket:
 
 
 async def serve(
-    options: ServeOptions, engine: EngineClient, tokens: Tokens, listening: socket.socket
+    options: ServeOptions, engine: Served, tokens: Tokens, listening: socket.socket
 ) -> None:
     """Serves until it is told to end by a signal. The engine goes on."""
     metrics = Metrics()
@@ -90,7 +90,7 @@ async def serve(
         await engine.aclose()
 
 
-async def _warm_up(engine: EngineClient) -> None:
+async def _warm_up(engine: Served) -> None:
     try:
         await engine.warm_up()
     except EngineError as error:

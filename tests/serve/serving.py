@@ -20,10 +20,13 @@ DEFAULT = "http://127.0.0.1:8012"
 
 
 @contextmanager
-def serving(env: dict[str, str]) -> Iterator[str]:
+def serving(env: dict[str, str], *more: str, told: str = "") -> Iterator[str]:
     """Where the server is. Its budget is never used up: with little time left the model does not
-    choose among its answers, and answers another than it would on a machine that is less busy."""
-    flags = ["--port", "0", "--budget-ms", "600000"]
+    choose among its answers, and answers another than it would on a machine that is less busy.
+
+    more: further flags. told: what it says meanwhile, as a regular expression.
+    """
+    flags = ["--port", "0", "--budget-ms", "600000", *more]
     process = subprocess.Popen([*COMMAND, *flags], env=env, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     line = process.stderr.readline()
@@ -33,7 +36,7 @@ def serving(env: dict[str, str]) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) in (0, -signal.SIGTERM)
-        assert process.stderr.read() == ""
+        assert re.fullmatch(told, process.stderr.read())
 
 
 def configured(client: str, url: str) -> str:
