@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from diffgemma_lsp.context.neighbours import Neighbours
 from diffgemma_lsp.lsp.client import Client
-from diffgemma_lsp.session.loading import until_loaded, was_without_model
+from diffgemma_lsp.session.loading import FIRST_S, until_loaded, was_without_model
 from diffgemma_lsp.session.requests import PendingRequest, Requests
 from diffgemma_lsp.session.trouble import Trouble, still, unexpected
 from diffgemma_lsp.settings.effective import EffectiveSettings
@@ -167,6 +167,7 @@ class EngineSession:
             except DeadlineExceeded:
                 if not await self._was_without_model(pending, held_until):
                     raise
+                pending.budget_s = max(pending.budget_s, FIRST_S)
                 pending.deadline = time.monotonic() + pending.budget_s
 
     async def _run(
@@ -186,9 +187,8 @@ class EngineSession:
         elif frames:
             answer = Answer.of(frames[-1])
         else:
-            raise DeadlineExceeded(
-                "the engine had nothing to show in time: it is loading, or too slow on this machine"
-            )
+            why = "a larger budget helps" if self.model.known else "it is loading, or too slow here"
+            raise DeadlineExceeded(f"the engine had nothing to show in time: {why}")
         self.trouble.last_error = None
         if pending.kind != "ahead":
             self.trouble.missed = 0

@@ -10,6 +10,10 @@ from typing import Any
 HELD_S = 300.0
 """For so long who asked is waited for: by then they have left the place."""
 
+FIRST_S = 5.0
+"""So much time a request that was held has at least, once the model is there: its first passes are
+slow, and who still waits is not typing."""
+
 LOOK_S = 0.2
 """How often the engine is asked while it loads."""
 

@@ -128,6 +128,21 @@ def test_what_could_never_be_done_is_refused_in_a_line(nvim: Program, tmp_path: 
         assert session.preview() == ""
 
 
+def test_what_is_refused_at_the_end_of_the_window_is_said_and_leaves_nothing(
+    nvim: Program, tmp_path: Path
+) -> None:
+    text = "#\n" * 100 + SHAPES.rstrip("\n") + "\n"
+    with editing(nvim, tmp_path, text, FAKE) as session:
+        session.wait_until_attached()
+        session.type("GzbVk:Diffgemma rewrite shorter\r")
+        session.wait_for(lambda: "does not follow instructions" in session.terminal.text())
+        session.wait_for(lambda: "working" not in session.terminal.text())
+        assert "does not follow instructions" in session.terminal.text()
+        session.type("k")
+        session.wait_for(lambda: session.preview() == "")
+        assert "working" not in session.terminal.text()
+
+
 def test_gone_when_the_text_changes(nvim: Program, tmp_path: Path) -> None:
     with editing(nvim, tmp_path, SHAPES, FAKE) as session:
         rewrite(session)

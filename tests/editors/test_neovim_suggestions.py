@@ -9,7 +9,7 @@ import pytest
 from install import Program
 from neovim import FAKE, ROOT, Session, editing
 
-WORD, LINE, NEXT, DISMISS = "\x1bw", "\x1bl", "\x1bn", "\x1be"
+WORD, LINE, NEXT, DISMISS, ASK = "\x1bw", "\x1bl", "\x1bn", "\x1be", "\x1ba"
 """Keys of the README."""
 
 # Where to look for a suggestion in a file of this repository: the text from here to the end of its
@@ -285,6 +285,18 @@ def test_the_next_one_asked_for_in_quick_succession(nvim: Program, tmp_path: Pat
         session.type(NEXT * 2)
         session.wait_for(lambda: session.ghost() == "third (3/3)")
         assert "no suggestion" not in session.messages()
+
+
+def test_what_was_dismissed_is_shown_when_asked_for(nvim: Program, tmp_path: Path) -> None:
+    with editing(nvim, tmp_path, PLANNED, FAKE) as session:
+        type_until_suggested(session)
+        for _ in range(3):
+            session.type(DISMISS + ASK)  # in one go, and
+            session.wait_for(lambda: session.ghost().startswith(SUGGESTED))
+            session.type(DISMISS)
+            session.wait_for(lambda: session.ghost() == "")
+            session.type(ASK)  # one by one
+            session.wait_for(lambda: session.ghost().startswith(SUGGESTED))
 
 
 def test_where_there_is_no_other_it_is_said(nvim: Program, tmp_path: Path) -> None:

@@ -94,7 +94,8 @@ function whys({ document, lastReason }: FullStatus): Entry[] {
 }
 
 function toggle(where: string, on: boolean, command: string, limits?: string): Entry {
-  const limited = limits === undefined ? {} : { detail: limits };
+  const limited =
+    limits === undefined ? {} : { detail: on ? limits : `Once it is on: ${limits}` };
   return on
     ? { label: `$(circle-slash) Turn off ${where}`, command, ...limited }
     : { label: `$(check) Turn on ${where}`, command, ...limited };

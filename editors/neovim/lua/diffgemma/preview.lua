@@ -112,6 +112,7 @@ function M.close(bufnr)
   api.nvim_clear_autocmds({ group = group, buffer = bufnr })
   draw.clear(bufnr)
   if preview.echoed then
+    vim.cmd.redraw({ bang = true }) -- what was drawn below the last line in sight would stay
     api.nvim_echo({ { '' } }, false, {})
   end
   restore_keys(preview)
@@ -158,7 +159,11 @@ local function finish(preview, result)
     or '{again} again'
   if type(result.message) == 'string' then
     if not preview.drawn then
-      return M.close(preview.bufnr) -- the server has told why
+      M.close(preview.bufnr)
+      if preview.echoed then -- so what the server said was wiped
+        api.nvim_echo({ { result.message } }, false, {})
+      end
+      return
     end
     return show(preview, {}, ('%s   {discard} close   %s'):format(result.message, choices))
   end

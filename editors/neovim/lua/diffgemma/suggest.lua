@@ -83,12 +83,21 @@ end
 --- Clears what is shown.
 ---@return boolean
 function M.dismiss()
-  return vim.lsp.inline_completion.get({ on_accept = function() end })
+  local shown = ghost.of(api.nvim_get_current_buf())
+  if not shown then
+    return vim.lsp.inline_completion.get({ on_accept = function() end })
+  end
+  local was_shown = shown.current ~= nil
+  if was_shown then
+    shown:abort() -- at once: what is asked for next is not to be cancelled with it
+  end
+  return was_shown
 end
 
 ---@class diffgemma.Asking
 ---@field place table What it is asked for.
 ---@field step integer How far to go from what was shown; 0 is to the first.
+---@field request integer? Its id, once it is sent.
 
 local asking ---@type diffgemma.Asking?
 
@@ -105,7 +114,8 @@ local function ask(bufnr, step)
     return { client.id, api.nvim_get_current_buf(), vim.b.changedtick, ghost.cursor() }
   end
   local place = here()
-  if asking and vim.deep_equal(asking.place, place) then
+  local sent = asking and asking.request and client.requests[asking.request]
+  if asking and sent and sent.type == 'pending' and vim.deep_equal(asking.place, place) then
     asking.step = asking.step + step
     return
   end
@@ -114,10 +124,12 @@ local function ask(bufnr, step)
   shown:reset_timer() -- what is asked while typing would be the last
   local params = vim.lsp.util.make_position_params(0, client.offset_encoding)
   params.context = { triggerKind = vim.lsp.protocol.InlineCompletionTriggerKind.Invoked }
-  client:request('textDocument/inlineCompletion', params, function(err, result, ctx)
-    local is_last = asking == this
-    asking = is_last and nil or asking
-    if not is_last or not vim.deep_equal(here(), place) then
+  local function answered(err, result, ctx)
+    if asking ~= this then
+      return
+    end
+    asking = nil
+    if not vim.deep_equal(here(), place) then
       return
     end
     shown:handler(err, result, ctx)
@@ -131,7 +143,9 @@ local function ask(bufnr, step)
     end
     local left = is_new and math.max(0, this.step - 1) or this.step
     vim.lsp.inline_completion.select({ bufnr = bufnr, count = left })
-  end, bufnr)
+  end
+  local _, id = client:request('textDocument/inlineCompletion', params, answered, bufnr)
+  this.request = id
 end
 
 --- Asks for a suggestion now, with more time for it.
