@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,9 @@ def mini_base(monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def real_engine() -> Iterator[dict[str, str]]:
-    """The environment of an engine service with nano, apart from the user's own.
-
-    Whoever needs it first starts it; it ends with the tests.
-    """
+@contextmanager
+def _services_apart() -> Generator[dict[str, str]]:
+    """The environment of engine services apart from the user's own, which end with it."""
     # Not below pytest's own directory: a socket's path must be short.
     folder = tempfile.mkdtemp(prefix="dgtest-")
     env = {**os.environ, "DIFFGEMMA_LSP_RUNTIME_DIR": folder, "PYTHONPATH": str(ROOT)}
@@ -93,3 +91,18 @@ def real_engine() -> Iterator[dict[str, str]]:
     stop = [sys.executable, "-m", "diffgemma_lsp", "engine", "stop", "--all"]
     subprocess.run(stop, env=env, stdout=subprocess.DEVNULL, check=True)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def real_engine() -> Iterator[dict[str, str]]:
+    """The environment of an engine service with nano. Whoever needs it first starts it; it ends
+    with the tests."""
+    with _services_apart() as env:
+        yield env
+
+
+@pytest.fixture
+def own_engines() -> Iterator[dict[str, str]]:
+    """The environment of services of one test alone."""
+    with _services_apart() as env:
+        yield env

@@ -191,7 +191,7 @@ def _strings(source: Source, old: str, new: str) -> list[Change]:
     """The same string elsewhere."""
     if "\n" in old or not old.strip("\"'`"):
         return []
-    if old != new and outside_fields(old) == outside_fields(new):
+    if outside_fields(old) == outside_fields(new):
         return []  # it says the same, of something else
     found = (source.tokens[index] for index in source.by_text.get(old, ()))
     return [Change(token.start, token.end, new) for token in found]

@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -236,19 +235,6 @@ async def test_through_tls_with_a_certificate_of_ones_own(
 
 
 # ---- the real one ----
-
-
-@pytest.fixture(scope="module")
-def url(real_engine: dict[str, str]) -> Iterator[str]:
-    command = [sys.executable, "-m", "diffgemma_lsp", "serve", "--model", "nano", "--port", "0"]
-    process = subprocess.Popen(command, env=real_engine, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    line = process.stderr.readline()
-    try:
-        yield line.split()[-1]
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) in (0, -signal.SIGTERM)
 
 
 async def test_it_gives_what_the_engine_here_gives(

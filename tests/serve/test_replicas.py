@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import httpx
@@ -193,20 +189,9 @@ def test_a_wrong_number_is_one_line(count: str, capsys: pytest.CaptureFixture[st
 # ---- real ones ----
 
 
-@pytest.fixture
-def alone(real_engine: dict[str, str]) -> Iterator[dict[str, str]]:
-    """The environment of services of its own."""
-    folder = tempfile.mkdtemp(prefix="dgtest-")
-    env = {**real_engine, "DIFFGEMMA_LSP_RUNTIME_DIR": folder}
-    yield env
-    stop = [sys.executable, "-m", "diffgemma_lsp", "engine", "stop", "--all"]
-    subprocess.run(stop, env=env, stdout=subprocess.DEVNULL, check=True)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-async def test_a_replica_is_killed_under_load(alone: dict[str, str]) -> None:
+async def test_a_replica_is_killed_under_load(own_engines: dict[str, str]) -> None:
     """No request is lost, not even those that were in it; and it comes back."""
-    folder = Path(alone["DIFFGEMMA_LSP_RUNTIME_DIR"])
+    folder = Path(own_engines["DIFFGEMMA_LSP_RUNTIME_DIR"])
     flags = ("--replicas", "2", "--rate", "100000", "--burst", "1000", "--queue", "100")
     seen: Counter[int] = Counter()
 
@@ -219,7 +204,7 @@ async def test_a_replica_is_killed_under_load(alone: dict[str, str]) -> None:
 
     limits = httpx.Limits(max_connections=None)
     told = r"WARNING replica \d is away: it is started again\n"
-    with serving(alone, *flags, told=told) as url:
+    with serving(own_engines, *flags, told=told) as url:
         async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, limits=limits) as http:
             await asyncio.gather(*(ask(http, n) for n in range(12)))
             services = running_engines(folder)
