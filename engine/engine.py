@@ -202,6 +202,7 @@ class InfillEngine:
     def shed(self) -> None:
         """Gives up all memory that no request needs right now."""
         self.store.shed()
+        self.batch.shed()
         trim_memory()
 
     def planned(self, most: int, seconds_left: float | None) -> int:

@@ -70,6 +70,7 @@ HOUSE = (
     ("choice",),
     ONE,
     ("serve",),
+    ("benchmark",),
     ("training",),
     ("evaluation",),
 )

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from engine.attention.graphs import Graphs
 from engine.attention.span import Span, forward
 from engine.backbones.base import Backbone
 
@@ -60,6 +61,7 @@ class Batch:
 
     def __init__(self, model: Backbone, threads: tuple[int, int] | None = None) -> None:
         self._model, self.threads = model, threads
+        self.graphs = Graphs(model) if model.device.type == "cuda" else None
         self._waiting: list[Ticket] = []
         self.passes = 0
 
@@ -73,6 +75,11 @@ class Batch:
         """Takes a ticket out, if it still waits."""
         if ticket in self._waiting:
             self._waiting.remove(ticket)
+
+    def shed(self) -> None:
+        """Gives up what only makes passes faster."""
+        if self.graphs is not None:
+            self.graphs.shed()
 
     def run(self) -> None:
         """Runs all that wait in one pass. If that fails for several, each is run alone, so that
@@ -95,7 +102,7 @@ class Batch:
         spans = [span for ticket in tickets for span in ticket.spans]
         if self.threads is not None:
             torch.set_num_threads(self.threads[sum(map(len, spans)) >= MANY])
-        rows = forward(self._model, spans)
+        rows = self.graphs(spans) if self.graphs else forward(self._model, spans)
         self.passes += 1
         for ticket in tickets:
             count = len(ticket.spans)

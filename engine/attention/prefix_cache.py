@@ -142,6 +142,8 @@ def canvas_span(
         seen=start,
         reach=start,
         soft=soft,
+        first=start,
+        row=True,
     )
 
 

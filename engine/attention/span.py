@@ -35,6 +35,7 @@ class Span:
     reach: the position from which a sliding window counts back; None: that of each row.
     soft: [n, d], what conditions a decoder's rows.
     first: the least of the positions, where the host knows it: else it waits for the device.
+    row: whether the positions are consecutive from `first` on.
     """
 
     role: Role
@@ -49,6 +50,7 @@ class Span:
     reach: int | None = None
     soft: Tensor | None = None
     first: int | None = None
+    row: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)

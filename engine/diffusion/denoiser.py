@@ -144,4 +144,6 @@ class WindowDenoiser(PassDenoiser):
 def window_span(ids: Tensor, own: KVBuffer) -> Span:
     """Tokens [T] that all see each other, from position 0 on."""
     positions = torch.arange(len(ids), device=ids.device)
-    return Span("decoder", ids, positions, own, 0, sees="all", places=positions, reach=0)
+    return Span(
+        "decoder", ids, positions, own, 0, sees="all", places=positions, reach=0, first=0, row=True
+    )
