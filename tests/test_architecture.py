@@ -93,7 +93,7 @@ SERVER_HOUSE = (
     ("__main__.py",),
 )
 # What the language server itself needs, but only once it has something to do.
-LATER = ("tree_sitter", "tree_sitter_python")
+LATER = ("tree_sitter", "tree_sitter_python", "tree_sitter_javascript", "tree_sitter_c")
 EDITOR_SIDE = ("diffgemma_lsp", "pygls", "lsprotocol")
 
 

@@ -33,7 +33,7 @@ def did_open(session: Session, params: types.DidOpenTextDocumentParams) -> None:
     session.warm_up.consider([document])
     if (grammar := language_of(item.language_id).grammar) is not None:
         # Now, and not while somebody waits for a suggestion.
-        session.requests.spawn(asyncio.to_thread(load, grammar))
+        session.requests.spawn(asyncio.to_thread(load, grammar.package))
 
 
 def did_change(session: Session, params: types.DidChangeTextDocumentParams) -> None:

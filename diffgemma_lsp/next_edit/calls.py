@@ -6,6 +6,7 @@ default needs an argument in each call.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from diffgemma_lsp.next_edit.parts import Change, Op, Region
@@ -14,6 +15,10 @@ from diffgemma_lsp.next_edit.tokens import Token
 
 Call = tuple[int, int]
 """The brackets of a call or a definition, by the indexes of their tokens."""
+
+
+_OPTIONAL = re.compile(r"\A[\s,]*\*|=|\?:|\.\.\.|\b(?:vararg|params)\b")
+"""What is in a parameter that a call needn't give."""
 
 
 def call_changes(
@@ -38,10 +43,15 @@ def call_changes(
         if was and now and keyword:
             others = _definitions(source, keyword, edit)
             yield [c for one in others for c in _replaced(source, one, keyword, was, text)]
-        if not was and (name := _parameter(now)) is not None and source.behind(op.end - 1) == ")":
+        if (
+            not was
+            and (name := _parameter(source, op)) is not None
+            and source.behind(op.end - 1) == ")"
+        ):
             yield [change for call in calls for change in _added(source, call, name, name)]
-            named = f"{name}={name}"
-            yield [change for call in calls for change in _added(source, call, named, name)]
+            if source.language.compiled:
+                named = f"{name}={name}"
+                yield [change for call in calls for change in _added(source, call, named, name)]
         return
     if not was:
         argument = text.strip(" ,\n")
@@ -138,14 +148,19 @@ def _same(source: Source, call: Call, was: list[str]) -> Iterator[tuple[int, int
             yield start, start + len(was)
 
 
-def _parameter(now: list[Token]) -> str | None:
+def _parameter(source: Source, op: Op) -> str | None:
     """The name of the one parameter that is new, if calls have to give it."""
-    texts = [token.text for token in now]
-    if texts[:1] == [","]:
-        texts = texts[1:]
-    if not texts or "=" in texts or "," in texts or now[-1].text == ",":
+    new = range(op.start, op.end)
+    text = _text(source, source.tokens[op.start : op.end])
+    texts = [source.tokens[index].text for index in new]
+    if _OPTIONAL.search(text) or texts[-1] == ",":
         return None
-    return texts[0] if texts[0].isidentifier() else None
+    known = [source.name(index) for index in new]
+    if any(known):
+        names = [one.text for one in known if one is not None and one.declared_in is not None]
+        return names[0] if len(names) == 1 else None
+    texts = texts[1:] if texts[0] == "," else texts
+    return texts[0] if texts and "," not in texts and texts[0].isidentifier() else None
 
 
 def _is_keyword(now: list[Token]) -> bool:

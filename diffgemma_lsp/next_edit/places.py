@@ -18,9 +18,9 @@ from difflib import SequenceMatcher
 
 from diffgemma_lsp.next_edit.calls import call_changes
 from diffgemma_lsp.next_edit.parts import Change, Op, Place, Region
+from diffgemma_lsp.next_edit.renames import renamed
 from diffgemma_lsp.next_edit.source import Source
 from diffgemma_lsp.next_edit.tokens import (
-    SELVES,
     Token,
     is_name,
     is_value,
@@ -91,7 +91,7 @@ def _followers(
             yield _strings(source, was[0].text, now[0].text)
         elif len(was) == len(now) == 1 and kinds == {"name"} and not source.is_keyword(op.start):
             if is_name(was[0].text) and may_name(now[0].text):
-                yield _names(source, was[0].text, op.start, edit, regions)
+                yield renamed(source, was[0].text, op.start, regions)
         else:
             rest.append(op)
     for op in rest:
@@ -132,56 +132,6 @@ def _applied(source: Source, changes: list[Change]) -> Iterator[tuple[int, str]]
             text = text[: change.start - start] + change.new + text[change.end - start :]
         if text != source.lines[line]:
             yield line, text
-
-
-# ---- names ----
-
-
-def _names(source: Source, old: str, at: int, edit: Region, regions: list[Region]) -> list[Change]:
-    """Other uses of a name that was replaced by the one at the token `at`."""
-    new, line = source.tokens[at].text, source.line_of(source.tokens[at].start)
-    uses = list(_uses(source, old, at, line))
-    # A name that was there before is another thing, which was meant here.
-    known = {index for index in source.by_text.get(new, ()) if not _inside(source, index, regions)}
-    if known & set(_uses(source, new, at, line)):
-        return []
-    # Nor is it renamed where it is only used otherwise, and goes on to be what it was.
-    if not source.binds(at) and any(map(source.binds, uses)):
-        return []
-    tokens = (source.tokens[index] for index in uses)
-    return [Change(token.start, token.end, new) for token in tokens]
-
-
-def _uses(source: Source, name: str, at: int, line: int) -> Iterator[int]:
-    """The uses of a name that means what the token `at` in this line means."""
-    tokens = source.tokens
-    is_method = source.is_definition(at) and source.in_a_class(line)
-    if source.is_attribute(at) or is_method:
-        owner = source.owner(at)
-        if owner not in SELVES and not is_method and not _is_own(source, name, at):
-            return
-        for index in source.by_text.get(name, ()):
-            if tokens[index].kind != "name" or index == at:
-                continue
-            if source.is_attribute(index):
-                if is_method or source.owner(index) in (owner, *SELVES):
-                    yield index
-            elif source.is_definition(index):
-                yield index
-        return
-    first, last = (0, len(source.lines) - 1) if source.is_definition(at) else source.scope(line)
-    for index in source.names(name, first, last):
-        if index != at and not source.is_attribute(index) and not source.is_keyword(index):
-            yield index
-
-
-def _is_own(source: Source, name: str, at: int) -> bool:
-    return source.is_own(name) or source.is_own(source.tokens[at].text)
-
-
-def _inside(source: Source, index: int, regions: list[Region]) -> bool:
-    line = source.line_of(source.tokens[index].start)
-    return any(region.first <= line <= region.last for region in regions)
 
 
 # ---- strings, and lines that look alike ----

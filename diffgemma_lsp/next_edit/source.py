@@ -9,6 +9,7 @@ from functools import cached_property
 from diffgemma_lsp.next_edit.tokens import DEFINES, SELVES, is_name, tokens_of
 from diffgemma_lsp.syntax.indentation import indentation
 from diffgemma_lsp.syntax.languages import Language
+from diffgemma_lsp.syntax.scopes import Name, Scopes, scopes_of
 
 _BIND = frozenset(("as", "for", "let", "const", "var", "import"))
 """What may stand in front of a name that is given something."""
@@ -35,6 +36,16 @@ class Source:
         for index, token in enumerate(self.tokens):
             found.setdefault(token.text, []).append(index)
         return found
+
+    @cached_property
+    def scopes(self) -> Scopes | None:
+        """What its names mean, if a grammar says it; else that is guessed from lines and words."""
+        return scopes_of(self.text, self.language)
+
+    def name(self, index: int) -> Name | None:
+        """What a grammar says of a token."""
+        found = None if self.scopes is None else self.scopes.at(self.tokens[index].start)
+        return found if found is not None and found.text == self.tokens[index].text else None
 
     def line_of(self, offset: int) -> int:
         """The line that an offset lies in."""
@@ -70,18 +81,25 @@ class Source:
 
     def is_attribute(self, index: int) -> bool:
         """Whether a name stands behind a dot."""
-        return self.before(index) in (".", "->", "?.")
+        if (name := self.name(index)) is not None:
+            return name.dotted
+        return self.before(index) in (".", "->") and self.before(index - 1) != "."
 
     def owner(self, index: int) -> str:
         """What an attribute is one of, if that is a name."""
-        return self.tokens[index - 2].text if index > 1 and self.is_attribute(index) else ""
+        at = index - (3 if self.before(index) == ":" else 2)
+        return self.tokens[at].text if at >= 0 and self.is_attribute(index) else ""
 
     def is_definition(self, index: int) -> bool:
         """Whether a name is defined here as a function or a class."""
+        if (name := self.name(index)) is not None:
+            return name.head
         return self.before(index) in DEFINES
 
     def is_keyword(self, index: int) -> bool:
         """Whether a name is that of an argument in a call."""
+        if (name := self.name(index)) is not None and name.label:
+            return True
         if self.behind(index) != "=" or self.before(index) not in ("(", ","):
             return False
         opened = self.opened(index)
@@ -90,6 +108,8 @@ class Source:
     def binds(self, index: int) -> bool:
         """Whether a name gets what it stands for here: as a parameter, by an assignment or a loop,
         or under another name."""
+        if (name := self.name(index)) is not None:
+            return name.head or name.declared_in is not None
         if self.is_definition(index) or self.before(index) in _BIND:
             return True
         opened = self.opened(index)

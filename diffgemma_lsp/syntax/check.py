@@ -61,7 +61,7 @@ class Site:
     def broken_by(self, middle: str) -> bool | None:
         """Whether `middle` brings errors that this place needn't have; None if nobody can say."""
         grammar = self.language.grammar
-        if grammar is None or load(grammar) is None:
+        if grammar is None or load(grammar.package) is None:
             return None
         middle = with_line_ends(middle)
         if not middle.strip():
@@ -88,7 +88,7 @@ class Site:
         """Whether there are more errors with `new` than with `old`, or than there need be if there
         was nothing; False if nobody can say. Nothing comes behind `new`."""
         grammar = self.language.grammar
-        if grammar is None or load(grammar) is None:
+        if grammar is None or load(grammar.package) is None:
             return False
         new = with_line_ends(new)
         was = [*self._stand_ins(grammar)] if old is None else [with_line_ends(old)]

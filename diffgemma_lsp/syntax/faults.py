@@ -27,7 +27,7 @@ def count_faults(root: Node, grammar: Grammar) -> int:
 def _query(grammar: Grammar) -> Query:
     from tree_sitter import Query
 
-    loaded = load(grammar)
+    loaded = load(grammar.package)
     assert loaded is not None, "asked only where there is a tree"
     blocks = "".join(f"({block}) @block " for block in grammar.blocks)
     return Query(loaded, f"(ERROR) @error (MISSING) @error {blocks}")

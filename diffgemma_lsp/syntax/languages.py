@@ -10,10 +10,12 @@ from __future__ import annotations
 import importlib
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING
+
+from diffgemma_lsp.syntax.naming import NAMING, Naming
 
 if TYPE_CHECKING:
     from tree_sitter import Language as Loaded
@@ -55,6 +57,7 @@ class Language:
     lasting: those of the strings that go on over line ends.
     known: brackets come in pairs, and what is above is all that hides them.
     compiled: Python itself can say whether it is sound.
+    grammar: for checks of its syntax. naming: for what its names mean.
     """
 
     strings: tuple[str, ...] = ('"', "'", "`")
@@ -63,6 +66,7 @@ class Language:
     known: bool = False
     compiled: bool = False
     grammar: Grammar | None = None
+    naming: Naming | None = None
 
 
 _CLAUSE = r"\s*(async|class|def|elif|else|except|finally|for|if|match|case|try|while|with)\b"
@@ -130,6 +134,9 @@ _LANGUAGES: dict[str, Language] = {
     "css": Language(comments=(("/*", "*/"),)),
     "html": Language(comments=(("<!--", "-->"),)),
 }
+_LANGUAGES.update(
+    {name: replace(_LANGUAGES[name], naming=naming) for name, naming in NAMING.items()}
+)
 
 
 def language_of(language_id: str) -> Language:
@@ -187,15 +194,23 @@ def parse(text: str, language: Language) -> Tree | None:
 
     A byte of the tree is a character of the text: what is not ASCII is parsed by a stand-in.
     """
-    if language.grammar is None:
-        return None
-    return _parse(without_magics(text) if language.compiled else text, language.grammar)
+    return None if language.grammar is None else _parsed(text, language, language.grammar.package)
+
+
+def parse_names(text: str, language: Language) -> Tree | None:
+    """The same, by the grammar that knows its names."""
+    naming = language.naming
+    return None if naming is None else _parsed(text, language, naming.package, naming.entry)
+
+
+def _parsed(text: str, language: Language, package: str, entry: str = "language") -> Tree | None:
+    return _parse(without_magics(text) if language.compiled else text, package, entry)
 
 
 @lru_cache(maxsize=8)
-def _parse(text: str, grammar: Grammar) -> Tree | None:
+def _parse(text: str, package: str, entry: str) -> Tree | None:
     """Kept, since one request asks several times for the same text."""
-    if (loaded := load(grammar)) is None:
+    if (loaded := load(package, entry)) is None:
         return None
     from tree_sitter import Parser
 
@@ -204,15 +219,15 @@ def _parse(text: str, grammar: Grammar) -> Tree | None:
 
 
 @cache
-def load(grammar: Grammar) -> Loaded | None:
-    """The grammar, ready for use, or None if it is not installed."""
+def load(package: str, entry: str = "language") -> Loaded | None:
+    """A grammar, ready for use, or None if it is not installed."""
     try:
         import tree_sitter
 
-        pointer: CapsuleType = importlib.import_module(grammar.package).language()
+        pointer: CapsuleType = getattr(importlib.import_module(package), entry)()
         return tree_sitter.Language(pointer)
-    except (ImportError, OSError, ValueError) as error:
-        logger.warning("no syntax checks: %s can't be used (%s)", grammar.package, error)
+    except (ImportError, AttributeError, OSError, ValueError) as error:
+        logger.warning("what %s knows is not used: it can't be loaded (%s)", package, error)
         return None
 
 
