@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,14 @@ def base_of(folder: Path) -> Path | None:
     Raises ModelError if that can't be read.
     """
     return _whole(load_base(folder / "base.json"))
+
+
+def note_source(base: Base, folder: Path) -> None:
+    """Writes beside what was made of a base's file where it comes from: then it is whole."""
+    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    source = {key: getattr(base, key) for key in ("title", "licence", "file", "sha256")}
+    source |= {"hub": asdict(base.hub), "files": files}
+    (folder / SOURCE).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
 
 
 def _whole(base: Base) -> Path | None:

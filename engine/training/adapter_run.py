@@ -66,7 +66,11 @@ class AdapterRun(Loop):
         rates, extras = recipe.rates, [self.trained[name] for name in EXTRAS]
         matrices = [tensor for name, tensor in self.trained.items() if name not in EXTRAS]
         self.optimizer = torch.optim.AdamW(
-            [{"params": matrices}, {"params": extras}], rates.adam, BETAS, weight_decay=0.0
+            [{"params": matrices}, {"params": extras}],
+            rates.adam,
+            BETAS,
+            weight_decay=0.0,
+            fused=True,
         )
         self._steps = 0
         with saving(recipe.run.out):
@@ -110,8 +114,9 @@ class AdapterRun(Loop):
         self._steps += 1
         keep = min(1 - 1 / rates.average_over, self._steps / (self._steps + 1))
         with torch.no_grad():
-            for name, tensor in self.trained.items():
-                self.average[name].lerp_(tensor, 1 - keep)
+            means = [self.average[name] for name in self.trained]
+            weights = list(self.trained.values())
+            torch._foreach_lerp_(means, weights, 1 - keep)  # pyright: ignore
         if self._alone:
             self._go_on_alone()
         return {"loss": float(loss.detach()), **_told([(each.detach(), batch.tag)]), "rate": rate}
@@ -185,6 +190,7 @@ class AdapterRun(Loop):
             sampler=cast("Any", _Endless(numbers)),
             num_workers=self.recipe.run.workers,
             prefetch_factor=4 if self.recipe.run.workers else None,
+            pin_memory=self.device.type == "cuda",
         )
         return iter(loader)
 
@@ -245,7 +251,7 @@ class AdapterRun(Loop):
         for name, tensor in self.trained.items():
             if name in held["first"]:
                 self.optimizer.state[tensor] = {
-                    "step": torch.tensor(float(state.steps)),
+                    "step": torch.tensor(float(state.steps), device=self.device),
                     "exp_avg": held["first"][name],
                     "exp_avg_sq": held["second"][name],
                 }

@@ -14,8 +14,9 @@ the longest hole, P predictions, H query heads, K key/value heads, G = H / K, D 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,9 +76,11 @@ class Packed:
     """Windows as the rows of a step.
 
     prefix: int64 [W, N]. ids, positions: int64 [W, T]. index: int64 [C, R], the places of a hole's
-    rows in [W * T], and back: int64 [W * T], the way back into [C * R]. sees_prefix: bool
-    [W, T, N], sees_own: bool [W, T, R]. rows: int64 [P], places in [W * T]; target: int64 [P],
-    weight: float32 [P], tag: int64 [P], what a row predicts.
+    rows in [W * T], and back: int64 [W * T], the way back into [C * R]; each hole has a place that
+    is no row's, and each window a row that is no hole's, to which the padding of the other leads.
+    seen: int64 [W, T], how much of the prefix a row sees. own: int64 [W, T, 3], a, b and c of the
+    rows that it sees of its hole: those before a, and from b to c. rows: int64 [P], places in
+    [W * T]; target: int64 [P], weight: float32 [P], tag: int64 [P], what a row predicts.
     """
 
     prefix: Tensor
@@ -85,8 +88,8 @@ class Packed:
     positions: Tensor
     index: Tensor
     back: Tensor
-    sees_prefix: Tensor
-    sees_own: Tensor
+    seen: Tensor
+    own: Tensor
     rows: Tensor
     target: Tensor
     weight: Tensor
@@ -94,10 +97,28 @@ class Packed:
 
     def to(self, device: torch.device) -> Packed:
         """The same on a device."""
-        moved = {
-            f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(Packed)
-        }
-        return Packed(**moved)
+        return self._made(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Packed:
+        """The same in memory that a GPU can fetch it from while it computes."""
+        return self._made(Tensor.pin_memory)
+
+    def sees_prefix(self) -> Tensor:
+        """Bool [W, T, N]."""
+        return _places(self.prefix.shape[1], self.seen) < self.seen.unsqueeze(-1)
+
+    def sees_own(self) -> Tensor:
+        """Bool [W, T, R]."""
+        place = _places(self.index.shape[1], self.own)
+        before, begin, end = self.own.unsqueeze(-1).unbind(2)
+        return (place < before) | ((place >= begin) & (place < end))
+
+    def _made(self, change: Callable[[Tensor], Tensor]) -> Packed:
+        return Packed(**{f.name: change(getattr(self, f.name)) for f in fields(Packed)})
+
+
+def _places(count: int, like: Tensor) -> Tensor:
+    return torch.arange(count, device=like.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,30 +190,28 @@ def pack(windows: Sequence[Window], tokens: Tokens, rng: np.random.Generator) ->
         for hole in window.holes:
             packed[-1].add(hole, window.ids[hole.start - 1], tokens, rng)
     n = _even(max(len(window.ids) for window in windows))
-    t = _even(max(len(rows.ids) for rows in packed))
+    t = _even(max(len(rows.ids) for rows in packed) + 1)
     count = sum(len(rows.spans) for rows in packed)
-    r = _even(max(one.width for rows in packed for one in rows.spans), 8)
+    r = _even(max(one.width for rows in packed for one in rows.spans) + 1, 8)
     prefix = np.zeros((len(packed), n), np.int64)
     ids, positions = np.zeros((len(packed), t), np.int64), np.zeros((len(packed), t), np.int64)
-    index, back = np.zeros((count, r), np.int64), np.zeros((len(packed), t), np.int64)
-    sees_prefix = np.zeros((len(packed), t, n), np.bool_)
-    sees_own = np.zeros((len(packed), t, r), np.bool_)
+    index, back = np.zeros((count, r), np.int64), np.full((len(packed), t), r - 1, np.int64)
+    seen, own = np.zeros((len(packed), t), np.int64), np.zeros((len(packed), t, 3), np.int64)
     number = 0
     for w, (window, rows) in enumerate(zip(windows, packed, strict=True)):
         prefix[w, : len(window.ids)] = window.ids
         ids[w, : len(rows.ids)], positions[w, : len(rows.ids)] = rows.ids, rows.positions
-        sees_own[w, len(rows.ids) :, 0] = True  # of no use, but something has to be seen
+        own[w, len(rows.ids) :, 0] = 1  # of no use, but something has to be seen
         for one in rows.spans:
             leading, middle, width = len(one.lead), one.width - one.masks, one.width
+            index[number] = w * t + t - 1
             index[number, :width] = w * t + one.first + np.arange(width)
             back[w, one.first : one.first + width] = number * r + np.arange(width)
-            seen = one.hole.start - one.lead.unseen
-            sees_prefix[w, one.first : one.first + width, :seen] = True
-            own = sees_own[w, one.first : one.first + width]
-            own[:leading, :leading] = one.lead.sees()
-            own[leading:middle, :middle] = np.tri(middle - leading, middle, leading, np.bool_)
-            own[middle:, : leading + one.decided] = True
-            own[middle:, middle:width] = True
+            seen[w, one.first : one.first + width] = one.hole.start - one.lead.unseen
+            sees = own[w, one.first : one.first + width]
+            sees[:middle, 0] = np.arange(1, middle + 1)
+            sees[:leading, 1:] = (leading - 1, leading) if one.lead.last_for_all else 0
+            sees[middle:] = leading + one.decided, middle, width
             number += 1
     predicted = [
         (w * t + row, *rest) for w, rows in enumerate(packed) for row, *rest in rows.predicted
@@ -204,8 +223,8 @@ def pack(windows: Sequence[Window], tokens: Tokens, rng: np.random.Generator) ->
         positions=torch.from_numpy(positions),
         index=torch.from_numpy(index),
         back=torch.from_numpy(back.reshape(-1)),
-        sees_prefix=torch.from_numpy(sees_prefix),
-        sees_own=torch.from_numpy(sees_own),
+        seen=torch.from_numpy(seen),
+        own=torch.from_numpy(own),
         rows=torch.tensor(places),
         target=torch.tensor(targets),
         weight=torch.tensor(weights, dtype=torch.float32),
@@ -220,10 +239,12 @@ def _even(size: int, multiple: int = EVEN) -> int:
 def logits(model: AdapterModel, batch: Packed) -> Tensor:
     """What is said of every prediction, [P, V]; with gradients."""
     keys, values = encode(model, batch.prefix)
-    own_prefix, own = ~batch.sees_prefix[:, None, :, None], ~batch.sees_own[:, None, :, None]
+    not_prefix, not_own = (
+        ~sees[:, None, :, None] for sees in (batch.sees_prefix(), batch.sees_own())
+    )
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return _read(q, k, v, keys[layer], values[layer], batch, own_prefix, own)
+        return _read(q, k, v, keys[layer], values[layer], batch, not_prefix, not_own)
 
     hidden = model.decode(batch.ids, batch.positions, attend)
     return model.logits(hidden.flatten(0, 1)[batch.rows])
@@ -275,24 +296,52 @@ def _read(
     c, r = batch.index.shape
     q = q.view(w, t, kv, g, d)
     over_prefix = q.permute(0, 2, 1, 3, 4).reshape(w, kv, t * g, d) @ prefix_k.permute(0, 2, 3, 1)
-    own_q = q.flatten(0, 1)[batch.index].permute(0, 2, 1, 3, 4).reshape(c, kv, r * g, d)
-    own_k = k.flatten(0, 1)[batch.index].permute(0, 2, 3, 1)  # [C, K, D, R]
+    own_q = _by_hole(q, batch).permute(0, 2, 1, 3, 4).reshape(c, kv, r * g, d)
+    own_k = _by_hole(k, batch).permute(0, 2, 3, 1)  # [C, K, D, R]
     over_own = (own_q @ own_k).view(c, kv, r, g, r)
-    over_own = over_own.permute(0, 2, 1, 3, 4).reshape(c * r, kv, g, r)[batch.back]
-    over_own = over_own.view(w, t, kv, g, r).permute(0, 2, 1, 3, 4)  # [W, K, T, G, R]
+    over_own = _by_window(over_own.permute(0, 2, 1, 3, 4), batch).permute(0, 2, 1, 3, 4)
     scores = torch.cat(
         (
             over_prefix.view(w, kv, t, g, n).masked_fill(not_prefix, float("-inf")),
-            over_own.masked_fill(not_own, float("-inf")),
+            over_own.masked_fill(not_own, float("-inf")),  # [W, K, T, G, R]
         ),
         dim=-1,
     )
     shares = scores.softmax(-1)
     of_prefix = shares[..., :n].reshape(w, kv, t * g, n) @ prefix_v.transpose(1, 2)
     of_prefix = of_prefix.view(w, kv, t, g, d).transpose(1, 2)
-    own = shares[..., n:].transpose(1, 2).reshape(w * t, kv, g, r)[batch.index]
+    own = _by_hole(shares[..., n:].transpose(1, 2), batch)  # [C, R, K, G, R]
     own = own.permute(0, 2, 1, 3, 4).reshape(c, kv, r * g, r)
-    own_v = v.flatten(0, 1)[batch.index].transpose(1, 2)  # [C, K, R, D]
-    of_own = (own @ own_v).view(c, kv, r, g, d)
-    of_own = of_own.permute(0, 2, 1, 3, 4).reshape(c * r, kv, g, d)[batch.back]
-    return (of_prefix + of_own.view(w, t, kv, g, d)).reshape(w, t, heads, d)
+    own_v = _by_hole(v, batch).transpose(1, 2)  # [C, K, R, D]
+    of_own = _by_window((own @ own_v).view(c, kv, r, g, d).permute(0, 2, 1, 3, 4), batch)
+    return (of_prefix + of_own).reshape(w, t, heads, d)
+
+
+def _by_hole(x: Tensor, batch: Packed) -> Tensor:
+    """Rows [W, T, ...] of windows as those of holes, [C, R, ...]."""
+    moved = _Moved.apply(x.flatten(0, 1), batch.index.flatten(), batch.back)
+    return moved.unflatten(0, batch.index.shape)
+
+
+def _by_window(x: Tensor, batch: Packed) -> Tensor:
+    """The way back."""
+    moved = _Moved.apply(x.flatten(0, 1), batch.back, batch.index.flatten())
+    return moved.unflatten(0, batch.ids.shape)
+
+
+class _Moved(torch.autograd.Function):
+    """x [M, ...] -> x[there] for places `there` [L], whose inverse is `back` [M].
+
+    The gradient goes back by reading, too. Indexing by itself would add it up place by place, all
+    of the padding in one. What stands at padding gets no gradient: none of it is seen by a row that
+    counts.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, there: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(back)
+        return x[there]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return grads[0][ctx.saved_tensors[0]], None, None

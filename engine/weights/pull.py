@@ -12,18 +12,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import json
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 
 from engine.bases import Base, sha256
 from engine.errors import EngineError, ModelError, complaint
-from engine.models import SOURCE, base_folder, models_folder, models_with_a_base, read_base
+from engine.models import base_folder, models_folder, models_with_a_base, note_source, read_base
 from engine.program import INTERRUPTED, take_interrupts
 from engine.weights.bars import bar
 from engine.weights.disk import alone, check_room, mb, writing
@@ -153,12 +151,7 @@ def _convert(base: Base, gguf: Path, folder: Path, console: Console) -> None:
     # Torch, which takes its time to be imported, is needed from here on.
     from engine.weights.gguf import convert
 
-    def finish(made: Path) -> None:
-        files = {path.name: path.stat().st_size for path in sorted(made.iterdir())}
-        source = {key: getattr(base, key) for key in ("title", "licence", "file", "sha256")}
-        source |= {"hub": asdict(base.hub), "files": files}
-        (made / SOURCE).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
-
+    finish = functools.partial(note_source, base)
     with bar(console, "converting", 100) as progress:
         convert(gguf, folder, lambda share: progress(int(100 * share)), finish)
 

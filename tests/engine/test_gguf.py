@@ -14,10 +14,11 @@ from tiny_gguf import MERGES, PADDING, SPECIAL, TEMPLATE, logits, random_model, 
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Tokenizer
 
+import engine.weights.gguf
 from engine.errors import ModelError
 from engine.text.chat import Chat
 from engine.text.tokenizer import TextTokenizer
-from engine.weights.gguf import convert
+from engine.weights.gguf import convert, spare
 
 CASES = [
     ("llama", Quant.Q4_1, True),
@@ -57,6 +58,28 @@ def test_a_head_that_is_the_embedding_but_for_rounding_is_tied(tmp_path: Path) -
     # The head's rounding is the finer one.
     embedding.data.copy_(head.data)
     np.testing.assert_allclose(logits(made), logits(model), rtol=0, atol=1e-5)
+
+
+def test_of_an_embedding_that_the_head_stands_for_little_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.weights.gguf, "_COMPARED", 20)
+    model = random_model("qwen2", tied=False)
+    model.get_output_embeddings().weight.data.copy_(model.get_input_embeddings().weight.data)
+    write(tmp_path / "whole.gguf", model, Quant.Q5_0, "qwen2", head=Quant.Q8_0)
+    unread = spare(tmp_path / "whole.gguf")
+    row = 64 // 32 * 22  # bytes of a row of the embedding, in blocks of 32
+    assert len(unread) == (len(tokens()) - 20) * row
+    data = bytearray((tmp_path / "whole.gguf").read_bytes())
+    assert any(data[unread.start : unread.stop])
+    data[unread.start : unread.stop] = bytes(len(unread))
+    (tmp_path / "less.gguf").write_bytes(data)
+    for name in ("whole", "less"):
+        convert(tmp_path / f"{name}.gguf", tmp_path / name)
+    made = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "less")]
+    assert made[0] == made[1]
+    write(tmp_path / "once.gguf", random_model("qwen2", tied=True))
+    assert len(spare(tmp_path / "once.gguf")) == 0
 
 
 def test_the_config_says_what_the_weights_do_not(tmp_path: Path) -> None:

@@ -74,13 +74,16 @@ holes = st.builds(
 )
 
 
+windows_with_holes = st.lists(
+    st.builds(Window, st.lists(token, min_size=30, max_size=70), st.lists(holes, min_size=1)),
+    min_size=1,
+    max_size=3,
+)
+
+
 @cases(25)
 @given(
-    windows=st.lists(
-        st.builds(Window, st.lists(token, min_size=30, max_size=70), st.lists(holes, min_size=1)),
-        min_size=1,
-        max_size=3,
-    ),
+    windows=windows_with_holes,
     tokens=st.sampled_from([TOKENS, MARKED]),
     seed=st.integers(0, 99),
 )
@@ -124,6 +127,32 @@ def test_a_steps_logits_are_those_of_serving(
                 torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
                 at += len(rows.predicted)
     assert at == len(ours)
+
+
+@cases(8)
+@given(
+    windows=windows_with_holes,
+    tokens=st.sampled_from([TOKENS, MARKED]),
+    seed=st.integers(0, 99),
+)
+def test_gradients_are_those_of_plain_indexing(
+    base: Path, windows: list[Window], tokens: Tokens, seed: int
+) -> None:
+    """Rows that are moved to their holes and back, padding included."""
+    batch = pack(windows, tokens, np.random.default_rng(seed))
+
+    def gradients() -> dict[str, torch.Tensor]:
+        model = tiny_model(base, loud=True)
+        packed.nats(model, batch).mean().backward()
+        return {name: t.grad for name, t in model.trained.items() if t.grad is not None}
+
+    ours = gradients()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed._Moved, "apply", lambda x, there, back: x[there])
+        plain = gradients()
+    assert ours.keys() == plain.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(ours[name], gradient, atol=1e-5, rtol=1e-4)
 
 
 def test_gradients_reach_the_adapter_and_nothing_else(base: Path) -> None:
