@@ -37,6 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     # Imported here: they bring an HTTP client and more, which a server has no time for when it
     # starts.
     from diffgemma_lsp.commands import (
+        bench,
         demo,
         doctor,
         engine,
@@ -63,7 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
         dest="subcommand",
         parser_class=_Parser,
     )
-    for command in (fill, demo, doctor, engine, evaluate, models, pull, serve, setup, stats, train):
+    commands = (fill, demo, doctor, engine, evaluate, models, pull, serve, setup, stats, train)
+    for command in (*commands, bench):
         command.add_parser(subparsers)
     return parser
 

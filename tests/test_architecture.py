@@ -70,8 +70,8 @@ HOUSE = (
     ("choice",),
     ONE,
     ("serve",),
-    ("benchmark",),
     ("training",),
+    ("benchmark",),
     ("evaluation",),
 )
 # The same of the language server.

@@ -9,9 +9,9 @@ import torch
 from engine.attention.batch import Batch
 from engine.attention.prefix_cache import PrefixCache
 from engine.backbones.base import Backbone
-from engine.diffusion.denoiser import CanvasDenoiser
+from engine.diffusion.denoiser import CanvasDenoiser, WindowDenoiser
 from engine.diffusion.loop import Pass, Schedule, denoise
-from engine.diffusion.process import Uniform
+from engine.diffusion.process import Absorbing, Uniform
 from engine.diffusion.rng import Draws
 from engine.profile import Sampling
 from engine.text.canvas import Canvas
@@ -33,7 +33,7 @@ def read_prefix(model: Backbone, tokens: int, seed: int = 0) -> PrefixCache:
     return cache
 
 
-def canvas(model: Backbone, free: int, suffix: int = SUFFIX) -> Canvas:
+def canvas(model: Backbone, free: int, slack: int | None, suffix: int = SUFFIX) -> Canvas:
     """A hole of so many slots with text behind it."""
     vocab, device = model.config.vocab_size, model.device
     ids = torch.randint(1, vocab, (free + suffix,), device=device)
@@ -41,7 +41,7 @@ def canvas(model: Backbone, free: int, suffix: int = SUFFIX) -> Canvas:
     is_free[:free] = True
     held, strength = torch.zeros_like(is_free), torch.ones(len(ids), device=device)
     banned = torch.zeros(vocab, device=device)
-    return Canvas(ids, is_free, [slice(0, free)], held, strength, banned, 1)
+    return Canvas(ids, is_free, [slice(0, free)], held, strength, banned, slack)
 
 
 def fill(
@@ -53,7 +53,20 @@ def fill(
     bound = CanvasDenoiser(cache, batch, None, len(cache.ids))
     draws = Draws(0, model.device)
     process = Uniform(model.config.vocab_size)
-    return denoise(bound, process, canvas(model, free), Schedule(sampling, passes), draws)
+    return denoise(bound, process, canvas(model, free, 1), Schedule(sampling, passes), draws)
+
+
+def fill_window(
+    model: Backbone, batch: Batch, front: int, free: int, passes: int
+) -> Iterator[Pass | None]:
+    """The same by a model that reads all of a window anew in each pass, as Dream: `front` tokens
+    before the hole, and what is decided stays."""
+    mask = model.config.vocab_size - 1
+    bound = WindowDenoiser(model, batch, range(1, front + 1), None, shifted=True)
+    sampling = Sampling(max_steps=passes, entropy_bound=0.0, confidence=0.0, final=True)
+    schedule = Schedule(sampling, passes)
+    draws = Draws(0, model.device)
+    return denoise(bound, Absorbing(mask, True), canvas(model, free, None), schedule, draws)
 
 
 def together(fills: list[Iterator[Pass | None]]) -> int:

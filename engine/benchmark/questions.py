@@ -1,136 +1,135 @@
-"""What is asked of a card, the smallest question first. Each answer is a row of names and numbers;
-times are in milliseconds.
-"""
+"""What is asked of a device. Each answer is a row of names and numbers, times in milliseconds."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from engine.attention.batch import Batch
 from engine.attention.graphs import Graphs
 from engine.attention.kv import KVBuffer
-from engine.attention.prefix_cache import canvas_span
+from engine.attention.prefix_cache import PrefixCache, canvas_span
 from engine.attention.span import Span, forward
+from engine.backbones.dense import Dense
+from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.benchmark.clock import bandwidth, host_milliseconds, milliseconds, wait
-from engine.benchmark.fills import fill, read_prefix, together
-from engine.benchmark.shapes import diffusion_gemma, weight_bytes
+from engine.benchmark.fills import fill, fill_window, read_prefix, together
+from engine.benchmark.shapes import weight_bytes
+from engine.diffusion.denoiser import window_span
 
 Row = dict[str, Any]
+Forward = Callable[[Sequence[Span]], Sequence[Tensor]]
+
+REPEATS = 3
+"""Fills that a time is the median of."""
 
 
 @dataclass(slots=True)
 class Card:
-    """The device, and what was found out about it. small: a rehearsal."""
+    """The device, and how many bytes a second its memory gives."""
 
     device: torch.device
-    small: bool
     bytes_per_second: float = 0.0
 
-    @property
-    def behind(self) -> int:
-        """Tokens of a prefix."""
-        return 192 if self.small else 4096
-
-    def floor(self, count: int) -> float:
-        """The least time in which so many bytes can be read."""
-        return 1000 * count / self.bytes_per_second
+    def measure(self) -> Row:
+        """The memory's bandwidth, by a copy."""
+        self.bytes_per_second = bandwidth(self.device)
+        return {"what": "copy", "GB/s": round(self.bytes_per_second / 1e9)}
 
 
-def copy(card: Card) -> Iterator[Row]:
-    """The memory's bandwidth."""
-    card.bytes_per_second = bandwidth(card.device)
-    yield {"what": "copy", "GB/s": round(card.bytes_per_second / 1e9)}
+class Subject:
+    """A model that is asked about. prefix: what stands in front of its canvases (DiffusionGemma);
+    None for one that reads windows."""
 
+    def __init__(self, card: Card, model: DiffusionGemma | Dense, behind: int) -> None:
+        self.card, self.model, self.behind = card, model, behind
+        self.bytes = weight_bytes(model)
+        self.floor = 1000 * self.bytes / card.bytes_per_second
+        self.batch = Batch(model)
+        self.prefix: PrefixCache | None = None
+        if isinstance(model, DiffusionGemma):
+            self.prefix = read_prefix(model, behind)
 
-class Gemma:
-    """Questions about a DiffusionGemma in one format."""
-
-    def __init__(self, card: Card, format: Any) -> None:
-        self.card, self.format = card, format
-        began = time.perf_counter()
-        self.model = diffusion_gemma(card.device, format, card.small)
-        wait(card.device)
-        self.made = time.perf_counter() - began
-        self.bytes = weight_bytes(self.model)
-        self.cache = read_prefix(self.model, card.behind)
-
-    def span(self, rows: int, conditioned: bool = True) -> Span:
-        """A canvas behind the prefix."""
-        model = self.model
-        own = KVBuffer(model.kv, model.dtype, model.device, growth=1)
-        soft = torch.randn(rows, model.config.hidden_size, dtype=model.dtype, device=model.device)
-        ids = torch.randint(1, model.config.vocab_size, (rows,), device=model.device)
-        return canvas_span(self.cache, len(self.cache.ids), own, ids, soft if conditioned else None)
+    def plain(self, spans: Sequence[Span]) -> list[Tensor]:
+        """A pass as it is, kernel by kernel."""
+        return forward(self.model, spans)
 
     def size(self) -> Row:
         """What the weights take, and the floor of a pass' time."""
-        floor = self.card.floor(self.bytes)
-        row = {"what": "weights", "GB": round(self.bytes / 1e9, 2), "floor": round(floor, 2)}
+        row: Row = {"what": "weights", "GB": round(self.bytes / 1e9, 2), "ms": round(self.floor, 2)}
         if self.card.device.type == "cuda":
             row["GB in use"] = round(torch.cuda.memory_allocated() / 1e9, 2)
-        return row | {"made in s": round(self.made, 1)}
+        return row
 
-    def passes(self, run: Callable[[list[Span]], Any], name: str, rows: int, many: int = 1) -> Row:
-        """A pass with the head: `rows` of each of `many` canvases behind the prefix."""
+    def span(self, rows: int) -> Span:
+        """A canvas behind the prefix, or a window."""
+        model = self.model
+        own = KVBuffer(model.kv, model.dtype, model.device, growth=1)
+        ids = torch.randint(1, model.config.vocab_size, (rows,), device=model.device)
+        if self.prefix is None:
+            return window_span(ids, own)
+        soft = torch.randn(rows, model.config.hidden_size, dtype=model.dtype, device=model.device)
+        return canvas_span(self.prefix, len(self.prefix.ids), own, ids, soft)
+
+    def pass_(self, run: Forward, what: str, rows: int, many: int = 1, head: int = 256) -> Row:
+        """A pass with the head on at most so many rows of each of `many` canvases.
+
+        of floor: its time by that of reading all weights once. host: until it is started.
+        """
         spans = [self.span(rows) for _ in range(many)]
-        device = self.card.device
 
         def whole() -> None:
             for hidden in run(spans):
-                self.model.logits(hidden)
+                self.model.logits(hidden[-head:])
 
+        device = self.card.device
         spent = milliseconds(whole, device)
         host = host_milliseconds(whole, device, 5)
-        floor = self.card.floor(self.bytes)
-        row: Row = {"what": name, "rows": rows, "canvases": many, "ms": round(spent, 3)}
-        return row | {"host": round(host, 3), "of floor": round(spent / floor, 3)}
+        row: Row = {"what": what, "rows": rows, "at once": many, "ms": round(spent, 3)}
+        return row | {"host": round(host, 3), "of floor": round(spent / self.floor, 3)}
 
     def same(self, graphs: Graphs, rows: int) -> Row:
-        """How far a graph's rows are from those of the plain pass."""
+        """How far a graph's rows are from those of the plain pass, and from its own the next
+        time."""
         span = self.span(rows)
-        want, got = forward(self.model, [span])[0].float(), graphs([span])[0].float()
+        want, got = self.plain([span])[0].float(), graphs([span])[0].float()
         again = graphs([span])[0].float()
         off = float((got - want).norm() / want.norm())
-        return {
-            "what": "graph against plain",
-            "rows": rows,
-            "relative": round(off, 5),
-            "again": float((again - got).abs().max()),
-            "finite": bool(got.isfinite().all()),
-        }
+        row: Row = {"what": "graph against plain", "rows": rows, "relative": round(off, 5)}
+        return row | {"again": float((again - got).abs().max())}
 
-    def prefill(self) -> Iterator[Row]:
+    def prefill(self, tokens: int) -> Row:
         """Reading a prefix, none of which is known."""
-        for tokens in (self.card.behind // 8, self.card.behind):
-            spent = milliseconds(
-                lambda n=tokens: read_prefix(self.model, n), self.card.device, 3, 1
-            )
-            yield {"what": "prefill", "tokens": tokens, "ms": round(spent, 1)}
 
-    def fills(self, batch: Batch, free: int, passes: int, many: int) -> Row:
-        """Fills side by side by the engine's loop."""
+        def read() -> None:
+            read_prefix(self.model, tokens)
 
-        def run() -> None:
-            together([fill(self.model, batch, self.cache, free, passes) for _ in range(many)])
+        spent = milliseconds(read, self.card.device, REPEATS, 1)
+        return {"what": "prefill", "rows": tokens, "ms": round(spent, 1)}
 
-        run()
-        wait(self.card.device)
+    def fills(self, free: int, passes: int, many: int = 1) -> Row:
+        """Fills side by side by the engine's loop, behind a prefix that has been read."""
         taken: list[float] = []
-        for _ in range(3):
+        for _ in range(1 + REPEATS):
+            wait(self.card.device)
             began = time.perf_counter()
-            run()
+            together([self._fill(free, passes) for _ in range(many)])
             wait(self.card.device)
             taken.append(1000 * (time.perf_counter() - began))
-        row: Row = {"what": "fill", "slots": free, "passes": passes, "at once": many}
-        return row | {
-            "ms": round(sorted(taken)[1], 1),
-            "a pass": round(sorted(taken)[1] / passes, 2),
-        }
+        spent = median(taken[1:])
+        row: Row = {"what": "fill", "rows": free, "passes": passes, "at once": many}
+        return row | {"ms": round(spent, 1), "a pass": round(spent / passes, 2)}
+
+    def _fill(self, free: int, passes: int) -> Iterator[Any]:
+        if self.prefix is None:
+            return fill_window(self.model, self.batch, self.behind, free, passes)
+        return fill(self.model, self.batch, self.prefix, free, passes)
 
 
 def kernels(work: Callable[[], object], most: int = 40) -> str:

@@ -1,9 +1,11 @@
-"""How fast this device runs the large models, with random weights of their shapes.
+"""How fast this device runs the large models, with random weights of their shapes: no model is
+needed, and none is made better or worse.
 
-diffgemma-lsp bench --out FILE.jsonl
+diffgemma-lsp bench --out results.jsonl
 
-Every answer is written as it is found, the smallest question first, so that a run that is cut off
-tells what it knows.
+Every answer is written as it is found, the most important first, so that a run that is cut off
+tells what it knows. The floor of a pass is the time in which its weights can be read once, by the
+bandwidth that was measured beside it.
 """
 
 from __future__ import annotations
@@ -11,41 +13,54 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import logging
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import torch
+from rich.console import Console
+from rich.table import Table
 
-from engine.attention.batch import Batch
-from engine.attention.span import forward
-from engine.benchmark.questions import Card, Gemma, Row, copy
+from engine.backbones.quantized import Format
+from engine.benchmark.questions import Card, Row, Subject
+from engine.benchmark.shapes import diffusion_gemma, dream
+from engine.errors import EngineError, complaint
+from engine.weights.loader import pick_device
+
+_log = logging.getLogger(__name__)
+
+MODELS = ("diffusiongemma", "dream")
+FORMATS: tuple[Format, ...] = ("plain", "int8", "int4")
+COLUMNS = ("of", "what", "rows", "at once", "passes", "ms", "host", "of floor")
+FAILED, INTERRUPTED = 2, 130
 
 
 class Answers:
-    """Where rows go. seconds: after so many nothing more is asked."""
+    """Where rows go. seconds: when they are over, nothing more is asked."""
 
     def __init__(self, file: TextIO | None, seconds: float) -> None:
-        self._file, self._ends = file, time.monotonic() + seconds
-        self._began = time.monotonic()
+        self._file, self._began = file, time.monotonic()
+        self._ends = self._began + seconds
+        self.rows: list[Row] = []
 
-    def ask(self, about: str, question: Callable[[], Iterator[Row] | Row]) -> None:
-        """Asks, and tells the answer or what went wrong."""
+    def ask(self, about: str, question: Callable[[], Row | Iterator[Row]]) -> None:
+        """Asks, and writes the answer down, or what went wrong."""
         if time.monotonic() > self._ends:
             return
         try:
             given = question()
             for row in [given] if isinstance(given, dict) else given:
                 self._tell({"of": about} | row)
-        except Exception as error:
-            traceback.print_exc()
+        except (RuntimeError, EngineError, ImportError) as error:
+            _log.debug("a question failed", exc_info=True)
             first = str(error).strip().partition("\n")[0]
-            self._tell({"of": about, "failed": f"{type(error).__name__}: {first}"})
+            self._tell({"of": about, "what": f"failed: {type(error).__name__}: {first}"})
 
-    def _tell(self, row: dict[str, Any]) -> None:
+    def _tell(self, row: Row) -> None:
+        self.rows.append(row)
         line = json.dumps({"s": round(time.monotonic() - self._began, 1)} | row)
         print(line, flush=True)
         if self._file is not None:
@@ -53,53 +68,107 @@ class Answers:
 
 
 @torch.inference_mode()
-def ask_all(card: Card, answers: Answers, formats: list[Any]) -> None:
-    """All questions, format by format."""
-    answers.ask("card", lambda: copy(card))
-    for format in formats:
-        answers.ask(format, lambda format=format: of_gemma(card, format, answers))
-        gc.collect()
-        if card.device.type == "cuda":
-            torch.cuda.empty_cache()
+def ask_all(card: Card, answers: Answers, options: argparse.Namespace) -> None:
+    """All questions, model by model and format by format."""
+    answers.ask(str(card.device), card.measure)
+    for model in options.models:
+        for format in options.formats:
+            about = model if format == "plain" else f"{model} {format}"
+
+            def of_model(model: str = model, format: Format = format, about: str = about) -> Row:
+                return _of_model(card, answers, about, model, format, options.small)
+
+            answers.ask(about, of_model)
+            _free(card)
+    if options.stock:
+        answers.ask("diffusiongemma", lambda: _of_stock(card, options.small))
 
 
-def of_gemma(card: Card, format: Any, answers: Answers) -> Iterator[Row]:
-    """The questions about DiffusionGemma."""
-    gemma = Gemma(card, format)
-    model = gemma.model
-    yield gemma.size()
-
-    def ask(question: Callable[[], Iterator[Row] | Row]) -> None:
-        answers.ask(format, question)
-
-    ask(lambda: gemma.passes(lambda spans: forward(model, spans), "plain pass", 64))
-    batch = Batch(model)
-    graphs = batch.graphs
+def _of_model(
+    card: Card, answers: Answers, about: str, model: str, format: Format, small: bool
+) -> Row:
+    """The questions about one model; returns what its weights take."""
+    gemma = model == "diffusiongemma"
+    made = (diffusion_gemma if gemma else dream)(card.device, format, small)
+    behind = 192 if small else 4096 if gemma else 448
+    subject = Subject(card, made, behind)
+    canvases = (64, 256) if gemma else (behind + 112,)
+    free, passes = (16, 4) if small else (64, 16)
+    graphs = subject.batch.graphs
     if graphs is not None:
-        ask(lambda: gemma.same(graphs, 64))
-        ask(lambda: gemma.passes(graphs, "pass", 64))
-        ask(lambda: gemma.passes(graphs, "pass", 256))
-    free, passes = (16, 4) if card.small else (64, 16)
-    ask(lambda: gemma.fills(batch, free, passes, 1))
-    ask(lambda: gemma.fills(batch, free, passes, 8))
-    if graphs is not None:
-        ask(lambda: gemma.passes(graphs, "pass", 112, 8))
-    ask(gemma.prefill)
+        answers.ask(about, lambda: subject.same(graphs, canvases[0]))
+        for rows in canvases:
+            answers.ask(about, lambda rows=rows: subject.pass_(graphs, "pass", rows))
+    answers.ask(about, lambda: subject.fills(free, passes))
+    answers.ask(about, lambda: subject.fills(free, passes, 8))
+    answers.ask(about, lambda: subject.pass_(subject.plain, "pass without graph", canvases[0]))
+    if subject.prefix is not None:
+        answers.ask(about, lambda: subject.prefill(behind))
+    return subject.size()
+
+
+def _of_stock(card: Card, small: bool) -> Iterator[Row]:
+    """transformers' own, at first as it is and then compiled."""
+    from engine.benchmark.stock import generate, stock_model
+
+    model = stock_model(card.device, small)
+    for compiled in (False, card.device.type == "cuda"):
+        yield from generate(model, 192 if small else 4096, 16, compiled)
+
+
+def _free(card: Card) -> None:
+    gc.collect()
+    if card.device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def table(rows: list[Row]) -> Table:
+    """What was found, for people."""
+    shown = Table(*COLUMNS, title="milliseconds; floor: all weights read once")
+    for row in rows:
+        shown.add_row(*(str(row.get(name, "")) for name in COLUMNS))
+    return shown
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="diffgemma-lsp bench", description=__doc__)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--seconds", type=float, default=600.0)
-    parser.add_argument("--formats", default="plain,int8,int4")
-    parser.add_argument("--small", action="store_true", help="a rehearsal")
+    parser = argparse.ArgumentParser(
+        prog="diffgemma-lsp bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--out", type=Path, metavar="FILE.jsonl", help="where the answers go, too")
+    add("--device", help="cuda, mps or cpu (default: the best there is)")
+    add("--seconds", type=float, default=600.0, help="ask nothing more after so many")
+    add("--models", type=_of(MODELS), default=MODELS, help=", ".join(MODELS))
+    add("--formats", type=_of(FORMATS), default=FORMATS, help=", ".join(FORMATS))
+    add("--stock", action="store_true", help="transformers' own generate, too")
+    add("--small", action="store_true", help="small shapes: a rehearsal")
     options = parser.parse_args(argv)
-    card = Card(torch.device(options.device), options.small)
-    file = options.out.open("w", encoding="utf-8") if options.out else None
-    ask_all(card, Answers(file, options.seconds), options.formats.split(","))
+    try:
+        file = options.out.open("w", encoding="utf-8") if options.out else None
+        answers = Answers(file, options.seconds)
+        ask_all(Card(pick_device(options.device)), answers, options)
+    except (EngineError, OSError) as error:
+        print(complaint(error), file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    Console(stderr=True).print(table(answers.rows))
     return 0
+
+
+def _of(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    """Reads names with commas between them."""
+
+    def read(text: str) -> tuple[str, ...]:
+        names = tuple(text.split(","))
+        if unknown := set(names) - set(known):
+            raise argparse.ArgumentTypeError(f"{min(unknown)!r} is none of {', '.join(known)}")
+        return names
+
+    return read
 
 
 if __name__ == "__main__":

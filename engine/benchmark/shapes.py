@@ -16,6 +16,7 @@ from engine.backbones.dense_config import parse_dense
 from engine.backbones.diffusion_gemma import DiffusionGemma
 from engine.backbones.quantized import Format
 from engine.backbones.rounding import bits_of, bytes_in, put
+from engine.weights.dense import bytes_in as dense_bytes_in
 from engine.weights.dense import shapes as dense_shapes
 
 SPREAD = 0.02
@@ -94,9 +95,14 @@ def dream(device: torch.device, format: Format = "plain", small: bool = False) -
     return Dense(config, _Random(dense_shapes(config), device), None, format)
 
 
-def weight_bytes(model: DiffusionGemma) -> int:
-    """Bytes of all weights, which a pass reads once each: the floor of its time is these over what
-    the device's memory gives."""
+def weight_bytes(model: DiffusionGemma | Dense) -> int:
+    """Bytes of the weights that a pass reads, each once: the floor of its time is these over what
+    the device's memory gives. Of embeddings that are no head it reads next to nothing."""
+    if isinstance(model, Dense):
+        known = dense_shapes(model.config)
+        if not model.config.tied:
+            del known["model.embed_tokens.weight"]
+        return dense_bytes_in(known, model.format, model.dtype.itemsize)
     with torch.device("meta"):
         outline = DiffusionGemma(model.config)
     shapes = {name: tuple(tensor.shape) for name, tensor in outline.state_dict().items()}
