@@ -30,7 +30,7 @@ from engine.training.middle import EVEN
 MASKS = 8
 """Masks behind the frontier; serving has a few less."""
 
-MASK_WEIGHTS = (0.4, 0.3, 0.25, 0.2, 0.15, 0.15, 0.1, 0.1)
+MASK_WEIGHTS = (0.7, 0.55, 0.4, 0.3, 0.25, 0.2, 0.15, 0.15)
 """What a mask counts in the loss, where the row of a token counts 1: the nearer, the more."""
 
 BEHIND_WEIGHT = 0.03
