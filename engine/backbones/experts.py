@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from engine.backbones.config import ModelConfig
 from engine.backbones.linear import Stacked
 from engine.backbones.parts import Norm, gelu
+from engine.backbones.quantized import Quantized
+from engine.backbones.triton_linear import grouped_linear, multiplies
 
 
 class Router(nn.Module):
@@ -92,10 +94,25 @@ class Experts(nn.Module):
         ends = torch.searchsorted(
             experts, _numbers(self.gate_up_proj.shape[0], x.device), right=True, out_int32=True
         )
-        gate, up = _grouped_linear(x[order // top_k], self.gate_up_proj, ends).chunk(2, dim=-1)
-        out = _grouped_linear(gelu(gate) * up, self.down_proj, ends)
-        back = torch.empty_like(out).index_copy_(0, order, out).unflatten(0, chosen.shape)
+        gate_up, down = _whole(self.gate_up_proj), _whole(self.down_proj)
+        rows = len(order) / self.gate_up_proj.shape[0]
+        if all(one is not None and multiplies(x, one, rows) for one in (gate_up, down)):
+            assert gate_up is not None
+            assert down is not None
+            inner = grouped_linear(x, gate_up, order, ends, top_k, first=True, gated=True)
+            back = grouped_linear(inner, down, order, ends, top_k, first=False)
+        else:
+            both = _grouped_linear(x[order // top_k], self.gate_up_proj, ends)
+            gate, up = both.chunk(2, dim=-1)
+            out = _grouped_linear(gelu(gate) * up, self.down_proj, ends)
+            back = torch.empty_like(out).index_copy_(0, order, out)
+        back = back.unflatten(0, chosen.shape)
         return (back * weights.unsqueeze(-1)).sum(1).to(x.dtype)
+
+
+def _whole(weight: Tensor | Stacked) -> Tensor | Quantized | None:
+    """The weights of all experts in one; None if each is by itself."""
+    return weight.whole if isinstance(weight, Stacked) else weight
 
 
 def _grouped_linear(x: Tensor, weight: Tensor | Stacked, ends: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ int8    on a CPU weights and rows in 8 bits, each row rounded by itself as it co
         weights alone
 int4    weights in 4 bits
 
-Weights in few bits that no kernel takes are widened for each product (engine.backbones.quantized).
+On CUDA weights in few bits are multiplied as they are (engine.backbones.triton_linear); where no
+kernel takes them they are widened for each product (engine.backbones.quantized).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.backbones import triton_linear
 from engine.backbones.quantized import Format, Quantized, rounded
 
 TINY = 1e-9
@@ -57,6 +59,8 @@ class Linear:
     def __call__(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out], in x's precision."""
         if isinstance(self.weight, Quantized):
+            if triton_linear.multiplies(x, self.weight, x.numel() // self.in_features):
+                return triton_linear.linear(x, self.weight, self.bias)
             return F.linear(x, self.weight.plain(x.dtype), self.bias)
         if self.weight is not None:
             return F.linear(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)

@@ -1,16 +1,18 @@
 """Weights in 8 or 4 bits: what they take, and what they stand for.
 
 8 bits   symmetric, a float32 scale for each output channel
-4 bits   symmetric, a bfloat16 scale for every GROUP inputs of a channel, two weights a byte
+4 bits   symmetric, a bfloat16 scale for every GROUP inputs of a channel
 
-They are rounded to the nearest as a model is loaded. A product widens them again, a layer at a
-time: on a GPU they save memory and no time. What multiplies 8 bits as they are is in
-engine.backbones.linear.
+They are rounded to the nearest as a model is loaded. What multiplies them as they are is in
+engine.backbones.triton_linear for CUDA and, 8 bits, in engine.backbones.linear for a CPU; elsewhere
+a product widens them again, a layer at a time, which saves memory and no time.
 """
 
 from __future__ import annotations
 
+from functools import reduce
 from math import prod
+from operator import or_
 from typing import Literal
 
 import torch
@@ -50,12 +52,17 @@ def rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Quantized:
-    """A weight [..., out, in] in so many bits."""
+    """A weight [..., out, in] in so many bits.
+
+    codes: signed integers, two or four in a word of 16 bits (half as many in one of 8 where that
+    can't be). The words of a group have its first inputs in their lowest bits, those that follow
+    above them: what a kernel takes out of neighbouring words are neighbouring inputs.
+    """
 
     def __init__(self, weight: Tensor, bits: Bits) -> None:
         self.shape = weight.shape
         self.bits: Bits = bits
-        self.codes, self.scales = rounded(weight) if bits == 8 else _in_4_bits(weight)
+        self.codes, self.scales = _in_8_bits(weight) if bits == 8 else _in_4_bits(weight)
 
     def plain(self, dtype: torch.dtype) -> Tensor:
         """What it stands for."""
@@ -84,8 +91,18 @@ def group_of(inputs: int) -> int:
     return inputs if inputs % GROUP else GROUP
 
 
+def _in_8_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """[..., out, in] -> its words [..., out, W], float32 scales [..., out]."""
+    codes, scales = rounded(weight)
+    rows = codes.flatten(0, -2)
+    words = _words(rows, 8)
+    for own, part in zip(words.split(CHUNK), rows.split(CHUNK), strict=True):
+        _write(own, part, 8)
+    return words.unflatten(0, weight.shape[:-1]), scales
+
+
 def _in_4_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """[..., out, in] -> uint8 [..., out, in / 2], bfloat16 scales [..., out, in / GROUP].
+    """[..., out, in] -> its words [..., out, W], bfloat16 scales [..., out, in / GROUP].
 
     The scale makes the largest weight of a group -8, with its sign, so that all 16 values are used
     (as in GGUF's Q4_0).
@@ -93,24 +110,42 @@ def _in_4_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
     inputs = weight.shape[-1]
     size = group_of(inputs)
     rows = weight.flatten(0, -2)
-    codes = torch.empty(len(rows), inputs // 2, dtype=torch.uint8, device=weight.device)
+    words = _words(rows, 4)
     scales = torch.empty(len(rows), inputs // size, dtype=torch.bfloat16, device=weight.device)
     for own, scale, part in zip(
-        codes.split(CHUNK), scales.split(CHUNK), rows.split(CHUNK), strict=True
+        words.split(CHUNK), scales.split(CHUNK), rows.split(CHUNK), strict=True
     ):
         groups = part.float().unflatten(1, (-1, size))
         largest = groups.gather(2, groups.abs().argmax(dim=2, keepdim=True))
         scale.copy_(largest.squeeze(2) / -8.0)
         steps = scale.float().unsqueeze(2)
         steps = torch.where(steps == 0, 1.0, steps)
-        whole = (groups / steps).round_().clamp_(-8, 7).add_(8).to(torch.uint8).flatten(1)
-        own.copy_(whole[:, 0::2] | (whole[:, 1::2] << 4))
-    return codes.unflatten(0, weight.shape[:-1]), scales.unflatten(0, weight.shape[:-1])
+        _write(own, (groups / steps).round_().clamp_(-8, 7).flatten(1), 4)
+    return words.unflatten(0, weight.shape[:-1]), scales.unflatten(0, weight.shape[:-1])
+
+
+def _words(rows: Tensor, bits: Bits) -> Tensor:
+    """Memory for the words of rows [n, in]."""
+    odd = group_of(rows.shape[1]) % (16 // bits)
+    word = torch.int8 if odd else torch.int16
+    count = rows.shape[1] * bits // (8 * word.itemsize)
+    return torch.empty(len(rows), count, dtype=word, device=rows.device)
+
+
+def _write(words: Tensor, codes: Tensor, bits: Bits) -> None:
+    """Writes integers [n, in] into words [n, W]."""
+    size, count = group_of(codes.shape[1]), 8 * words.itemsize // bits
+    parts = codes.to(torch.int16).unflatten(1, (-1, count, size // count)).unbind(2)
+    last = (1 << bits) - 1
+    words.copy_(reduce(or_, ((part & last) << bits * i for i, part in enumerate(parts))).flatten(1))
 
 
 def _widened(codes: Tensor, scales: Tensor, bits: Bits, dtype: torch.dtype) -> Tensor:
-    if bits == 8:
-        return codes.to(dtype) * scales.to(dtype).unsqueeze(-1)
-    pairs = torch.stack((codes & 15, codes >> 4), dim=-1).flatten(-2)
-    groups = pairs.to(dtype).sub_(8).unflatten(-1, (scales.shape[-1], -1))
-    return groups.mul_(scales.to(dtype).unsqueeze(-1)).flatten(-2)
+    width = 8 * codes.itemsize
+    size = group_of(codes.shape[-1] * width // bits)
+    words = codes.unflatten(-1, (-1, size * bits // width))
+    # Up to the end of the word, and down again with the sign.
+    shifts = range(width - bits, -1, -bits)
+    parts = torch.stack([(words << shift) >> (width - bits) for shift in shifts], dim=-2)
+    steps = scales.to(dtype).unsqueeze(-1)
+    return (parts.flatten(-2).to(dtype) * (steps.unsqueeze(-1) if bits == 8 else steps)).flatten(-2)
