@@ -19,6 +19,10 @@ import pytest
 # than one, and on a busy machine ten times slower. Read when torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Without a card, kernels are interpreted. Read when triton is loaded.
+if shutil.which("nvidia-smi") is None:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # In the background of a script Ctrl-C is ignored, and what tests start would ignore it too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -54,6 +54,15 @@ FOUR = tl.constexpr(
 
 
 @triton.jit
+def read(where, there, EVEN: tl.constexpr):
+    """What is at some places; zeros for those that are not there, unless all are."""
+    if EVEN:
+        return tl.load(where)
+    else:
+        return tl.load(where, mask=there, other=0)
+
+
+@triton.jit
 def eight_bits(words, dtype: tl.constexpr, ASM: tl.constexpr):
     """int16 -> the numbers in its low byte and its high one."""
     if ASM:
@@ -145,7 +154,7 @@ def product(
     place = row
     if TAKE or PUT:
         place = tl.load(order + row, mask=real, other=0)
-    source = tl.where(real, place // top_k if TAKE else row, 0).to(tl.int64) * INPUTS
+    source = tl.where(real, place.to(tl.int32) // top_k if TAKE else row, 0).to(tl.int64) * INPUTS
     taken = x + source[None, :]
 
     i = tl.arange(0, BLOCK_N)
@@ -164,13 +173,9 @@ def product(
         stored = codes + (channel * INPUTS)[:, None]
         for start in range(0, INPUTS, BLOCK_K):
             at = start + tl.arange(0, BLOCK_K)
-            if EVEN:
-                w = tl.load(stored + at[None, :])
-                part = tl.load(taken + at[:, None])
-            else:
-                w = tl.load(stored + at[None, :], mask=(at < INPUTS)[None, :], other=0.0)
-                part = tl.load(taken + at[:, None], mask=(at < INPUTS)[:, None], other=0.0)
-            sums = tl.dot(w, part, sums)
+            there = at < INPUTS
+            w = read(stored + at[None, :], there[None, :], EVEN)
+            sums = tl.dot(w, read(taken + at[:, None], there[:, None], EVEN), sums)
     else:
         PARTS: tl.constexpr = 16 // BITS
         EACH: tl.constexpr = GROUP // PARTS
@@ -179,30 +184,19 @@ def product(
         for start in range(0, INPUTS // PARTS, WORDS):
             at = start + tl.arange(0, WORDS)
             there = at < INPUTS // PARTS
-            column_of = at + at // EACH * (GROUP - EACH)
-            if EVEN:
-                words = tl.load(stored + at[None, :])
-            else:
-                words = tl.load(stored + at[None, :], mask=there[None, :], other=0)
+            words = read(stored + at[None, :], there[None, :], EVEN)
             if BITS == 8:
                 ws = eight_bits(words, kind, ASM)
             else:
-                g = start // EACH + tl.arange(0, BLOCK_K // GROUP)
-                scale = tl.load(
-                    scales + (channel * (INPUTS // GROUP))[:, None] + g[None, :],
-                    mask=(g < INPUTS // GROUP)[None, :],
-                    other=0.0,
-                )
+                group = start // EACH + tl.arange(0, BLOCK_K // GROUP)
+                steps = scales + (channel * (INPUTS // GROUP))[:, None] + group[None, :]
+                scale = read(steps, (group < INPUTS // GROUP)[None, :], EVEN)
                 scale = tl.broadcast_to(scale[:, :, None], (BLOCK_N, BLOCK_K // GROUP, EACH))
                 ws = four_bits(words, tl.reshape(scale, (BLOCK_N, WORDS)), kind, ASM)
+            first_of = at + at // EACH * (GROUP - EACH)  # the input in a word's lowest bits
             for p in tl.static_range(PARTS):
-                if EVEN:
-                    part = tl.load(taken + (column_of + p * EACH)[:, None])
-                else:
-                    part = tl.load(
-                        taken + (column_of + p * EACH)[:, None], mask=there[:, None], other=0.0
-                    )
-                sums = tl.dot(ws[p], part, sums)
+                some = read(taken + (first_of + p * EACH)[:, None], there[:, None], EVEN)
+                sums = tl.dot(ws[p], some, sums)
         if BITS == 8:
             sums *= tl.load(scales + channel)[:, None]
     if bias is not None:

@@ -96,26 +96,28 @@ def _has_fast_grouped_mm(device: torch.device) -> bool:
 
 @cache
 def available(device: torch.device) -> bool:
-    """Whether a device has the kernel. The first time it multiplies something: what is missing is
-    said in one line, and asked for no more."""
+    """Whether a device has the kernel. The first time something is multiplied by it: what is
+    missing is said in one line, and not tried again."""
     if device.type != "cuda" or torch.version.hip is not None:
         return False
     if torch.cuda.get_device_capability(device) < (8, 0):
         return False
-    weight = Quantized(torch.eye(GROUP, device=device), 4)
-    x = torch.ones(1, GROUP, dtype=torch.bfloat16, device=device)
     try:
-        right = torch.equal(linear(x, weight), x)
-    except ImportError:
+        if _works(device):
+            return True
+        reason = "a first product was wrong"
+    except ImportError:  # of Windows, say
         return False
     except Exception as problem:
-        reason = str(problem).strip().splitlines()
-        said = reason[-1] if reason else type(problem).__name__
-        _log.warning("no fast products with weights in few bits (is there a C compiler?): %s", said)
-        return False
-    if not right:
-        _log.warning("no fast products with weights in few bits: a test of them was wrong")
-    return right
+        lines = str(problem).strip().splitlines() or [type(problem).__name__]
+        reason = lines[-1]
+    _log.warning("weights in few bits save no time here, triton can't compile: %s", reason)
+    return False
+
+
+def _works(device: torch.device) -> bool:
+    x = torch.arange(GROUP, dtype=torch.bfloat16, device=device).unsqueeze(0)
+    return torch.equal(linear(x, Quantized(torch.eye(GROUP, device=device), 4)), x)
 
 
 def linear(
