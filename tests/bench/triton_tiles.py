@@ -81,11 +81,10 @@ def cases() -> Iterator[Callable[[], dict[str, Any]]]:
         for bits in (4, 8, 16):
             yield lambda rows=rows, bits=bits: experts(bits, rows)
         yield lambda rows=rows: experts(16, rows, "grouped_mm")
-    for rows in (64, 256):
-        for shape in ((8192, 2816), (18944, 3584), (3584, 18944), (2112, 2816)):
-            for bits in (4, 8):
-                yield lambda rows=rows, bits=bits, shape=shape: layer(bits, rows, shape)
-            yield lambda rows=rows, shape=shape: layer(16, rows, shape, "library")
+    yield lambda: experts(4, 256, "widened")
+    for bits in (4, 8):
+        yield lambda bits=bits: layer(bits, 64, (8192, 2816))
+    yield lambda: layer(16, 64, (8192, 2816), "library")
     tiles = {
         (256, 4): ("32 64 128 4 4", "16 128 128 4 4", "32 128 64 4 5", "32 128 256 8 2"),
         (64, 4): ("16 64 128 4 5", "16 64 256 4 4", "16 128 64 4 6", "16 128 256 4 3"),
@@ -98,7 +97,11 @@ def cases() -> Iterator[Callable[[], dict[str, Any]]]:
         for said in some:
             tile = Tile(*map(int, said.split()))
             yield lambda rows=rows, bits=bits, tile=tile: experts(bits, rows, tile=tile)
-    yield lambda: experts(4, 256, "widened")
+    for rows in (64, 256):
+        for shape in ((8192, 2816), (18944, 3584), (3584, 18944), (2112, 2816)):
+            for bits in (4, 8):
+                yield lambda rows=rows, bits=bits, shape=shape: layer(bits, rows, shape)
+            yield lambda rows=rows, shape=shape: layer(16, rows, shape, "library")
     for rows in (512, 1024, 2048):
         for bits in (4, 8):
             yield lambda rows=rows, bits=bits: experts(bits, rows)
