@@ -34,6 +34,7 @@ from diffgemma_lsp.features import (
     inline_completion,
     inline_edit,
     notebook_sync,
+    refuse_next_edit,
     status,
     text_sync,
 )
@@ -240,6 +241,7 @@ def build_server(make_engine: MakeEngine = engine_client) -> Server:
         server.command(name)(execute_command.listed)
     of_session(status.METHOD, status.status)
     of_session(inline_edit.METHOD, inline_edit.inline_edit)
+    of_session(refuse_next_edit.METHOD, refuse_next_edit.refuse_next_edit)
     for name in inline_edit.UNHEARD:
         on(name, inline_edit.unheard)
     return server

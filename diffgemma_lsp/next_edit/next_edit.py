@@ -21,7 +21,7 @@ from diffgemma_lsp.session.requests import Nothing, PendingRequest
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.syntax.check import Site
 from diffgemma_lsp.syntax.languages import language_of
-from diffgemma_lsp.text.history import Edit, spot_of
+from diffgemma_lsp.text.history import Edit
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from engine.errors import BadRequest
 from engine.types import Fixed
@@ -67,13 +67,14 @@ async def next_edit(
     text = plain(str(snapshot.text))
     candidates = asyncio.to_thread(_candidates, text, snapshot, regions)
     for place, edit, source in await candidates:
-        spot = spot_of(snapshot.uri, snapshot.text, place.line)
-        if session.history.refused(spot):
+        here = snapshot.uri, place.line, snapshot.text.content(place.line)
+        wanted = session.history.wanted(*here, place.choices, edit.origin)
+        if not wanted:
             continue
-        found = await _better(session, pending, source, place, edit)
+        found = await _better(session, pending, source, Place(place.line, wanted), edit)
         _must_know(session, snapshot)  # of which the first run was the first to tell
         if found is not None:
-            session.history.offered(spot)
+            session.history.offers.offered(*here, found.text, edit.origin, time.monotonic())
             return found
     raise Nothing("nothing has to follow the last edits")
 
@@ -102,7 +103,7 @@ def _regions(session: Session, snapshot: DocumentSnapshot) -> list[Region]:
     now = time.monotonic()
 
     def region(edit: Edit) -> Region:
-        return Region(plain(edit.old), edit.first, edit.last)
+        return Region(plain(edit.old), edit.first, edit.last, edit.origin)
 
     recent = (edit for edit in session.history.of(snapshot.uri) if now - edit.when < FOLLOWED_S)
     return [region(edit) for edit in recent if edit.count > 0]

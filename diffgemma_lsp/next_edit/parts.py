@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 class Region(NamedTuple):
     """An edit in a document: `old` is what stood where now there are the lines `first` to `last`.
-    It has line ends, "\\n" alone."""
+    It has line ends, "\\n" alone. origin: the number of the change that it is or follows."""
 
     old: str
     first: int
     last: int
+    origin: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,18 @@
 """What was changed last in the open documents: which lines were replaced by which, and when.
 
-Keys that continue one another are one edit. What is undone is no edit any more, and its place is
-remembered: nobody wants to be offered again what was just taken back. All of it is bounded, and
-forgotten with its document.
+Keys that continue one another are one edit. What is undone is no edit any more, and it is refused:
+nobody wants to be offered what was just taken back. All of it is bounded, and forgotten with its
+document.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from diffgemma_lsp.text.documents import Change
+from diffgemma_lsp.text.offers import Offers
 from diffgemma_lsp.text.text import Point, Text
 
 CONTINUES_S = 30.0
@@ -21,27 +22,30 @@ MOST_EDITS = 16
 MOST_LINES, MOST_CHARS = 40, 4_000
 """An edit of more is not followed up: it is a paste, or another file."""
 
-MOST_REFUSED = 256
+MOST_STATES = 8
+"""So many texts of an edit are known, to tell what was undone."""
 
 MOST_KNOWN = 128
-
-MOST_OFFERS = 3
-"""After so many edits during which it was offered a place counts as refused."""
-
-Spot = tuple[str, str, str]
-"""A line where it stands: the document, the line above, and itself."""
 
 
 @dataclass(slots=True, eq=False)
 class Edit:
     """Lines that were changed. old: what stood there, with line ends; first, count: the lines that
-    stand there now. when: of the last change, by time.monotonic()."""
+    stand there now. when: of the last change, by time.monotonic(). origin: the number of the last
+    change that made it, or, if it `follows` one, of that. had: what has stood
+    there since. followed: an offer was taken up that follows it, so that what is changed there from
+    now on is a new edit.
+    """
 
     uri: str
     old: str
     first: int
     count: int
     when: float
+    origin: int
+    had: deque[str] = field(default_factory=lambda: deque[str](maxlen=MOST_STATES))
+    follows: bool = False
+    followed: bool = False
 
     @property
     def last(self) -> int:
@@ -58,8 +62,7 @@ class History:
     """The last edits, the newest last."""
 
     _edits: deque[Edit] = field(default_factory=lambda: deque[Edit](maxlen=MOST_EDITS))
-    _refused: deque[Spot] = field(default_factory=lambda: deque[Spot](maxlen=MOST_REFUSED))
-    _offered: dict[Spot, tuple[int, int]] = field(default_factory=dict[Spot, tuple[int, int]])
+    offers: Offers = field(default_factory=Offers)
     _begun: int = 0  # edits so far
     known: dict[tuple[str, ...], tuple[float, ...]] = field(
         default_factory=dict[tuple[str, ...], tuple[float, ...]]
@@ -71,25 +74,36 @@ class History:
 
     def changed(self, uri: str, before: Text, change: Change, after: Text, now: float) -> None:
         """A document was changed; `change` is all that differs between the two texts."""
-        first, last = before.point(change.start).line, before.point(change.end).line
+        start, end = before.point(change.start), before.point(change.end)
+        # Whole lines that come or go above a line leave that as it is.
+        whole = start.column == end.column == 0 and (not change.new or change.new[-1] in "\r\n")
+        first, last = start.line, end.line
         grown = after.line_count - before.line_count
+        self.offers.passed_by(uri, self._begun, now)
+        self.offers.changed(uri, first, last - whole, grown, after)
+        origin = self._origin(uri, first, before.content(first), after) if last == first else None
         continued = False
         for edit in list(self.of(uri)):
-            if last < edit.first:
+            if last - whole < edit.first:
                 edit.first += grown
             elif first <= edit.last:
                 _widen(edit, before, first, last, grown)
                 if edit.new(after) == edit.old:
-                    self._undone(edit, after)
-                    continued = True
+                    self._undone(edit)
+                    continued = continued or not edit.followed
                 elif len(edit.old) > MOST_CHARS or edit.count > MOST_LINES:
                     self._edits.remove(edit)
-                elif now - edit.when <= CONTINUES_S:
-                    edit.when, continued = now, True
+                else:
+                    self._goes_on(edit, after, origin)
+                    if now - edit.when <= CONTINUES_S and not edit.followed:
+                        edit.when, continued = now, True
+        last -= whole and bool(change.new)  # an edit has a line
         size = max(len(change.removed), len(change.new))
         if not continued and size <= MOST_CHARS and last - first + grown < MOST_LINES:
             old = lines_of(before, first, last)
-            self._edits.append(Edit(uri, old, first, last - first + 1 + grown, now))
+            edit = Edit(uri, old, first, last - first + 1 + grown, now, self.offers.count)
+            self._goes_on(edit, after, origin)
+            self._edits.append(edit)
             self._begun += 1
 
     def closed(self, uri: str) -> None:
@@ -97,22 +111,14 @@ class History:
         for edit in list(self.of(uri)):
             self._edits.remove(edit)
         self.known = {asked: said for asked, said in self.known.items() if asked[0] != uri}
-        self._offered = {spot: said for spot, said in self._offered.items() if spot[0] != uri}
-        self._refused = deque((spot for spot in self._refused if spot[0] != uri), MOST_REFUSED)
+        self.offers.closed(uri)
 
-    def refuse(self, spot: Spot) -> None:
-        """Nothing is to be offered there any more."""
-        self._refused.append(spot)
-
-    def offered(self, spot: Spot) -> None:
-        """Something is offered there. Whoever goes on with other edits again and again does not
-        want it."""
-        last, times = self._offered.pop(spot, (-1, 0))
-        self._offered[spot] = (self._begun, times + (last != self._begun))
-        if self._offered[spot][1] >= MOST_OFFERS:
-            self.refuse(spot)
-        while len(self._offered) > MOST_REFUSED:
-            del self._offered[next(iter(self._offered))]
+    def wanted(
+        self, uri: str, line: int, old: str, choices: Iterable[str], origin: int
+    ) -> tuple[str, ...]:
+        """Those of the choices for a line that nobody refused since the change `origin`."""
+        refused = self.offers.refused
+        return tuple(new for new in choices if not refused(uri, line, old, new, origin))
 
     def remember(self, question: tuple[str, ...], gains: tuple[float, ...]) -> None:
         """Keeps what a model said of a place in `known`, for the next time it is asked."""
@@ -120,19 +126,27 @@ class History:
         while len(self.known) > MOST_KNOWN:
             del self.known[next(iter(self.known))]
 
-    def refused(self, spot: Spot) -> bool:
-        """Whether the user took back, or did not want, what was there."""
-        return spot in self._refused
+    def _goes_on(self, edit: Edit, text: Text, origin: int | None) -> None:
+        """An edit has just got the text that it has now. origin: of the offer that did it."""
+        edit.had.append(edit.new(text))
+        if origin is None and edit.count == 1:  # perhaps one that came in several changes
+            origin = self._origin(edit.uri, edit.first, edit.old.rstrip("\r\n"), text)
+        edit.follows = origin is not None
+        edit.origin = self.offers.count if origin is None else origin
+        for one in self.of(edit.uri):
+            one.followed |= one.origin == origin and not one.follows
 
-    def _undone(self, edit: Edit, text: Text) -> None:
+    def _origin(self, uri: str, line: int, old: str, text: Text) -> int | None:
+        return self.offers.followed(uri, line, old, text.content(line))
+
+    def _undone(self, edit: Edit) -> None:
         self._edits.remove(edit)
-        for line in range(edit.first, min(edit.last + 1, text.line_count)):
-            self.refuse(spot_of(edit.uri, text, line))
-
-
-def spot_of(uri: str, text: Text, line: int) -> Spot:
-    """Line `line` of a document, wherever it will stand later."""
-    return uri, text.content(line - 1) if line else "", text.content(line)
+        lines = _contents(edit.old)
+        for had in map(_contents, edit.had):
+            if len(had) == len(lines):
+                for number, (old, new) in enumerate(zip(lines, had, strict=True)):
+                    if old != new:
+                        self.offers.refuse(edit.uri, edit.first + number, old, new)
 
 
 def lines_of(text: Text, first: int, last: int) -> str:
@@ -143,9 +157,15 @@ def lines_of(text: Text, first: int, last: int) -> str:
     return text.between(Point(first, 0), Point(last, len(text.line(last))))
 
 
+def _contents(lines: str) -> list[str]:
+    text = Text.of(lines)
+    return [text.content(number) for number in range(text.line_count)]
+
+
 def _widen(edit: Edit, before: Text, first: int, last: int, grown: int) -> None:
     """Has an edit take in the lines that were just changed, with what stood there."""
     low, high = min(first, edit.first), max(last, edit.last)
     above, below = lines_of(before, low, edit.first - 1), lines_of(before, edit.last + 1, high)
     edit.old = above + edit.old + below
+    edit.had = deque((above + had + below for had in edit.had), MOST_STATES)
     edit.first, edit.count = low, high - low + 1 + grown

@@ -10,6 +10,7 @@ from in_process import InProcessClient
 from lsp_client import did_change, did_close, did_open, insertion, position, span
 
 from diffgemma_lsp.features.inline_edit import METHOD, UNHEARD
+from diffgemma_lsp.features.refuse_next_edit import METHOD as REFUSE
 
 URI = "file:///work/a.py"
 TEXT = """\
@@ -140,6 +141,42 @@ async def test_what_was_undone_is_not_offered_again(editor: Editor) -> None:
     assert [edit["range"]["start"]["line"] for edit in edits] == [2]
     editor.rename("width", "w")
     assert await editor.offered() == [], "no edit is left"
+
+
+async def test_what_was_undone_is_offered_again_after_a_new_change(editor: Editor) -> None:
+    await editor.begin()
+    editor.rename()
+    await editor.accept(await editor.offered())
+    editor.change({"range": span(1, 0, 1, len("    print(w)")), "text": "    print(width)"})
+    editor.rename("side", "w")
+    edits = await editor.offered()
+    assert [edit["text"] for edit in edits] == ["    print(side)"]
+    await editor.accept(edits)
+    editor.change({"range": span(1, 10, 1, 14), "text": "width"})
+    editor.change(insertion(1, 10, "1, "))
+    assert [edit["text"] for edit in await editor.offered()] == ["    print(1, side)"]
+
+
+async def test_after_a_refusal_the_next_place_is_offered(editor: Editor) -> None:
+    await editor.begin()
+    editor.rename()
+    (edit,) = await editor.offered()
+    for wrong in (None, {}, {**edit, "text": 7}, {**edit, "range": 3}, {**edit, "text": "other"}):
+        editor.client.notify(REFUSE, wrong)
+    past = {**edit, "textDocument": {"uri": URI, "version": editor.version - 1}}
+    editor.client.notify(REFUSE, past)
+    assert await editor.offered() == [edit]
+    editor.client.notify(REFUSE, edit)
+    (other,) = await editor.offered()
+    assert other["text"] == "    return w * height"
+    await editor.accept([other])
+    assert await editor.offered(2) == []
+    editor.rename("side", "w")
+    for text in ("    return side * height", "    print(side)"):
+        edits = await editor.offered()
+        assert [edit["text"] for edit in edits] == [text]
+        await editor.accept(edits)
+    assert await editor.offered() == []
 
 
 async def test_a_line_that_would_not_parse_is_not_offered(
