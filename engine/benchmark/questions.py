@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -126,17 +127,43 @@ class Subject:
         row: Row = {"what": "fill", "rows": free, "passes": passes, "at once": many}
         return row | {"ms": round(spent, 1), "a pass": round(spent / passes, 2)}
 
+    def kernels(self, rows: int, folder: Path) -> Row:
+        """What takes the time of a pass, as a table in a file of the folder."""
+        spans, run = [self.span(rows)], self.batch.graphs or self.plain
+        run(spans)
+        path = folder / f"{type(self.model).__name__.lower()}-{self.model.format}-{rows}.txt"
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(_kernels(lambda: run(spans), self.card.device), encoding="utf-8")
+        return {"what": f"kernels are in {path}"}
+
+    def compiled(self, canvases: Sequence[int]) -> Iterator[Row]:
+        """Passes whose layers were compiled. The model stays so."""
+        assert isinstance(self.model, DiffusionGemma)
+        began = time.perf_counter()
+        for layer in self.model.layers:
+            layer.before = torch.compile(layer.before, dynamic=True)
+            layer.after = torch.compile(layer.after, dynamic=True)
+        self.batch = Batch(self.model)
+        run = self.batch.graphs or self.plain
+        run([self.span(canvases[0])])
+        wait(self.card.device)
+        yield {"what": "to compile", "ms": round(1000 * (time.perf_counter() - began))}
+        for rows in canvases:
+            yield self.pass_(run, "pass, compiled", rows)
+
     def _fill(self, free: int, passes: int) -> Iterator[Any]:
         if self.prefix is None:
             return fill_window(self.model, self.batch, self.behind, free, passes)
         return fill(self.model, self.batch, self.prefix, free, passes)
 
 
-def kernels(work: Callable[[], object], most: int = 40) -> str:
-    """A table of the kernels that take the time of `work`."""
+def _kernels(work: Callable[[], object], device: torch.device, most: int = 60) -> str:
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as seen:
+    cuda = device.type == "cuda"
+    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    with profile(activities=kinds) as seen:
         work()
-        torch.cuda.synchronize()
-    return seen.key_averages().table(sort_by="self_device_time_total", row_limit=most)
+        wait(device)
+    order = "self_device_time_total" if cuda else "self_cpu_time_total"
+    return seen.key_averages().table(sort_by=order, row_limit=most)

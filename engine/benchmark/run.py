@@ -17,6 +17,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -75,8 +76,10 @@ def ask_all(card: Card, answers: Answers, options: argparse.Namespace) -> None:
         for format in options.formats:
             about = model if format == "plain" else f"{model} {format}"
 
-            def of_model(model: str = model, format: Format = format, about: str = about) -> Row:
-                return _of_model(card, answers, about, model, format, options.small)
+            def of_model(
+                model: str = model, format: Format = format, about: str = about
+            ) -> Iterator[Row]:
+                return _of_model(card, answers, about, _Asked(model, format, options))
 
             answers.ask(about, of_model)
             _free(card)
@@ -84,14 +87,22 @@ def ask_all(card: Card, answers: Answers, options: argparse.Namespace) -> None:
         answers.ask("diffusiongemma", lambda: _of_stock(card, options.small))
 
 
-def _of_model(
-    card: Card, answers: Answers, about: str, model: str, format: Format, small: bool
-) -> Row:
-    """The questions about one model; returns what its weights take."""
-    gemma = model == "diffusiongemma"
-    made = (diffusion_gemma if gemma else dream)(card.device, format, small)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is asked about: a model, in one format, by the flags."""
+
+    model: str
+    format: Format
+    options: argparse.Namespace
+
+
+def _of_model(card: Card, answers: Answers, about: str, asked: _Asked) -> Iterator[Row]:
+    """The questions about one model; yields what its weights take."""
+    small, gemma = asked.options.small, asked.model == "diffusiongemma"
+    made = (diffusion_gemma if gemma else dream)(card.device, asked.format, small)
     behind = 192 if small else 4096 if gemma else 448
     subject = Subject(card, made, behind)
+    yield subject.size()
     canvases = (64, 256) if gemma else (behind + 112,)
     free, passes = (16, 4) if small else (64, 16)
     graphs = subject.batch.graphs
@@ -104,7 +115,10 @@ def _of_model(
     answers.ask(about, lambda: subject.pass_(subject.plain, "pass without graph", canvases[0]))
     if subject.prefix is not None:
         answers.ask(about, lambda: subject.prefill(behind))
-    return subject.size()
+    if asked.options.kernels is not None:
+        answers.ask(about, lambda: subject.kernels(canvases[0], asked.options.kernels))
+    if gemma and asked.options.compile:
+        answers.ask(about, lambda: subject.compiled(canvases))
 
 
 def _of_stock(card: Card, small: bool) -> Iterator[Row]:
@@ -143,6 +157,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--seconds", type=float, default=600.0, help="ask nothing more after so many")
     add("--models", type=_of(MODELS), default=MODELS, help=", ".join(MODELS))
     add("--formats", type=_of(FORMATS), default=FORMATS, help=", ".join(FORMATS))
+    add("--kernels", type=Path, metavar="DIR", help="tables of what takes a pass' time, there")
+    add("--compile", action="store_true", help="passes by torch.compile, too: takes a minute")
     add("--stock", action="store_true", help="transformers' own generate, too")
     add("--small", action="store_true", help="small shapes: a rehearsal")
     options = parser.parse_args(argv)

@@ -15,7 +15,17 @@ def bench(*flags: object) -> subprocess.CompletedProcess[str]:
 
 def test_a_rehearsal(tmp_path: Path) -> None:
     out = tmp_path / "answers.jsonl"
-    done = bench("--small", "--device", "cpu", "--formats", "plain,int8", "--out", out)
+    done = bench(
+        "--small",
+        "--device",
+        "cpu",
+        "--formats",
+        "plain,int8",
+        "--out",
+        out,
+        "--kernels",
+        tmp_path / "kernels",
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == out.read_text(encoding="utf-8")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -28,6 +38,9 @@ def test_a_rehearsal(tmp_path: Path) -> None:
     weights = {row["of"]: row["GB"] for row in rows if row["what"] == "weights"}
     assert weights["diffusiongemma int8"] < weights["diffusiongemma"]
     assert "milliseconds" in done.stderr
+    tables = sorted(path.name for path in (tmp_path / "kernels").iterdir())
+    assert len(tables) == 4
+    assert "aten::" in (tmp_path / "kernels" / tables[0]).read_text(encoding="utf-8")
 
 
 def test_what_is_not_known_is_said_in_a_line() -> None:

@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from engine.attention.prefix_cache import PrefixCache
+from engine.attention.kv import KVBuffer
+from engine.attention.prefix_cache import PrefixCache, canvas_span
+from engine.attention.static_pass import Seats, StaticPass, is_canvas
 from engine.backbones import experts
 from engine.backbones.config import parse_config
 from engine.backbones.diffusion_gemma import DiffusionGemma
@@ -123,6 +125,27 @@ def test_a_pass_waits_for_the_device_once(
     # belief of a pass before it, the last makes none.
     assert len(shapes[1]) > 1_400
     assert shapes[1:-1] == [shapes[1]] * (PASSES - 2)
+
+
+@torch.inference_mode()
+def test_a_pass_of_fixed_shapes_waits_for_nothing(model: DiffusionGemma) -> None:
+    seats = Seats(model, canvases=2, prefix=PREFIX, rows=256)
+    work = StaticPass(model, seats, rows=128, conditioned=True)
+    made: list[list[Made]] = []
+    for prefix, rows in ((PREFIX, 112), (700, 128)):
+        cache = PrefixCache(model)
+        cache.extend(range(prefix))
+        own = KVBuffer(model.kv, model.dtype, META, growth=1)
+        ids = torch.zeros(rows, dtype=torch.int64, device=META)
+        soft = torch.zeros(rows, model.config.hidden_size, dtype=model.dtype, device=META)
+        span = canvas_span(cache, prefix, own, ids, soft)
+        assert is_canvas(span)
+        work.load([span], seats.take([span]))
+        with Shapes() as watch:
+            work.run()
+        made.append(watch.seen)
+    assert made[0] == made[1], "a graph of the one is a graph of the other"
+    assert len(made[0]) > 1_400
 
 
 @torch.inference_mode()
