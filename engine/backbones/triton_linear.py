@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from engine.backbones.quantized import GROUP, Quantized
@@ -25,6 +26,9 @@ _log = logging.getLogger(__name__)
 WIDEN_FROM = 1024
 """From so many rows a weight on, widening it once costs less than doing so for each block of them:
 a dense product of the library is then bound by arithmetic, and twice as fast at it."""
+
+_ROUNDING = 0.02
+"""How far a product may be from one that is not rounded: what bfloat16 costs, several times."""
 
 PROGRAMS = 256
 """So many keep a card busy: where a product has fewer, they are made smaller."""
@@ -84,7 +88,7 @@ def multiplies(x: Tensor, weight: Tensor | Quantized, rows: float) -> bool:
             return False
     if x.dtype != torch.bfloat16 or (torch.is_grad_enabled() and x.requires_grad):
         return False
-    return available(x.device)
+    return available(x.device, _bits(weight))
 
 
 @cache
@@ -95,15 +99,15 @@ def _has_fast_grouped_mm(device: torch.device) -> bool:
 
 
 @cache
-def available(device: torch.device) -> bool:
-    """Whether a device has the kernel. The first time something is multiplied by it: what is
-    missing is said in one line, and not tried again."""
+def available(device: torch.device, bits: int) -> bool:
+    """Whether a device has the kernel for weights of so many bits. The first time some products are
+    compared with torch's: what is missing or wrong is said in one line, and not tried again."""
     if device.type != "cuda" or torch.version.hip is not None:
         return False
     if torch.cuda.get_device_capability(device) < (8, 0):
         return False
     try:
-        if _works(device):
+        if _works(device, bits):
             return True
         reason = "a first product was wrong"
     except ImportError:  # of Windows, say
@@ -115,9 +119,33 @@ def available(device: torch.device) -> bool:
     return False
 
 
-def _works(device: torch.device) -> bool:
-    x = torch.arange(GROUP, dtype=torch.bfloat16, device=device).unsqueeze(0)
-    return torch.equal(linear(x, Quantized(torch.eye(GROUP, device=device), 4)), x)
+def _works(device: torch.device, bits: int, dtype: torch.dtype = torch.bfloat16) -> bool:
+    """Whether products of all kinds are right. What a card and its compiler make of them nobody can
+    know before, and what is wrong would be read as text."""
+    draw = torch.Generator().manual_seed(bits)
+    size, top_k = 2 * GROUP, 2
+    x = torch.randn(5, size, generator=draw).to(device, dtype)
+    stack = torch.randn(3, size, size, generator=draw).to(device, dtype)
+    weight = stack if bits == 16 else Quantized(stack, 8 if bits == 8 else 4)
+    exact = (stack if isinstance(weight, Tensor) else weight.plain(dtype)).float()
+    chosen = torch.tensor([[0, 2], [2, 0], [0, 2], [2, 0], [0, 2]], device=device)
+    experts, order = chosen.flatten().sort(stable=True)
+    ends = (experts <= torch.arange(3, device=device).unsqueeze(1)).sum(1).int()
+    inner = grouped_linear(x, weight, order, ends, top_k, first=True, gated=True)
+    rows = torch.einsum("ni,eoi->eno", x.float(), exact)[experts, order // top_k]
+    gate, up = rows.chunk(2, dim=-1)
+    right = _alike(inner, F.gelu(gate, approximate="tanh") * up)
+    if bits != 16:
+        one = Quantized(stack[0], 8 if bits == 8 else 4)
+        right &= _alike(linear(x, one), x.float() @ one.plain(dtype).float().T)
+        back = grouped_linear(x.repeat(2, 1), weight, order, ends, top_k, first=False)
+        want = torch.einsum("mi,moi->mo", x.repeat(2, 1).float(), exact[experts])
+        right &= _alike(back, torch.empty_like(want).index_copy_(0, order, want))
+    return right
+
+
+def _alike(some: Tensor, others: Tensor) -> bool:
+    return bool((some.float() - others).norm() <= _ROUNDING * others.norm())
 
 
 def linear(

@@ -18,7 +18,7 @@ from engine.attention.kv import KVBuffer
 from engine.attention.prefix_cache import PrefixCache, canvas_span
 from engine.attention.span import Span, forward
 from engine.backbones.dense import Dense
-from engine.backbones.diffusion_gemma import DiffusionGemma
+from engine.backbones.diffusion_gemma import DiffusionGemma, Layer
 from engine.benchmark.clock import bandwidth, host_milliseconds, milliseconds, wait
 from engine.benchmark.fills import fill, fill_window, read_prefix, together
 from engine.benchmark.shapes import weight_bytes
@@ -141,6 +141,7 @@ class Subject:
         assert isinstance(self.model, DiffusionGemma)
         began = time.perf_counter()
         for layer in self.model.layers:
+            assert isinstance(layer, Layer)
             layer.before = torch.compile(layer.before, dynamic=True)
             layer.after = torch.compile(layer.after, dynamic=True)
         self.batch = Batch(self.model)

@@ -203,6 +203,18 @@ def test_tiles_fit_every_card(kernel: Any) -> None:
     assert max(shared) <= SHARED
 
 
+@pytest.mark.parametrize("bits", [4, 8, 16])
+@pytest.mark.parametrize("broken", [None, "linear", "grouped_linear"])
+def test_what_is_wrong_on_a_card_is_noticed(
+    kernel: Any, bits: int, broken: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if broken is not None:
+        right = getattr(triton_linear, broken)
+        monkeypatch.setattr(triton_linear, broken, lambda *a, **k: right(*a, **k) * 1.1)
+    unused = broken == "linear" and bits == 16  # torch has its own
+    assert triton_linear._works(DEVICE, bits, DTYPE) == (broken is None or unused)
+
+
 def test_what_is_missing_is_said_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -210,32 +222,32 @@ def test_what_is_missing_is_said_once(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
     monkeypatch.setattr(torch.version, "hip", None)
 
-    def no_compiler(device: torch.device) -> bool:
+    def no_compiler(device: torch.device, bits: int) -> bool:
         raise RuntimeError("Failed to find C compiler. Please specify via CC")
 
     monkeypatch.setattr(triton_linear, "_works", no_compiler)
     available.cache_clear()
     with caplog.at_level(logging.WARNING):
-        assert not available(device)
-        assert not available(device)
+        assert not available(device, 4)
+        assert not available(device, 4)
     assert [record.getMessage() for record in caplog.records] == [
         "weights in few bits save no time here, triton can't compile: "
         "Failed to find C compiler. Please specify via CC"
     ]
     caplog.clear()
     available.cache_clear()
-    monkeypatch.setattr(triton_linear, "_works", lambda device: __import__("no_such_triton"))
-    assert not available(device)
+    monkeypatch.setattr(triton_linear, "_works", lambda device, bits: __import__("no_such_triton"))
+    assert not available(device, 4)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     available.cache_clear()
-    assert not available(device)
-    assert not available(torch.device("cpu"))
+    assert not available(device, 4)
+    assert not available(torch.device("cpu"), 4)
     assert caplog.records == []
     available.cache_clear()
 
 
 def test_when_it_is_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_linear, "available", lambda device: True)
+    monkeypatch.setattr(triton_linear, "available", lambda device, bits: True)
     x, weight = torch.randn(4, 128).bfloat16(), torch.randn(64, 128)
     few, multiplies = Quantized(weight, 4), triton_linear.multiplies
     assert multiplies(x, few, 4)
