@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import NamedTuple
 
 from diffgemma_lsp.context.window import plain
 from diffgemma_lsp.next_edit.parts import Place, Region
-from diffgemma_lsp.next_edit.places import places
+from diffgemma_lsp.next_edit.places import LONGEST, places_after
 from diffgemma_lsp.next_edit.source import Source
-from diffgemma_lsp.next_edit.weigh import request_for
+from diffgemma_lsp.next_edit.weigh import NextEdit, gains_of, likeliest, request_for, sound
 from diffgemma_lsp.session.requests import Nothing, PendingRequest
 from diffgemma_lsp.session.session import Session
-from diffgemma_lsp.syntax.check import Site
-from diffgemma_lsp.syntax.languages import language_of
 from diffgemma_lsp.text.history import Edit
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from engine.errors import BadRequest
@@ -28,27 +25,6 @@ from engine.types import Fixed
 
 FOLLOWED_S = 300.0
 """So long after an edit it is asked what must follow it."""
-
-FOLLOWED = 3
-"""So many edits are followed up, the newest first."""
-
-MOST_CHARS = 300_000
-"""In longer documents nothing is looked for."""
-
-LEAST = -8.0
-"""Nats by which the model has to find a line likelier than the one that stands there. Below nought,
-since a place is found by strong signs: of 500 edits after which nothing must follow none has any
-(tests/bench/next_edits.py). How usual the words of a line are must not outweigh them; only what the
-model finds absurd is not offered: 1 in 22 of the right lines, and 1 in 4 of the wrong ones."""
-
-
-class NextEdit(NamedTuple):
-    """A line of a document, and the text for its place; neither has a line end. gain: the nats by
-    which the model finds that likelier."""
-
-    line: int
-    text: str
-    gain: float
 
 
 async def next_edit(
@@ -62,10 +38,11 @@ async def next_edit(
     regions = _regions(session, snapshot)
     if not regions:
         raise Nothing("nothing was changed lately")
-    if len(snapshot.text) > MOST_CHARS:
+    if len(snapshot.text) > LONGEST:
         raise Nothing("the document is too long to look for what must follow")
     text = plain(str(snapshot.text))
-    candidates = asyncio.to_thread(_candidates, text, snapshot, regions)
+    line, language_id = snapshot.start.line, snapshot.language_id
+    candidates = asyncio.to_thread(places_after, text, language_id, line, regions)
     for place, edit, source in await candidates:
         here = snapshot.uri, place.line, snapshot.text.content(place.line)
         wanted = session.history.wanted(*here, place.choices, edit.origin)
@@ -109,18 +86,6 @@ def _regions(session: Session, snapshot: DocumentSnapshot) -> list[Region]:
     return [region(edit) for edit in recent if edit.count > 0]
 
 
-def _candidates(
-    text: str, snapshot: DocumentSnapshot, regions: list[Region]
-) -> list[tuple[Place, Region, Source]]:
-    """Places, each with the edit that it may have to follow."""
-    source = Source(text, language_of(snapshot.language_id))
-    return [
-        (place, region, source)
-        for region in regions[:FOLLOWED]
-        for place in places(source, region, snapshot.start.line, regions)
-    ]
-
-
 async def _better(
     session: Session,
     pending: PendingRequest,
@@ -134,27 +99,13 @@ async def _better(
     key = (pending.uri, *shown, *request.choices)
     gains = session.history.known.get(key)
     if gains is None:
-        sound = await asyncio.to_thread(_sound, source, place)
+        fits = await asyncio.to_thread(sound, source, place)
         gains = (float("-inf"),) * len(place.choices)
-        if any(sound):
+        if any(fits):
             try:
                 scores = (await session.engine.run(pending, request)).scores
             except BadRequest as reason:
                 raise Nothing(str(reason)) from reason
-            gains = tuple(
-                score - scores[0] if fits else float("-inf")
-                for score, fits in zip(scores[1:], sound, strict=True)
-            )
+            gains = gains_of(scores, fits)
         session.history.remember(key, gains)
-    gain = max(gains)
-    if gain < LEAST:
-        return None
-    return NextEdit(place.line, place.choices[gains.index(gain)], gain)
-
-
-def _sound(source: Source, place: Place) -> list[bool]:
-    """Of each choice, whether it breaks no syntax that is sound."""
-    start = source.start_of(place.line)
-    old = source.lines[place.line]
-    site = Site(source.text[:start], source.text[start + len(old) :], source.language)
-    return [not site.worsened_by(choice, old) for choice in place.choices]
+    return likeliest(place, gains)

@@ -28,6 +28,13 @@ from diffgemma_lsp.next_edit.tokens import (
     outside_fields,
     tokens_of,
 )
+from diffgemma_lsp.syntax.languages import language_of
+
+FOLLOWED = 3
+"""So many edits are followed up, the newest first."""
+
+LONGEST = 300_000
+"""Characters of the longest document in which places are looked for."""
 
 MOST_OPS = 4
 """An edit in more parts is no substitution."""
@@ -39,6 +46,18 @@ _LEAST_ALIKE = 4
 
 _DIFFERENT = 0.34
 """The share of its tokens in which a line may differ that looks like the edited one."""
+
+
+def places_after(
+    text: str, language_id: str, cursor: int, edits: list[Region]
+) -> list[tuple[Place, Region, Source]]:
+    """Places, each with the edit that it may have to follow. edits: the newest first."""
+    source = Source(text, language_of(language_id))
+    return [
+        (place, edit, source)
+        for edit in edits[:FOLLOWED]
+        for place in places(source, edit, cursor, edits)
+    ]
 
 
 def places(source: Source, edit: Region, cursor: int, others: Iterable[Region] = ()) -> list[Place]:

@@ -26,6 +26,7 @@ from diffgemma_lsp.serve.filler import Busy, Filler
 from diffgemma_lsp.serve.guard import Guard, Refused
 from diffgemma_lsp.serve.lending import Lending, until_gone
 from diffgemma_lsp.serve.metrics import Metrics
+from diffgemma_lsp.serve.rewriting import rewritten
 from engine.errors import BadRequest, DeadlineExceeded, EngineError, EngineUnavailable, describe
 from engine.paths import VERSION_HEADER
 
@@ -142,7 +143,9 @@ class App:
 
     async def _filled(self, request: Request, dialect: Dialect, body: Json) -> Response:
         ask = dialect.read(body)
-        reply = await _unless_gone(request, self._filler.fill(ask))
+        filler = self._filler
+        work = filler.fill(ask) if ask.rewrite is None else rewritten(filler, ask, ask.rewrite)
+        reply = await _unless_gone(request, work)
         if reply is None:
             self._metrics.cancelled.inc()
             return Response(status_code=GONE)  # which nobody reads

@@ -13,6 +13,27 @@ MOST_ANSWERS = 10
 
 
 @dataclass(frozen=True, slots=True)
+class Rewrite:
+    """A part of the text that the client wants back as it will be after the next edit.
+
+    start, end: of the part, in characters from the beginning of the prefix.
+    edits: what was changed last in this file, the newest last: some lines as they were, and the
+        same as they are now, without the last line end.
+    cursor: whether the client says where that is; if so, between prefix and suffix.
+    lead, tail: what stands around the part in an answer.
+    unchanged: the answer where nothing is to be changed; None: the part as it stands.
+    """
+
+    start: int
+    end: int
+    edits: tuple[tuple[str, str], ...] = ()
+    cursor: bool = True
+    lead: str = ""
+    tail: str = ""
+    unchanged: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """What belongs between two texts.
 
@@ -25,6 +46,7 @@ class Ask:
     stream: whether it wants the answer as a stream.
     warm: it wants no answer: what is here is what it will soon ask about.
     fields: of the full reply, those that it wants; empty means all.
+    rewrite: what it wants is this part of the two texts, with an edit in it or a fill.
     """
 
     prefix: str
@@ -39,6 +61,7 @@ class Ask:
     stream: bool = False
     warm: bool = False
     fields: tuple[str, ...] = ()
+    rewrite: Rewrite | None = None
 
 
 @dataclass(frozen=True, slots=True)

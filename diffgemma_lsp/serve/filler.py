@@ -90,6 +90,7 @@ class Filler:
         self._runs: dict[_Question, _Run] = {}
         self._model = Model()
         self._reading = False
+        self._weighing = 0
         self.context_tokens = 0
 
     @property
@@ -100,7 +101,18 @@ class Filler:
     @property
     def running(self) -> int:
         """How many runs are under way."""
-        return len(self._runs)
+        return len(self._runs) + self._weighing
+
+    def budget_s(self, ask: Ask) -> float:
+        """The time that a request has, in seconds."""
+        asked_s = ask.budget_ms and min(ask.budget_ms / 1000, LONGEST_BUDGET_S)
+        return asked_s or self._budget_s
+
+    async def silent(self, language_id: str) -> str | None:
+        """Why nothing comes by itself in a language, if a client says which one it is."""
+        if not self._model.known:
+            await self.status()
+        return self._silent(language_id)
 
     async def status(self) -> dict[str, Any]:
         """What the engine says of itself; empty if there is none."""
@@ -115,14 +127,13 @@ class Filler:
 
         Who is cancelled while waiting leaves the run to the others, and ends it if there are none.
         """
-        asked_s = ask.budget_ms and min(ask.budget_ms / 1000, LONGEST_BUDGET_S)
-        budget_s = asked_s or self._budget_s
+        budget_s = self.budget_s(ask)
         context = tuple(Snippet(window.plain(s.path), window.plain(s.text)) for s in ask.context)
         where = (ask.prefix, ask.suffix, ask.language_id)
         question = _Question(where, context, ask.max_tokens, ask.seed, budget_s)
         if ask.warm:
             await self._read(question)
-            return self._reply(("",))
+            return self.reply(("",))
         run = self._run_of(question)
         begin, run.handed = run.handed, run.handed + ask.answers
         run.waiting += 1
@@ -136,17 +147,17 @@ class Filler:
         mine = shown[begin : begin + ask.answers] or shown[: ask.answers] or ("",)
         texts = tuple(_until(text, ask.stop) for text in mine)
         if not isinstance(event, Infill):
-            return self._reply(texts, reason=reason, cut=event is not None)
+            return self.reply(texts, reason=reason, cut=event is not None)
         cut = event.stop_reason in ("max_tokens", "deadline")
         ms, passes = event.timings, event.forward_passes
-        return self._reply(texts, reason=reason, cut=cut, ms=ms, passes=passes)
+        return self.reply(texts, reason=reason, cut=cut, ms=ms, passes=passes)
 
     def _run_of(self, question: _Question) -> _Run:
         run = self._runs.get(question)
         if run is not None:
             self._metrics.shared.inc()
             return run
-        if len(self._runs) >= self._most_runs:
+        if self.running >= self._most_runs:
             raise Busy
         run = self._runs[question] = _Run(asyncio.create_task(self._answer(question)))
         return run
@@ -179,6 +190,21 @@ class Filler:
         if shown := [text for text, reason in found if reason is None]:
             return _Answers(event, tuple(dict.fromkeys(shown)), None)
         return _Answers(event, (), found[0][1])
+
+    async def weigh(self, request: InfillRequest, budget_s: float) -> tuple[float, ...]:
+        """What the engine makes of the choices of a request. Raises EngineError, and Busy."""
+        if self.running >= self._most_runs:
+            raise Busy
+        if budget_s <= 0:
+            raise DeadlineExceeded("no time is left to weigh anything")
+        self._weighing += 1
+        try:
+            event = await self._best(request, budget_s)
+        finally:
+            self._weighing -= 1
+        if not isinstance(event, Infill):
+            raise DeadlineExceeded("the time was up before anything was weighed")
+        return event.scores
 
     def _silent(self, language_id: str) -> str | None:
         """Why nothing comes by itself in a language, if a client says which one it is."""
@@ -220,7 +246,7 @@ class Filler:
         finally:
             self._reading = False
 
-    def _reply(
+    def reply(
         self,
         texts: tuple[str, ...],
         reason: str | None = None,
@@ -228,6 +254,7 @@ class Filler:
         ms: dict[str, float] | None = None,
         passes: int = 0,
     ) -> Reply:
+        """A reply of now, by the model of now."""
         name, created = f"cmpl-{uuid.uuid4().hex}", int(time.time())
         context = self.context_tokens
         return Reply(texts, self.name, reason, cut, ms or {}, passes, context, name, created)

@@ -34,8 +34,8 @@ def zed(place: Place) -> Setup:
     """Edit predictions, from another provider than before if there was one."""
     own = {
         "api_url": f"{SERVED}/v1/completions",
-        "model": "mini",
-        "prompt_format": "qwen",
+        "model": "zeta2",  # a name for Zed: with this prompt it says what was edited last
+        "prompt_format": "zeta2",
         "max_output_tokens": 64,
     }
     edit = Members(

@@ -14,7 +14,7 @@ from serving import AFTER, BEFORE
 from diffgemma_lsp.serve.app import FILLS
 from diffgemma_lsp.serve.ask import LONGEST, Ask, Reply
 from diffgemma_lsp.serve.dialects import Dialect
-from diffgemma_lsp.serve.dialects.templates import split
+from diffgemma_lsp.serve.dialects.templates import Split, split
 from engine.errors import BadRequest
 from engine.types import Snippet
 
@@ -107,7 +107,7 @@ def test_a_stream_says_that_it_ends() -> None:
 def test_marked_prompts_bring_other_files() -> None:
     marked = f"<|fim_prefix|>{BEFORE}<|fim_suffix|>{AFTER}<|fim_middle|>"
     qwen = f"<|repo_name|>r\n<|file_sep|>one.py\nx = 1\n<|file_sep|>two.py\n{marked}"
-    expected = (BEFORE, AFTER, (Snippet("one.py", "x = 1"),), "two.py")
+    expected = Split(BEFORE, AFTER, (Snippet("one.py", "x = 1"),), "two.py")
     assert split(qwen) == expected
     inside = f"[SUFFIX]{AFTER}[PREFIX]+++++ one.py\nx = 1\n\n+++++ two.py\n{BEFORE}"
     assert split(inside) == expected
@@ -132,7 +132,7 @@ def test_texts_without_marks_come_back_from_between_them(prefix: str, suffix: st
 def test_what_has_no_marks_or_too_many_is_text(prompt: str) -> None:
     assert split(prompt).prefix == prompt
     twice = f"<fim_prefix>{prompt}<fim_prefix><fim_suffix><fim_middle>"
-    assert split(twice) == (twice, "", (), "")
+    assert split(twice) == Split(twice, "")
 
 
 JSON = st.recursive(

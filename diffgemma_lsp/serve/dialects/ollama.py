@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from diffgemma_lsp.serve.ask import Ask, Reply, tokens
 from diffgemma_lsp.serve.dialects import LINES, Dialect, Json
 from diffgemma_lsp.serve.dialects import fields as read_field
+from diffgemma_lsp.serve.dialects.edits import rewriting
 from diffgemma_lsp.serve.dialects.templates import Split, language_in, split
 from diffgemma_lsp.syntax.languages import language_id_of
 
@@ -19,7 +20,7 @@ def read(body: Json) -> Ask:
     """What the body asks for. Raises BadRequest. A request without a prompt loads the model."""
     prompt, suffix = read_field.text(body, "prompt"), read_field.text(body, "suffix")
     options = read_field.within(body, "options")
-    parts = Split(prompt, suffix) if suffix else split(prompt)
+    parts = Split(prompt, suffix) if suffix else rewriting(prompt) or split(prompt)
     return Ask(
         parts.prefix,
         parts.suffix,
@@ -30,6 +31,7 @@ def read(body: Json) -> Ask:
         seed=read_field.seed(options, "seed"),
         stream=read_field.flag(body, "stream", True),
         warm=not prompt and not suffix,
+        rewrite=parts.rewrite,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from diffgemma_lsp.serve.ask import Ask, Reply, tokens
 from diffgemma_lsp.serve.dialects import Dialect, Json
 from diffgemma_lsp.serve.dialects import fields as read_field
+from diffgemma_lsp.serve.dialects.edits import rewriting
 from diffgemma_lsp.serve.dialects.templates import Split, language_in, split
 from diffgemma_lsp.syntax.languages import language_id_of
 from engine.errors import BadRequest
@@ -22,7 +23,7 @@ def read(body: Json) -> Ask:
     if not isinstance(prompt, str):
         raise BadRequest("prompt must be one text")
     suffix = read_field.text(body, "suffix")
-    parts = Split(prompt, suffix) if suffix else split(prompt)
+    parts = Split(prompt, suffix) if suffix else rewriting(prompt) or split(prompt)
     return Ask(
         parts.prefix,
         # What Continue sends where there is nothing behind the cursor.
@@ -34,6 +35,7 @@ def read(body: Json) -> Ask:
         read_field.texts(body, "stop"),
         read_field.seed(body, "seed", "random_seed"),
         stream=read_field.flag(body, "stream"),
+        rewrite=parts.rewrite,
     )
 
 

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from diffgemma_lsp.serve.ask import Rewrite
 from engine.types import Snippet
 
 
@@ -44,12 +45,14 @@ _COMMENT = re.compile(r"\W{1,4} ?language: ([\w+#-]+)")
 
 
 class Split(NamedTuple):
-    """A prompt taken apart. path: what it says of the file of the hole."""
+    """A prompt taken apart. path: what it says of the file of the hole. rewrite: what is wanted, if
+    that is a part of the file and not the middle."""
 
     prefix: str
     suffix: str
     context: tuple[Snippet, ...] = ()
     path: str = ""
+    rewrite: Rewrite | None = None
 
 
 def split(prompt: str) -> Split:
