@@ -21,6 +21,11 @@ local others = {
       server.notify('no next edit here: see :Diffgemma status')
     end
   end,
+  refuse = function()
+    if not require('diffgemma.next_edit').refuse() then
+      server.notify('no next edit here: see :Diffgemma status')
+    end
+  end,
   restart = server.restart,
   on = function(all)
     require('diffgemma.suggest').turn(true, not all and api.nvim_get_current_buf() or nil)

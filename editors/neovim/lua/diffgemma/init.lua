@@ -33,6 +33,11 @@ function M.previous() suggest().cycle(-1) end
 ---@return boolean
 function M.next_edit() return require('diffgemma.next_edit').go() end
 
+--- Refuses the next edit that is shown, which is then not offered again, and shows the next one;
+--- false if there is none.
+---@return boolean
+function M.refuse_next_edit() return require('diffgemma.next_edit').refuse() end
+
 --- Turns ghost text in the current buffer off, or on again.
 function M.toggle() suggest().turn(not suggest().is_on(), vim.api.nvim_get_current_buf()) end
 

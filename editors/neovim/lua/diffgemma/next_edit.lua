@@ -1,11 +1,12 @@
 --- Next edits: what must follow the last edits of a buffer is asked for after each, shown at its
---- place, jumped to and accepted.
+--- place, jumped to, and accepted or refused.
 local M = {}
 
 local api = vim.api
 local server = require('diffgemma.server')
 
 local METHOD = 'textDocument/copilotInlineEdit'
+local REFUSE = 'diffgemma/refuseNextEdit'
 local namespace = api.nvim_create_namespace('diffgemma.next_edit')
 
 --- So long after a change the server is asked: whoever goes on typing needs no answer.
@@ -16,9 +17,13 @@ local REST_MS = 100
 ---@field changedtick integer Of the buffer for which it holds.
 ---@field encoding 'utf-8'|'utf-16'|'utf-32'
 ---@field edit lsp.TextEdit
+---@field answered table As the server gave it.
 
 local shown ---@type diffgemma.NextEdit?
 local cancel = function() end
+
+--- The changedtick of the buffers for which there is no answer yet, or one that got lost.
+local due = {} ---@type table<integer, integer>
 
 require('diffgemma.draw') -- which knows the colours
 
@@ -57,10 +62,11 @@ local function ask(bufnr)
   local params = vim.lsp.util.make_position_params(0, client.offset_encoding)
   params.textDocument.version = vim.lsp.util.buf_versions[bufnr]
   local sent, id = client:request(METHOD, params, function(err, result)
-    local current = bufnr == api.nvim_get_current_buf()
+    local current = bufnr == api.nvim_get_current_buf() and api.nvim_get_mode().mode == 'n'
     if err or not current or changedtick ~= api.nvim_buf_get_changedtick(bufnr) then
       return
     end
+    due[bufnr] = nil
     local found = result.edits[1]
     if found then
       show({
@@ -68,6 +74,7 @@ local function ask(bufnr)
         changedtick = changedtick,
         encoding = client.offset_encoding,
         edit = { range = found.range, newText = found.text },
+        answered = found,
       })
     end
   end, bufnr)
@@ -78,19 +85,33 @@ local function ask(bufnr)
   end
 end
 
---- The buffer was changed, or left in Insert mode: what is shown no longer holds.
+--- Asks when the buffer has come to rest, unless there is an answer by then. Where somebody does
+--- something else meanwhile, it is asked when they are back.
 ---@param bufnr integer
-local function changed(bufnr)
-  M.clear()
-  cancel()
-  cancel = function() end
-  local tick = api.nvim_buf_get_changedtick(bufnr)
+local function ask_soon(bufnr)
+  local tick = due[bufnr]
   vim.defer_fn(function()
-    local same = api.nvim_buf_is_valid(bufnr) and tick == api.nvim_buf_get_changedtick(bufnr)
+    local waits = tick and tick == due[bufnr] and api.nvim_buf_is_valid(bufnr)
+    local same = waits and tick == api.nvim_buf_get_changedtick(bufnr)
     if same and api.nvim_get_mode().mode == 'n' then
       ask(bufnr)
     end
   end, REST_MS)
+end
+
+--- What is shown no longer holds, and what is asked for is not waited for.
+local function leave()
+  M.clear()
+  cancel()
+  cancel = function() end
+end
+
+--- The buffer was changed, or left in Insert mode.
+---@param bufnr integer
+local function changed(bufnr)
+  leave()
+  due[bufnr] = api.nvim_buf_get_changedtick(bufnr)
+  ask_soon(bufnr)
 end
 
 --- Asks after each edit of a buffer of the server, unless it is not wanted.
@@ -109,20 +130,42 @@ function M.attach(bufnr)
     group = group,
     buffer = bufnr,
     callback = function()
-      M.clear()
-      cancel()
+      if shown and shown.bufnr == bufnr then
+        due[bufnr] = shown.changedtick
+      end
+      leave()
     end,
   })
+  api.nvim_create_autocmd('BufEnter', {
+    group = group,
+    buffer = bufnr,
+    callback = function() ask_soon(bufnr) end,
+  })
+  api.nvim_create_autocmd('ModeChanged', {
+    group = group,
+    pattern = '*:n',
+    callback = function()
+      if bufnr == api.nvim_get_current_buf() then
+        ask_soon(bufnr)
+      end
+    end,
+  })
+end
+
+--- The next edit that is shown in the current buffer.
+---@return diffgemma.NextEdit?
+local function current()
+  local holds = shown
+    and shown.bufnr == api.nvim_get_current_buf()
+    and shown.changedtick == api.nvim_buf_get_changedtick(shown.bufnr)
+  return holds and shown or nil
 end
 
 --- Jumps to the next edit that is shown, and accepts it where the cursor is in its line already.
 ---@return boolean shown False if there is none: then the key can do what else it does.
 function M.go()
-  local this = shown
-  local holds = this
-    and this.bufnr == api.nvim_get_current_buf()
-    and this.changedtick == api.nvim_buf_get_changedtick(this.bufnr)
-  if not (this and holds) then
+  local this = current()
+  if not this then
     return false
   end
   local line = this.edit.range.start.line + 1
@@ -134,6 +177,20 @@ function M.go()
   end
   M.clear()
   vim.lsp.util.apply_text_edits({ this.edit }, this.bufnr, this.encoding)
+  return true
+end
+
+--- Refuses the next edit that is shown, and goes on to the next place.
+---@return boolean shown False if there is none.
+function M.refuse()
+  local this = current()
+  local client = this and server.client(this.bufnr)
+  if not (this and client) then
+    return false
+  end
+  M.clear()
+  client:notify(REFUSE, this.answered)
+  ask(this.bufnr)
   return true
 end
 
