@@ -54,7 +54,7 @@ async def _answer(
     session: Session, pending: PendingRequest, snapshot: DocumentSnapshot | None
 ) -> Result:
     edits: list[dict[str, Any]] = []
-    with session.outcomes.account(pending.uri, METHOD, pending.invoked):
+    with session.outcomes.account(pending.uri, METHOD, pending.invoked, aside=True):
         if snapshot is None:
             raise Nothing("the document is not open, or has changed")
         found = await next_edit(session, pending, snapshot)

@@ -8,7 +8,8 @@ message: one line for a person. percent: of the loading, or null.
 model: what the engine runs, or null. can: what the model can do, as far as is known: "fill", and
 "instruct" if it follows instructions. languages: those in which it suggests without being asked,
 "*" for all; null as long as that is not known.
-lastReason: why the last request was answered with nothing, or null if it was not.
+lastReason: why the last request was answered with nothing, or null if it was not; code actions
+and next edits, which are asked for by themselves, do not count.
 suggestions: {shown, accepted, characters} since the session began; `diffgemma-lsp stats` has more.
 document: {uri, off, reasons} if the request names one, else null. off: why nothing at all is shown
 in it, or null. reasons: by method, why its last request there came to nothing.

@@ -261,20 +261,24 @@ class Outcomes:
         return dict(self._reasons.get(uri, {}))
 
     @contextlib.contextmanager
-    def account(self, uri: str, method: str, asked: bool, tell: bool = False) -> Generator[None]:
+    def account(
+        self, uri: str, method: str, asked: bool, tell: bool = False, aside: bool = False
+    ) -> Generator[None]:
         """Ends its block where there is nothing to show, and keeps why; what is shown is noted too.
 
         asked: the user asked for it, so an error is told; tell: any other reason is told as well.
+        aside: it is no suggestion, and its reason hides none of one.
         """
+        came_to = self.note if aside else self.came_to
         try:
             yield
         except Nothing as reason:
-            (self.tell if tell else self.came_to)(uri, method, str(reason))
+            (self.tell if tell else came_to)(uri, method, str(reason))
         except EngineError as error:
             self._report(error, asked)
-            self.came_to(uri, method, str(error))
+            came_to(uri, method, str(error))
         else:
-            self.came_to(uri, method, None)
+            came_to(uri, method, None)
 
     def tell(self, uri: str, method: str, reason: str) -> None:
         """Tells the user why what was asked for came to nothing."""

@@ -179,6 +179,15 @@ async def test_after_a_refusal_the_next_place_is_offered(editor: Editor) -> None
     assert await editor.offered() == []
 
 
+async def test_its_reason_is_none_of_a_suggestion(editor: Editor) -> None:
+    await editor.begin()
+    assert await editor.offered() == []
+    assert await editor.reason() == "nothing was changed lately"
+    state = await editor.client.request("diffgemma/status", {"textDocument": {"uri": URI}})
+    assert state["lastReason"] is None
+    assert list(state["document"]["reasons"]) == [METHOD]
+
+
 async def test_a_line_that_would_not_parse_is_not_offered(
     editor: Editor, engine: FakeEngine
 ) -> None:

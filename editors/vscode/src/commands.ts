@@ -21,6 +21,7 @@ export function registerCommands(
     fillHoles: () => fillHoles(server, previews),
     nextEdit: () => nextEdits.go(),
     "nextEdit.tab": () => nextEdits.tab(),
+    "nextEdit.refuse": () => nextEdits.refuse(),
     "nextEdit.hide": () => {
       nextEdits.hide();
     },

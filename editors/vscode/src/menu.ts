@@ -82,12 +82,12 @@ function entries(status: FullStatus | undefined): Entry[] {
   return found;
 }
 
-/** Why nothing is shown, or was last. */
-function whys({ document, lastReason }: FullStatus): Entry[] {
+/** Why no suggestion is shown, or was last. Of next edits and actions their commands say why. */
+function whys({ document }: FullStatus): Entry[] {
   const shown = window.activeTextEditor?.document;
   const ghost = document?.reasons["textDocument/inlineCompletion"];
   const off = shown === undefined ? undefined : whyOff(shown);
-  const reason = off ?? document?.off ?? ghost ?? lastReason;
+  const reason = off ?? document?.off ?? ghost;
   return reason == null
     ? []
     : [{ label: "$(info) Why there was no suggestion", detail: reason, command: "diffgemma.menu" }];

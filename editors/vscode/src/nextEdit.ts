@@ -1,5 +1,5 @@
 // Next edits: what must follow the last edits of a document is asked for when they have come to
-// rest, shown at its place, jumped to and accepted.
+// rest, shown at its place, jumped to, and accepted or refused.
 
 import {
   CancellationTokenSource,
@@ -15,7 +15,7 @@ import type { LanguageClient } from "vscode-languageclient/node";
 
 import { statusOf } from "./menu";
 import { hintOf, NextEditMarks } from "./nextEditMarks";
-import type { NextEditResult } from "./protocol";
+import { type NextEditAnswer, type NextEditResult, REFUSE_NEXT_EDIT } from "./protocol";
 import type { Server } from "./server";
 import { type WordChange, wordChanges } from "./words";
 
@@ -29,6 +29,8 @@ interface NextEdit {
   version: number;
   line: number;
   changes: WordChange[];
+  /** As the server gave it. */
+  answer: NextEditAnswer;
   /** Whether the cursor is there, or on its way: a second Tab may come before it is told. */
   reached: boolean;
 }
@@ -36,6 +38,8 @@ interface NextEdit {
 export class NextEdits implements Disposable {
   private shown: NextEdit | undefined;
   private resting: NodeJS.Timeout | undefined;
+  /** The version of the documents for which there is no answer yet, or one that got lost. */
+  private readonly due = new WeakMap<TextDocument, number>();
   private asking = new CancellationTokenSource();
   private readonly marks = new NextEditMarks();
   private readonly disposables: Disposable[];
@@ -48,8 +52,14 @@ export class NextEdits implements Disposable {
           this.changed(document);
         }
       }),
-      window.onDidChangeActiveTextEditor(() => {
+      window.onDidChangeActiveTextEditor((editor) => {
+        if (this.shown !== undefined) {
+          this.due.set(this.shown.document, this.shown.version);
+        }
         this.hide();
+        if (editor !== undefined) {
+          this.askSoon(editor.document);
+        }
       }),
       // What is hinted at depends on where the cursor is, and on what is in sight.
       window.onDidChangeTextEditorSelection(({ textEditor }) => {
@@ -105,9 +115,32 @@ export class NextEdits implements Disposable {
     this.show(undefined);
   }
 
+  /** Refuses what is shown, and goes on to the next place. */
+  async refuse(): Promise<void> {
+    const editor = window.activeTextEditor;
+    const shown = editor === undefined ? undefined : this.shownIn(editor);
+    if (shown === undefined) {
+      window.setStatusBarMessage("Diffgemma: no next edit here", TOLD_MS);
+      return;
+    }
+    this.hide();
+    await this.server.running?.sendNotification(REFUSE_NEXT_EDIT, shown.answer);
+    await this.ask(shown.document);
+  }
+
   private changed(document: TextDocument): void {
     this.hide();
-    this.resting = setTimeout(() => void this.ask(document), REST_MS);
+    this.due.set(document, document.version);
+    this.askSoon(document);
+  }
+
+  /** Asks when the document has come to rest, unless there is an answer by then. */
+  private askSoon(document: TextDocument): void {
+    this.resting = setTimeout(() => {
+      if (this.due.get(document) === document.version) {
+        void this.ask(document);
+      }
+    }, REST_MS);
   }
 
   private async ask(document: TextDocument): Promise<void> {
@@ -129,14 +162,18 @@ export class NextEdits implements Disposable {
     const params = { textDocument: { uri, version }, position };
     try {
       const { edits } = await client.sendRequest<NextEditResult>(method, params, token);
+      if (token.isCancellationRequested || document.version !== version) {
+        return;
+      }
+      this.due.delete(document);
       const [found] = edits;
-      if (found === undefined || token.isCancellationRequested || document.version !== version) {
+      if (found === undefined) {
         return;
       }
       const { line } = found.range.start;
       const changes = wordChanges(document.lineAt(line).text, found.text);
       const reached = editor.selection.active.line === line;
-      this.show({ document, version, line, changes, reached });
+      this.show({ document, version, line, changes, answer: found, reached });
     } catch (error) {
       if (!token.isCancellationRequested) {
         this.server.output.warn(`No next edit: ${String(error)}`);

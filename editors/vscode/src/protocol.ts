@@ -5,6 +5,7 @@ import type { Range, TextEdit } from "vscode-languageserver-protocol";
 export const STATUS = "diffgemma/status";
 export const STATUS_CHANGED = "diffgemma/didChangeStatus";
 export const FRAME = "diffgemma/frame";
+export const REFUSE_NEXT_EDIT = "diffgemma/refuseNextEdit";
 
 export type ServerState = "idle" | "loading" | "ready" | "filling" | "slow" | "off" | "error";
 
@@ -75,7 +76,14 @@ export interface Result {
   } | null;
 }
 
-/** What must follow the last edits of a document: the text for a line of it, or nothing. */
+/** A text for a line of a document. */
+export interface NextEditAnswer {
+  text: string;
+  range: Range;
+  textDocument: { uri: string; version: number };
+}
+
+/** What must follow the last edits of a document, or nothing. */
 export interface NextEditResult {
-  edits: { text: string; range: Range }[];
+  edits: NextEditAnswer[];
 }

@@ -57,6 +57,10 @@ def test_it_is_drawn_jumped_to_accepted_and_undone(renamed: Window) -> None:
     renamed.command("Jump to Next Edit")
     renamed.wait_for(lambda: "nothing has to follow the last edits" in renamed.bar)
     assert not renamed.behind(), "what was undone is not offered again"
+    renamed.page.locator("[id='diffgemma.diffgemma-lsp.status']").click()
+    menu = renamed.page.locator(".quick-input-widget")
+    menu.wait_for()
+    assert "nothing has to follow" not in menu.inner_text(), "which is no suggestion"
 
 
 def test_what_is_typed_hides_it_and_tab_is_tab_again(renamed: Window) -> None:
@@ -81,6 +85,35 @@ def test_escape_hides_it_and_tab_is_tab_again(renamed: Window) -> None:
     renamed.wait_for(lambda: "Ln 4, Col 12" in renamed.cursor)
     renamed.press("Tab")
     renamed.wait_for_text(FOLLOWED)
+
+
+def test_a_refusal_leads_to_the_next_place(editor: Editor, tmp_path: Path) -> None:
+    text = TEXT.replace("print(height)", "print(width)")
+    with editor.window(tmp_path, text) as window:
+        rename(window)
+        window.wait_for(lambda: shown(window))
+        window.press("Tab")
+        window.wait_for(lambda: "Ln 3, Col 11" in window.cursor)
+        window.press("Shift+Escape")
+        window.wait_for(lambda: shown(window) and window.behind() == ["side", "Tab: jump here"])
+        window.press("Tab")
+        window.wait_for(lambda: "Ln 4, Col 12" in window.cursor)
+        window.command("Refuse Next Edit")
+        window.wait_for(lambda: not window.struck())
+        window.command("Refuse Next Edit")
+        window.wait_for(lambda: "no next edit here" in window.bar)
+        assert window.text() == text.replace("width, ", "side, ")
+
+
+def test_it_comes_again_when_one_is_back_from_elsewhere(editor: Editor, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text("elsewhere\n")
+    with editor.window(tmp_path, TEXT) as window:
+        rename(window)
+        window.wait_for(lambda: shown(window))
+        window.open("other.txt")
+        window.wait_for(lambda: not window.struck())
+        window.page.locator(".tab", has_text=".py").first.click()
+        window.wait_for(lambda: shown(window))
 
 
 def test_ghost_text_goes_first(editor: Editor, tmp_path: Path) -> None:
