@@ -92,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         return NOT_DONE if plan.left else 0
     _show(plan, console)
     if arguments.dry_run:
+        _say(plan.then)
         return NOT_DONE if plan.left else 0
     if not arguments.yes:
         if not is_terminal():

@@ -16,7 +16,10 @@ _LINES = """\
         (require 'lsp-inline-completion)
         (lsp-register-client
          (make-lsp-client :new-connection (lsp-stdio-connection '({program}))
-                          :activation-fn (lsp-activate-on "python")
+                          :activation-fn (lsp-activate-on
+                                          "python" "javascript" "javascriptreact" "typescript"
+                                          "typescriptreact" "java" "go" "rust" "c" "cpp" "css"
+                                          "html" "yaml" "toml")
                           :add-on? t{lsp_mode}
                           :server-id 'diffgemma))
         (setq lsp-inline-completion-idle-delay 0.2)

@@ -1,7 +1,8 @@
 """Helix: a block at the end of languages.toml.
 
 Helix merges the tables of a language by its name, the later over the earlier, and takes the later
-list of servers whole: so the block repeats the list that holds, with one more server.
+list of servers whole: so the block repeats the list that holds of each language, with one more
+server.
 """
 
 from __future__ import annotations
@@ -14,9 +15,25 @@ from diffgemma_lsp.setup.edits import Block, Refused
 from diffgemma_lsp.setup.place import Place, Setup, on_path
 
 _NAME = "diffgemma"
-_LANGUAGE = "python"
-_OWN = ("ty", "ruff", "jedi", "pylsp")
-"""What Helix 25.07 starts for Python; those that are not there it passes over."""
+_SCRIPT = ("typescript-language-server",)
+_OWN: dict[str, tuple[str, ...]] = {
+    "python": ("ty", "ruff", "jedi", "pylsp", "zuban"),
+    "javascript": _SCRIPT,
+    "jsx": _SCRIPT,
+    "typescript": _SCRIPT,
+    "tsx": _SCRIPT,
+    "java": ("jdtls",),
+    "go": ("gopls", "golangci-lint-lsp"),
+    "rust": ("rust-analyzer",),
+    "c": ("clangd",),
+    "cpp": ("clangd",),
+    "css": ("vscode-css-language-server",),
+    "html": ("vscode-html-language-server", "superhtml"),
+    "yaml": ("yaml-language-server", "ansible-language-server"),
+    "toml": ("taplo", "tombi"),
+}
+"""The languages in which mini suggests by itself, and what Helix 25.07 starts for each; of these it
+passes over what is not there."""
 
 
 def is_here(place: Place) -> bool:
@@ -35,35 +52,36 @@ def setup(place: Place) -> Setup:
 
 def _lines(place: Place, rest: str) -> str:
     """The block behind the rest of the file. Raises Refused."""
-    servers = _servers(rest)
+    tables = [
+        {"name": name, "language-servers": servers} for name, servers in _servers(rest).items()
+    ]
     lines = f"[language-server.{_NAME}]\ncommand = {_inline(place.program)}\n"
     if place.other_model is not None:
         lines += f"config = {{ model = {_inline(place.other_model)} }}\n"
-    lines += f'\n[[language]]\nname = "{_LANGUAGE}"\nlanguage-servers = {_inline(servers)}\n'
+    for table in tables:
+        lines += "\n[[language]]\n" + "".join(f"{k} = {_inline(v)}\n" for k, v in table.items())
     try:
         parsed = tomllib.loads(f"{rest}\n{lines}")
     except tomllib.TOMLDecodeError as error:
         raise Refused(f"its tables can't be added to ({error})") from error
-    if parsed["language"][-1] != {"name": _LANGUAGE, "language-servers": servers}:
+    if parsed["language"][-len(tables) :] != tables:
         raise Refused("its tables can't be added to")
     return lines
 
 
-def _servers(rest: str) -> list[Any]:
-    """The servers that hold for the language, and this one."""
+def _servers(rest: str) -> dict[str, list[Any]]:
+    """By language, the servers that hold for it, and this one."""
+    found: dict[str, list[Any]] = {name: list(servers) for name, servers in _OWN.items()}
     try:
         parsed = tomllib.loads(rest)
         if _NAME in parsed.get("language-server", {}):
             raise Refused(f"it has a language-server.{_NAME} already")
-        lists = [
-            one["language-servers"]
-            for one in parsed.get("language", [])
-            if one.get("name") == _LANGUAGE and "language-servers" in one
-        ]
+        for one in parsed.get("language", []):
+            if one.get("name") in found and "language-servers" in one:
+                found[one["name"]] = list(one["language-servers"])
     except (tomllib.TOMLDecodeError, AttributeError, TypeError) as error:
         raise Refused(f"it is not as Helix reads it ({error})") from error
-    servers: list[Any] = [*(lists[-1] if lists else _OWN)]
-    return servers if _NAME in servers else [*servers, _NAME]
+    return {name: them if _NAME in them else [*them, _NAME] for name, them in found.items()}
 
 
 def _inline(value: Any) -> str:

@@ -59,7 +59,7 @@ def setup(place: Place) -> Setup:
         uninstall=tuple(
             (name, "--uninstall-extension", _ID) for name in programs if versions[name] is not None
         ),
-        then=tuple(_left(programs, place.extension)),
+        then=tuple(_left(versions, place.extension)),
     )
 
 
@@ -96,15 +96,19 @@ def _installations(
                 yield name, "--install-extension", str(extension)
 
 
-def _left(programs: list[str], extension: Path | None) -> Iterator[str]:
+def _left(versions: Mapping[str, str | None], extension: Path | None) -> Iterator[str]:
     if extension is None:
         yield (
             "The extension has to be made in a checkout: `make vsix` there, and then "
             "`diffgemma-lsp setup vscode --vsix editors/vscode/dist/diffgemma-lsp.vsix`."
         )
-    elif not programs:
+    elif not versions:
         yield f"Install {extension} by Extensions: Install from VSIX… in VS Code."
     else:
+        wanted = _version_of(extension)
+        for name, version in versions.items():
+            if wanted is not None and version == wanted:
+                yield f"{name} has version {wanted} of the extension already."
         yield "Open a Python file, type, and accept with Tab."
 
 

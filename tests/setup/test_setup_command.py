@@ -53,7 +53,8 @@ def test_it_shows_writes_and_takes_back(tmp_path: Path) -> None:
 
     asked = run(tmp_path, "neovim", "--model", "nano")
     assert asked.returncode == 1
-    assert asked.stdout.startswith(shown.stdout)
+    assert ":help diffgemma has more" in shown.stdout, "what is left to the user is told, too"
+    assert asked.stdout.startswith(shown.stdout.partition("Open a Python file")[0])
     assert asked.stdout.endswith("there is no terminal to ask at, and no --yes\n")
     assert files(tmp_path) == []
 
@@ -71,6 +72,28 @@ def test_it_shows_writes_and_takes_back(tmp_path: Path) -> None:
     assert f"deleted {tmp_path / NEOVIM}\n" in removed.stdout
     assert files(tmp_path) == []
     assert run(tmp_path, "--remove", "neovim", "--yes").stdout == "Neovim: nothing of it is here\n"
+
+
+def test_a_dry_run_says_what_becomes_of_the_extension(tmp_path: Path) -> None:
+    vsix = tmp_path / "it.vsix"
+    vsix.write_bytes(b"")
+    words = ["vscode", "--vsix", str(vsix), "--model", "nano", "--dry-run"]
+    assert f"Install {vsix} by Extensions" in run(tmp_path, *words).stdout
+    program = tmp_path / "bin" / "code"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    path = f"{program.parent}{os.pathsep}{environment(tmp_path)['PATH']}"
+    done = subprocess.run(
+        [*COMMAND, *words],
+        env={**environment(tmp_path), "PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"$ code --install-extension {vsix}\n" in done.stdout
+    assert files(tmp_path) == ["bin/code", "it.vsix"]
 
 
 def test_several_at_once_with_what_is_there_kept(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from diffgemma_lsp.setup.edits import Refused
 from diffgemma_lsp.setup.place import SERVED, Place, here, plugin, program
 
 ROOT = Path(__file__).resolve().parents[2]
+LSP_OF_NEOVIM = ROOT / "editors" / "neovim" / "lsp" / "diffgemma.lua"
 PROGRAM = '/opt/a "b"/diffgemma-lsp'
 
 
@@ -155,6 +156,7 @@ def test_the_extension_is_installed_once(place: Place, tmp_path: Path) -> None:
     )
     fake_program(place, "code", "diffgemma.diffgemma-lsp@0.2.0")
     assert vscode(place).install == ()
+    assert vscode(place).then[0] == "code has version 0.2.0 of the extension already."
     fake_program(place, "code", "other.thing@0.2.0")
     assert vscode(place).uninstall == ()
     assert "make vsix" in vscode(replace(place, extension=None)).then[0]
@@ -167,12 +169,26 @@ def helix(place: Place) -> dict[str, Any]:
 
 
 def test_helix(place: Place) -> None:
-    assert helix(replace(place, model="nano")) == {
-        "language-server": {"diffgemma": {"command": PROGRAM, "config": {"model": "nano"}}},
-        "language": [
-            {"name": "python", "language-servers": ["ty", "ruff", "jedi", "pylsp", "diffgemma"]}
-        ],
+    found = helix(replace(place, model="nano"))
+    assert found["language-server"] == {
+        "diffgemma": {"command": PROGRAM, "config": {"model": "nano"}}
     }
+    servers = {one["name"]: one["language-servers"] for one in found["language"]}
+    assert all(own and last == "diffgemma" for *own, last in servers.values())
+    assert servers["rust"] == ["rust-analyzer", "diffgemma"]
+    assert len(servers) == len(found["language"])
+
+
+def test_helix_and_emacs_have_the_languages_of_the_other_editors(place: Place) -> None:
+    listed = re.search(r"filetypes = \{(.*?)\}", LSP_OF_NEOVIM.read_text(), re.DOTALL)
+    assert listed is not None
+    wanted = re.findall(r"'(\w+)'", listed[1])
+    short = {"javascriptreact": "jsx", "typescriptreact": "tsx"}
+    names = [one["name"] for one in helix(place)["language"]]
+    assert sorted(names) == sorted(short.get(name, name) for name in wanted)
+    ((_, emacs),) = done(place, "emacs").items()
+    (active,) = re.findall(r"lsp-activate-on\s([^)]*)\)", emacs)
+    assert re.findall(r'"(\w+)"', active) == wanted
 
 
 OWN_LANGUAGES = """\
@@ -181,6 +197,14 @@ OWN_LANGUAGES = """\
 name = "python"
 auto-format = true
 language-servers = [{ name = "ty", except-features = ["completion"] }, "ruff"]
+
+[[language]]
+name = "go"
+language-servers = ["gopls"]
+
+[[language]]
+name = "elm"
+language-servers = []
 
 [language-server.ty]
 command = "ty" # as it comes
@@ -191,7 +215,10 @@ def test_helix_goes_on_with_the_servers_that_it_had(place: Place) -> None:
     path = place.config / "helix" / "languages.toml"
     path.parent.mkdir(parents=True)
     path.write_text(OWN_LANGUAGES)
-    mine, ours = helix(place)["language"]
+    mine, go, elm, *all_of_ours = helix(place)["language"]
+    assert (go["language-servers"], elm) == (["gopls"], {"name": "elm", "language-servers": []})
+    assert {"name": "go", "language-servers": ["gopls", "diffgemma"]} in all_of_ours
+    (ours,) = (one for one in all_of_ours if one["name"] == "python")
     ty = {"name": "ty", "except-features": ["completion"]}
     assert mine["language-servers"] == [ty, "ruff"]
     assert ours == {"name": "python", "language-servers": [ty, "ruff", "diffgemma"]}
