@@ -9,7 +9,8 @@ from diffgemma_lsp.context.neighbours import Neighbours
 from diffgemma_lsp.lsp.client import Client
 from diffgemma_lsp.lsp.positions import Encoding
 from diffgemma_lsp.session.engine import EngineSession, MakeEngine
-from diffgemma_lsp.session.requests import Outcomes, Requests
+from diffgemma_lsp.session.outcomes import Outcomes
+from diffgemma_lsp.session.requests import Requests
 from diffgemma_lsp.session.suggestion_cache import SuggestionCache
 from diffgemma_lsp.session.warm_up import WarmUp
 from diffgemma_lsp.settings.effective import EffectiveSettings

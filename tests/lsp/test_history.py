@@ -6,11 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffgemma_lsp.next_edit.next_edit import FOLLOWED
 from diffgemma_lsp.next_edit.parts import Region
-from diffgemma_lsp.next_edit.places import places
-from diffgemma_lsp.next_edit.source import Source
-from diffgemma_lsp.syntax.languages import language_of
+from diffgemma_lsp.next_edit.places import places_after
 from diffgemma_lsp.text.documents import Change
 from diffgemma_lsp.text.history import (
     CONTINUES_S,
@@ -237,14 +234,12 @@ class Renamer(Typist):
     @property
     def offered(self) -> dict[int, tuple[str, int]]:
         """What may be offered, by its line, and what it follows, as a request finds it."""
-        language, text = language_of("python"), str(self.text)
         found: dict[int, tuple[str, int]] = {}
-        regions = [Region(e.old, e.first, e.last, e.origin) for e in self.history.of(URI)]
-        for region in regions[:FOLLOWED]:
-            for line, choices in places(Source(text, language), region, self.head, regions):
-                here = URI, line, self.text.content(line)
-                for new in self.history.wanted(*here, choices, region.origin):
-                    found.setdefault(line, (new, region.origin))
+        edits = [Region(e.old, e.first, e.last, e.origin) for e in self.history.of(URI)]
+        for place, edit, _ in places_after(str(self.text), "python", self.head, edits):
+            here = URI, place.line, self.text.content(place.line)
+            for new in self.history.wanted(*here, place.choices, edit.origin):
+                found.setdefault(place.line, (new, edit.origin))
         return found
 
     def rename(self, name: str) -> None:
