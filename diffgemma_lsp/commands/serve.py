@@ -7,18 +7,22 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffgemma_lsp.commands import UsageError
 from diffgemma_lsp.commands.streaming import add_engine_flags, engine_options
 from diffgemma_lsp.engine_client import EngineClient
-from diffgemma_lsp.engine_process import EngineOptions
+from diffgemma_lsp.remote_engine import RemoteEngine, read_token
+from diffgemma_lsp.settings.schema import is_engine_url
 from engine.models import default_model
 
 if TYPE_CHECKING:
     from diffgemma_lsp.commands import Subparsers
+    from diffgemma_lsp.serve.replicas import Served
 
 MOST_REPLICAS = 64
 
@@ -60,6 +64,15 @@ def add_parser(subparsers: Subparsers) -> None:
         help="engines that share the work, each a process with the model in its own memory "
         "(default: one for each device)",
     )
+    add(
+        "--engine-url",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="an engine that `serve` lends out elsewhere, instead of one here; several share the "
+        "work of a team",
+    )
+    add("--engine-token-file", metavar="FILE", help="with the token that they take")
     add_engine_flags(parser, several=True)
     parser.set_defaults(run=run)
 
@@ -73,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         burst = max(LEAST_BURST, arguments.rate // 10)
     if min(arguments.budget_ms, arguments.rate, burst, arguments.queue) < 1:
         raise UsageError("--budget-ms, --rate, --burst and --queue must be at least 1")
-    engines = replicas_of(arguments)
+    engines = lent_by(arguments) or replicas_of(arguments)
     if not 0 <= arguments.port < 2**16:
         raise UsageError(f"--port must lie between 0 and 65535, not {arguments.port}")
     options = ServeOptions(
@@ -105,22 +118,40 @@ def run(arguments: argparse.Namespace) -> int:
         from diffgemma_lsp.serve.replicas import Replicas
         from diffgemma_lsp.serve.run import serve
 
-        clients = [EngineClient(each) for each in engines]
+        clients = [made() for made in engines]
         await serve(options, Replicas(clients) if clients[1:] else clients[0], tokens, listening)
 
     asyncio.run(serving())
     return 0
 
 
-def replicas_of(arguments: argparse.Namespace) -> list[EngineOptions]:
-    """The engines that are to serve: one for each device that is named, or so many that take turns
-    at them. Raises UsageError."""
+def lent_by(arguments: argparse.Namespace) -> list[Callable[[], Served]]:
+    """What makes the clients of the engines that serve elsewhere; empty if none is named. Raises
+    UsageError, and EngineUnavailable if the token can't be read."""
+    urls, token = arguments.engine_url, arguments.engine_token_file
+    if not urls:
+        if token is not None:
+            raise UsageError("--engine-token-file is for --engine-url")
+        return []
+    if arguments.replicas is not None or arguments.model or arguments.device:
+        raise UsageError("--engine-url has its own: leave out --model, --device and --replicas")
+    if unknown := [url for url in urls if not is_engine_url(url)]:
+        raise UsageError(f"--engine-url must be https, or http to this machine, not {unknown[0]}")
+    if token is not None:
+        read_token(token)
+    return [partial(RemoteEngine, url, token) for url in urls]
+
+
+def replicas_of(arguments: argparse.Namespace) -> list[Callable[[], Served]]:
+    """What makes the clients of the engines that are to serve: one for each device that is named,
+    or so many that take turns at them. Raises UsageError."""
     base = engine_options(arguments)
     devices = [name.strip() or None for name in (base.device or "").split(",")]
     count = len(devices) if arguments.replicas is None else arguments.replicas
     if not 1 <= count <= MOST_REPLICAS:
         raise UsageError(f"--replicas must lie between 1 and {MOST_REPLICAS}, not {count}")
-    return [
+    each = (
         replace(base, device=devices[number % len(devices)], replica=number // len(devices))
         for number in range(count)
-    ]
+    )
+    return [partial(EngineClient, options) for options in each]

@@ -140,7 +140,7 @@ class Replicas:
         task.add_done_callback(self._starting.discard)
 
     async def _warm_up(self, index: int) -> None:
-        log.warning("replica %d is away: it is started again", index + 1)
+        log.warning("replica %d is away: others have its documents", index + 1)
         try:
             await self._engines[index].warm_up()
         except EngineError as error:

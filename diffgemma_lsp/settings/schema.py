@@ -77,10 +77,11 @@ def _model() -> Rule:
 
 
 def _url() -> Rule:
-    return _plain("the URL of an engine: https, or http on this machine", _is_url)
+    return _plain("the URL of an engine: https, or http on this machine", is_engine_url)
 
 
-def _is_url(raw: Any) -> bool:
+def is_engine_url(raw: Any) -> bool:
+    """Whether it is the URL of an engine that may be talked to."""
     if not isinstance(raw, str):
         return False
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 PATIENCE_S = 300.0
 BEFORE = "def add(first, second):\n    return "
 AFTER = "\n\n\nprint(add(1, 2))\n"
-COMMAND = [sys.executable, "-m", "diffgemma_lsp", "serve", "--model", "nano"]
+COMMAND = [sys.executable, "-m", "diffgemma_lsp", "serve"]
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 DEFAULT = "http://127.0.0.1:8012"
@@ -27,16 +27,18 @@ def serving(env: dict[str, str], *more: str, told: str = "") -> Iterator[str]:
     more: further flags. told: what it says meanwhile, as a regular expression.
     """
     flags = ["--port", "0", "--budget-ms", "600000", *more]
+    flags += [] if "--engine-url" in more else ["--model", "nano"]
     process = subprocess.Popen([*COMMAND, *flags], env=env, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     line = process.stderr.readline()
-    assert line.startswith("serving nano on http://127.0.0.1:"), line
+    assert re.match(r"serving \w+ on http://127\.0\.0\.1:", line), line
     try:
         yield line.split()[-1]
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) in (0, -signal.SIGTERM)
-        assert re.fullmatch(told, process.stderr.read())
+        said = process.stderr.read()
+        assert re.fullmatch(told, said), said
 
 
 def configured(client: str, url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -186,6 +187,28 @@ def test_a_wrong_number_is_one_line(count: str, capsys: pytest.CaptureFixture[st
     assert "--replicas must lie between 1 and 64" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--engine-url", "http://gpu.example.org"], "must be https, or http to this machine"),
+        (["--engine-url", "http://localhost:1", "--replicas", "2"], "leave out --model, --device"),
+        (["--engine-url", "http://localhost:1", "--model", "nano"], "leave out --model, --device"),
+        (["--engine-token-file", "token"], "--engine-token-file is for --engine-url"),
+        (
+            ["--engine-url", "http://localhost:1", "--engine-token-file", "/no/such"],
+            "the token in /no/such can't be read: No such file or directory",
+        ),
+    ],
+)
+def test_engines_elsewhere_that_are_wrong_are_one_line(
+    flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--port", "0", *flags]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
 # ---- real ones ----
 
 
@@ -203,7 +226,7 @@ async def test_a_replica_is_killed_under_load(own_engines: dict[str, str]) -> No
         assert ("error" in said.json()) == (said.status_code != 200), said.text
 
     limits = httpx.Limits(max_connections=None)
-    told = r"WARNING replica \d is away: it is started again\n"
+    told = r"WARNING replica \d is away: others have its documents\n"
     with serving(own_engines, *flags, told=told) as url:
         async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, limits=limits) as http:
             await asyncio.gather(*(ask(http, n) for n in range(12)))
@@ -218,3 +241,51 @@ async def test_a_replica_is_killed_under_load(own_engines: dict[str, str]) -> No
             await until(lambda: killed.holder not in ("", pid))
             await asyncio.gather(*(ask(http, n) for n in range(200, 212)))
             assert seen == {200: 72}
+
+
+async def test_machines_are_taken_out_one_after_the_other(
+    real_engine: dict[str, str], tmp_path: Path
+) -> None:
+    """A rolling restart behind a `serve` that has no engine of its own: nobody notices."""
+    token = tmp_path / "tokens"
+    token.write_text("one-of-them-all-0123\n", encoding="utf-8")
+    token.chmod(0o600)
+    seen: Counter[int] = Counter()
+    alone = {**real_engine, "DIFFGEMMA_LSP_RUNTIME_DIR": str(tmp_path / "none")}
+
+    async def ask(http: httpx.AsyncClient, number: int) -> None:
+        body = {"prompt": f"# part {number % 12}\n{BEFORE}", "suffix": AFTER, "seed": number}
+        said = await http.post("/v1/completions", json=body)
+        seen[said.status_code] += 1
+
+    async def some(http: httpx.AsyncClient, first: int) -> None:
+        await asyncio.gather(*(ask(http, n) for n in range(first, first + 24)))
+
+    lent = ("--token-file", str(token), "--rate", "100000", "--burst", "1000", "--queue", "100")
+    limits = httpx.Limits(max_connections=None)
+    told = r"(WARNING replica \d(: .*| is away: others have its documents)\n)+"
+    ended = r"(ERROR Cancel \d+ running task\(s\), timeout graceful shutdown exceeded\n)?"
+
+    def machine(*more: str) -> contextlib.AbstractContextManager[str]:
+        return serving(real_engine, *lent, *more, told=ended)
+
+    with contextlib.ExitStack() as machines, contextlib.ExitStack() as others:
+        urls = [machines.enter_context(machine())]
+        urls.append(others.enter_context(machine()))
+        flags = [word for url in urls for word in ("--engine-url", url)]
+        flags += ["--engine-token-file", str(token), *lent[2:]]
+        with serving(alone, *flags, told=told) as url:
+            async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, limits=limits) as http:
+                await some(http, 0)
+                load = asyncio.create_task(some(http, 100))
+                await until(lambda: seen.total() >= 28)
+                others.close()
+                await load
+                others.enter_context(
+                    serving(real_engine, *lent, "--port", urls[1].rpartition(":")[2])
+                )
+                await some(http, 200)
+                machines.close()
+                await some(http, 300)
+    assert seen == {200: 96}
+    assert running_engines(tmp_path / "none") == []
