@@ -78,6 +78,7 @@ class InfillEngine:
     ) -> None:
         self.model, self.tokenizer, self.profile, self.chat = model, tokenizer, profile, chat
         self.pass_seconds = 0.0
+        self._recorded = 0
         self.store = PrefixStore(model, cache_bytes(model.device))
         self.batch = Batch(model)
         # In float32 equal texts give equal results to the last bit: a cache is cut where its pieces
@@ -212,7 +213,11 @@ class InfillEngine:
         return max(1, min(most, int(seconds_left / self.pass_seconds)))
 
     def timed(self, seconds: float) -> None:
-        """Learns how long a pass takes: slower at once, faster by and by."""
+        """Learns how long a pass takes: slower at once, faster by and by. What made something ready
+        for others is not like them."""
+        if self._recorded != self.batch.recorded:
+            self._recorded = self.batch.recorded
+            return
         share = 0.5 if seconds > self.pass_seconds else 0.1
         self.pass_seconds += (seconds - self.pass_seconds) * (share if self.pass_seconds else 1.0)
 

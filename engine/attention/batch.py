@@ -76,6 +76,11 @@ class Batch:
         if ticket in self._waiting:
             self._waiting.remove(ticket)
 
+    @property
+    def recorded(self) -> int:
+        """How many graphs were recorded: what a pass with one takes says nothing of the others."""
+        return 0 if self.graphs is None else self.graphs.recorded
+
     def shed(self) -> None:
         """Gives up what only makes passes faster."""
         if self.graphs is not None:

@@ -44,6 +44,10 @@ class _Recorded:
     work: StaticPass
     graph: torch.cuda.CUDAGraph
 
+    def replay(self) -> None:
+        with torch.cuda.device(self.work.hidden.device):
+            self.graph.replay()
+
 
 class Graphs:
     """`engine.attention.span.forward`, with graphs where they pay."""
@@ -54,6 +58,7 @@ class Graphs:
         self._recorded: dict[tuple[Shape, bool], _Recorded] = {}
         self._pool: Any = None
         self.usable = True
+        self.recorded = 0  # how many there were, those that went too
 
     def __call__(self, spans: Sequence[Span]) -> list[Tensor]:
         """The hidden rows [n, d] of each span."""
@@ -85,6 +90,7 @@ class Graphs:
             seats = self._seats[room].take(spans)
             one = self._recorded.pop((shape, conditioned), None)
             if one is None:
+                self.recorded += 1
                 one = self._record(StaticPass(self._model, self._seats[room], rows, conditioned))
         except RuntimeError as error:  # torch.OutOfMemoryError is one, too
             self._give_up(error)
@@ -93,21 +99,23 @@ class Graphs:
         while len(self._recorded) > MOST:
             del self._recorded[next(iter(self._recorded))]
         one.work.load(spans, seats)
-        one.graph.replay()
+        one.replay()
         return [one.work.rows(span, seat) for span, seat in zip(spans, seats, strict=True)]
 
     def _record(self, work: StaticPass) -> _Recorded:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM):
-                work.run()
-        torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        # One pool for all: only one of them runs at a time, and what they give is outside of it.
-        self._pool = self._pool or torch.cuda.graph_pool_handle()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            work.run()
+        # The card that others mean by "the current one" may be another.
+        with torch.cuda.device(self._model.device):
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(WARM):
+                    work.run()
+            torch.cuda.current_stream().wait_stream(side)
+            # One pool for all: only one of them runs at a time, and what they give is outside.
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                work.run()
         return _Recorded(work, graph)
 
     def _give_up(self, error: RuntimeError) -> None:

@@ -22,8 +22,9 @@ from engine.attention.static_pass import ALIGNED, Seats, StaticPass, is_canvas
 from engine.backbones.base import Backbone
 from engine.backbones.config import parse_config
 from engine.diffusion.denoiser import window_span
+from engine.types import InfillRequest, fill_in_the_middle
 from tests.cases import cases
-from tests.engine.tiny import random_model, tiny_config, tiny_dense
+from tests.engine.tiny import random_model, tiny_config, tiny_dense, tiny_engine
 
 GEMMA = random_model(parse_config(tiny_config()), seed=1)
 DENSE = tiny_dense(seed=1)
@@ -35,10 +36,6 @@ class Played:
     """What stands in the place of a recorded graph where there is no card: the same pass."""
 
     work: StaticPass
-
-    @property
-    def graph(self) -> Played:
-        return self
 
     def replay(self) -> None:
         self.work.run()
@@ -233,6 +230,30 @@ def test_seats_are_kept_for_those_who_sit() -> None:
         assert seats.take([two, one]) == first[::-1]
         (other,) = seats.take([three])
         assert seats.take([three]) == [other]
+
+
+def test_a_pass_that_records_a_graph_does_not_count_for_the_time_of_passes() -> None:
+    engine = tiny_engine()
+    engine.batch.graphs = Graphs(engine.model)
+    request = InfillRequest(fill_in_the_middle("x = ", "\n", max_tokens=4))
+    counted: list[float] = []
+    learn = engine.timed
+
+    def timed(seconds: float) -> None:
+        before, engine.pass_seconds = engine.pass_seconds, 0.0
+        learn(seconds)
+        counted.append(engine.pass_seconds)
+        engine.pass_seconds = engine.pass_seconds or before
+
+    engine.timed = timed
+    engine.fill(request)
+    recorded = engine.batch.recorded
+    assert recorded
+    assert counted.count(0.0) == recorded
+    assert engine.pass_seconds > 0
+    engine.fill(request)
+    assert engine.batch.recorded == recorded, "the same shapes need no others"
+    assert counted.count(0.0) == recorded
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA card here")
