@@ -13,7 +13,7 @@ COPIED = 2**31
 
 
 def milliseconds(
-    work: Callable[[], object], device: torch.device, repeats: int = 10, warm: int = 3
+    work: Callable[[], object], device: torch.device, repeats: int, warm: int = 2
 ) -> float:
     """The median time of `work` on the device, after a few runs that do not count."""
     for _ in range(warm):
@@ -22,7 +22,7 @@ def milliseconds(
     return median(taken)
 
 
-def host_milliseconds(work: Callable[[], object], device: torch.device, repeats: int = 10) -> float:
+def host_milliseconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
     """The median time until `work` returns: what the host needs to start it."""
     taken: list[float] = []
     for _ in range(repeats):
@@ -34,12 +34,12 @@ def host_milliseconds(work: Callable[[], object], device: torch.device, repeats:
     return median(taken)
 
 
-def bandwidth(device: torch.device) -> float:
+def bandwidth(device: torch.device, repeats: int) -> float:
     """Bytes a second that a large copy reads and writes together."""
     count = COPIED if device.type == "cuda" else 2**27
     source = torch.empty(count, dtype=torch.uint8, device=device).random_()
     target = torch.empty_like(source)
-    return 2 * count / (milliseconds(lambda: target.copy_(source), device) / 1000)
+    return 2 * count / (milliseconds(lambda: target.copy_(source), device, repeats) / 1000)
 
 
 def wait(device: torch.device) -> None:

@@ -27,20 +27,19 @@ from engine.diffusion.denoiser import window_span
 Row = dict[str, Any]
 Forward = Callable[[Sequence[Span]], Sequence[Tensor]]
 
-REPEATS = 3
-"""Fills that a time is the median of."""
-
 
 @dataclass(slots=True)
 class Card:
-    """The device, and how many bytes a second its memory gives."""
+    """The device, and how many bytes a second its memory gives. repeats: of passes, of which a
+    time is the median; a third of it of fills."""
 
     device: torch.device
+    repeats: int = 9
     bytes_per_second: float = 0.0
 
     def measure(self) -> Row:
         """The memory's bandwidth, by a copy."""
-        self.bytes_per_second = bandwidth(self.device)
+        self.bytes_per_second = bandwidth(self.device, self.repeats)
         return {"what": "copy", "GB/s": round(self.bytes_per_second / 1e9)}
 
 
@@ -63,7 +62,7 @@ class Subject:
 
     def size(self) -> Row:
         """What the weights take, and the floor of a pass' time."""
-        row: Row = {"what": "weights", "GB": round(self.bytes / 1e9, 2), "ms": round(self.floor, 2)}
+        row: Row = {"what": "weights", "GB": round(self.bytes / 1e9, 4), "ms": round(self.floor, 2)}
         if self.card.device.type == "cuda":
             row["GB in use"] = round(torch.cuda.memory_allocated() / 1e9, 2)
         return row
@@ -89,9 +88,9 @@ class Subject:
             for hidden in run(spans):
                 self.model.logits(hidden[-head:])
 
-        device = self.card.device
-        spent = milliseconds(whole, device)
-        host = host_milliseconds(whole, device, 5)
+        device, repeats = self.card.device, self.card.repeats
+        spent = milliseconds(whole, device, repeats)
+        host = host_milliseconds(whole, device, repeats)
         row: Row = {"what": what, "rows": rows, "at once": many, "ms": round(spent, 3)}
         return row | {"host": round(host, 3), "of floor": round(spent / self.floor, 3)}
 
@@ -111,13 +110,13 @@ class Subject:
         def read() -> None:
             read_prefix(self.model, tokens)
 
-        spent = milliseconds(read, self.card.device, REPEATS, 1)
+        spent = milliseconds(read, self.card.device, -(-self.card.repeats // 3), 1)
         return {"what": "prefill", "rows": tokens, "ms": round(spent, 1)}
 
     def fills(self, free: int, passes: int, many: int = 1) -> Row:
         """Fills side by side by the engine's loop, behind a prefix that has been read."""
         taken: list[float] = []
-        for _ in range(1 + REPEATS):
+        for _ in range(1 + -(-self.card.repeats // 3)):
             wait(self.card.device)
             began = time.perf_counter()
             together([self._fill(free, passes) for _ in range(many)])

@@ -104,7 +104,7 @@ def _of_model(card: Card, answers: Answers, about: str, asked: _Asked) -> Iterat
     subject = Subject(card, made, behind)
     yield subject.size()
     canvases = (64, 256) if gemma else (behind + 112,)
-    free, passes = (16, 4) if small else (64, 16)
+    free, passes = (16, 2) if small else (64, 16)
     graphs = subject.batch.graphs
     if graphs is not None:
         answers.ask(about, lambda: subject.same(graphs, canvases[0]))
@@ -165,7 +165,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         file = options.out.open("w", encoding="utf-8") if options.out else None
         answers = Answers(file, options.seconds)
-        ask_all(Card(pick_device(options.device)), answers, options)
+        repeats = 1 if options.small else 9
+        ask_all(Card(pick_device(options.device), repeats), answers, options)
     except (EngineError, OSError) as error:
         print(complaint(error), file=sys.stderr)
         return FAILED

@@ -58,7 +58,7 @@ SMALL = {
     "intermediate_size": 192,
     "moe_intermediate_size": 64,
     "num_experts": 16,
-    "num_hidden_layers": 6,
+    "num_hidden_layers": 3,
     "vocab_size": 4096,
     "head_dim": 32,
     "global_head_dim": 64,
