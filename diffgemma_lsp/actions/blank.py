@@ -33,6 +33,11 @@ class Blank:
     inside: bool = False
     shape: Shape = str.rstrip
 
+    @property
+    def is_prose(self) -> bool:
+        """Whether it is words and no code."""
+        return self.shape is in_docstring
+
     def texts(self, filling: str) -> Iterator[str]:
         """What can be put in the place of what stands there, the best first; nothing leaves it."""
         shaped = self.shape(filling)

@@ -6,7 +6,7 @@ Pure functions of a snapshot. A new action is an `ActionKind` in `kinds.py` and 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
@@ -20,6 +20,7 @@ from diffgemma_lsp.actions.blank import (
 )
 from diffgemma_lsp.actions.order import Order
 from diffgemma_lsp.context.window import as_learned, plain, prefix_of, suffix_of
+from diffgemma_lsp.polish.confidence import measured
 from diffgemma_lsp.polish.polish import Around, polish
 from diffgemma_lsp.settings.schema import Settings
 from diffgemma_lsp.syntax.missing import offers
@@ -62,6 +63,12 @@ class Plan:
         behind = suffix_of(replace(snapshot, end=blanks[-1].end))
         segments.append(Fixed(blanks[-1].after + behind))
         return as_learned(tuple(segments), snapshot.language_id)
+
+    def confidence(self, confidence: float | None, texts: Sequence[str]) -> float | None:
+        """The confidence of an answer, which fills the blanks with `texts`, as it is told: None of
+        several, of several lines and of prose, for which it was not measured."""
+        (blank, *others), (text, *_) = self.blanks, texts
+        return None if others or blank.is_prose else measured(confidence, text)
 
 
 def plan(order: Order, snapshot: DocumentSnapshot, settings: Settings) -> Plan:

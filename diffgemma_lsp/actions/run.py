@@ -16,7 +16,7 @@ from diffgemma_lsp.actions.plan import NoPlan, Plan, plan
 from diffgemma_lsp.context.window import title_of
 from diffgemma_lsp.lsp import positions
 from diffgemma_lsp.lsp.client import Client, WorkDone
-from diffgemma_lsp.polish.polish import doubt
+from diffgemma_lsp.polish.confidence import doubt
 from diffgemma_lsp.session.engine import Answer
 from diffgemma_lsp.session.requests import Nothing, PendingRequest
 from diffgemma_lsp.session.session import Session
@@ -99,7 +99,8 @@ class Work:
             enough = self.pending.left_s / 2  # for another try, if that takes as long
             answer = await self.session.engine.run(self.pending, replace(request, seed=seed), shown)
             shown.flush()
-            if (reason := self._doubt(answer.confidence)) is not None:
+            sure = found.confidence(answer.confidence, answer.holes)
+            if (reason := self._doubt(sure)) is not None:
                 raise Nothing(reason)
             fit, confidence = await self._fit(found, answer)
             done = any(fit.texts) or answer.holes == told  # many a model draws nothing
@@ -122,14 +123,16 @@ class Work:
         """What of an answer fits, and how sure the model is of it; where nothing of it does, what
         of the others."""
         first = await self._fitted(found, answer.holes)
+        sure = found.confidence(answer.confidence, answer.holes)
         if any(first.texts):
-            return first, answer.confidence
+            return first, sure
         for other in answer.others[:OTHERS]:
-            if self._doubt(other.confidence) is None and self.pending.left_s > 0:
+            its_own = found.confidence(other.confidence, (other.text,))
+            if self._doubt(its_own) is None and self.pending.left_s > 0:
                 fit = await self._fitted(found, (other.text,))
                 if any(fit.texts):
-                    return fit, other.confidence
-        return first, answer.confidence
+                    return fit, its_own
+        return first, sure
 
     def _doubt(self, confidence: float | None) -> str | None:
         return doubt(confidence, self.settings.min_confidence, invoked=True)

@@ -180,7 +180,8 @@ async def _one_run(
         return await follow(client, request)
     # Not on stdout if that can be helped: there the middle stands alone.
     console = Console(stderr=sys.stderr.isatty() or not sys.stdout.isatty() or arguments.json)
-    with Screen(console, FillView(request.template, arguments.file)) as screen:
+    prose = arguments.action == "docstring"
+    with Screen(console, FillView(request.template, arguments.file, prose)) as screen:
         infill = await follow(client, request, screen.frame)
         screen.result(infill)
     return infill

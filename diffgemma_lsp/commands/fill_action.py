@@ -56,7 +56,7 @@ class Planned:
         for texts, confidence in answers:
             fit = fitted(self.plan.blanks, texts, self.snapshot)
             reason = None if any(fit.texts) else fit.nothing
-            yield Filling(fit.texts, reason, confidence)
+            yield Filling(fit.texts, reason, self.plan.confidence(confidence, texts))
 
     def _others(self, infill: Infill) -> Sequence[Other]:
         return infill.others if len(self.plan.blanks) == 1 else ()

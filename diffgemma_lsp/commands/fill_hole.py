@@ -10,6 +10,7 @@ from diffgemma_lsp.actions.blank import Blank
 from diffgemma_lsp.actions.fit import fitted
 from diffgemma_lsp.commands.source import newline_of
 from diffgemma_lsp.context.window import as_learned
+from diffgemma_lsp.polish.confidence import measured
 from diffgemma_lsp.polish.polish import Around, Polished, offers
 from diffgemma_lsp.session.engine import Answer
 from diffgemma_lsp.text.documents import Document
@@ -85,14 +86,14 @@ class OneHole:
         """A rewrite that breaks no syntax; or what fits of the answer and of the other ones."""
         if self.start < self.end:
             text, reason = self._rewritten(infill.text)
-            yield Filling((None if reason else text,), reason, infill.confidence)
+            yield Filling((None if reason else text,), reason, measured(infill.confidence, text))
             return
         before, after = self.text[: self.start], self.text[self.end :]
         newline = newline_of(before + after)
         around = Around(with_line_ends(before), with_line_ends(after), self.language, newline)
         answers = Answer.of(infill).for_the_hole(automatic=False)
         for (text, reason), confidence in offers(answers, around):
-            yield Filling((None if reason else text,), reason, confidence)
+            yield Filling((None if reason else text,), reason, measured(confidence, text))
 
     def _rewritten(self, text: str) -> Polished:
         """White space at the end stays as it was."""

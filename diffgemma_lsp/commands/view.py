@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
+from diffgemma_lsp.polish.confidence import measured
 from diffgemma_lsp.polish.polish import UNSEEN
 from engine.types import Fixed, Frame, Hole, Infill, Piece, Template
 
@@ -28,10 +29,11 @@ _RAMP = ((0.0, (222, 73, 104)), (0.5, (240, 160, 60)), (1.0, (110, 200, 120)))
 
 
 class FillView:
-    """A template as a panel of numbered lines, drawn anew for each frame."""
+    """A template as a panel of numbered lines, drawn anew for each frame. prose: words are written,
+    of which it was not measured how sure the model is."""
 
-    def __init__(self, template: Template, title: str) -> None:
-        self._title = title
+    def __init__(self, template: Template, title: str, prose: bool = False) -> None:
+        self._title, self._prose = title, prose
         self._latest: Frame | None = None
         self._parts = [
             part.draft if isinstance(part, Hole) else _Excerpt(part, index, len(template))
@@ -54,7 +56,8 @@ class FillView:
             sure = 1.0 if infill.confidence is None else infill.confidence
             holes = tuple((Piece(text, sure),) for text in infill.holes)
         ms = infill.timings.get("total", 0.0)
-        sure = () if infill.confidence is None else (f"{infill.confidence:.0%} sure",)
+        confidence = None if self._prose else measured(infill.confidence, infill.text)
+        sure = () if confidence is None else (f"{confidence:.0%} sure",)
         passes = f"{infill.steps} pass" + ("es" if infill.steps != 1 else "")
         told = (infill.stop_reason, passes, f"{ms:.0f} ms", *sure)
         return self._panel(holes, " · ".join(told))

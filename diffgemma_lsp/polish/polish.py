@@ -121,21 +121,6 @@ def offers(
         yield Offer(polished, answer.confidence)
 
 
-def doubt(
-    confidence: float | None, least: float | None, invoked: bool, finished: bool = True
-) -> str | None:
-    """Why an answer is not shown of which the model is less sure than the user wants it to be; None
-    if it is shown. Where that was not measured (None), what the user asked for is shown; what comes
-    by itself must be known to be worth it. finished: False if there was no time to measure it."""
-    if not least or (invoked if confidence is None else confidence >= least):
-        return None
-    if confidence is not None:
-        return f"the model was only {confidence:.0%} sure"
-    if not finished:
-        return "the time was up before it was known how sure the model is: a larger budget helps"
-    return "the model does not say how sure it is of this: min_confidence 0 shows it"
-
-
 def _shortening(site: Site, automatic: bool, max_lines: int | None, whole: bool) -> list[_Rule]:
     """The rules that shorten, and what to say of the one that leaves nothing."""
     rules: list[_Rule] = [

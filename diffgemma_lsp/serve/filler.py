@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 from diffgemma_lsp.context import window
-from diffgemma_lsp.polish.polish import Around, doubt, offers
+from diffgemma_lsp.polish.confidence import doubt
+from diffgemma_lsp.polish.polish import Around, offers
 from diffgemma_lsp.serve.ask import Ask, Reply
 from diffgemma_lsp.serve.metrics import Metrics
 from diffgemma_lsp.session.engine import Answer, Model

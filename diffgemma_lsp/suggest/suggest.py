@@ -14,7 +14,8 @@ from dataclasses import replace
 from itertools import islice
 
 from diffgemma_lsp.context import window
-from diffgemma_lsp.polish.polish import Around, doubt, only_lines, polish
+from diffgemma_lsp.polish.confidence import doubt
+from diffgemma_lsp.polish.polish import Around, only_lines, polish
 from diffgemma_lsp.session.requests import Nothing, PendingRequest
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.session.suggestion_cache import Place, Suggestion, place_of

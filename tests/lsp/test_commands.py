@@ -209,6 +209,35 @@ async def test_fillings_are_what_stands_there_then(
     assert after(text, result["edit"]) == text.replace(":", ":" + result["fillings"][0])
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("fill", "1", 0.9),
+        ("body", "return 1", 0.9),
+        ("body", "x = 1\n    return x", None),
+        ("docstring", "Counts.", None),
+        ("docstring", "Counts.\n\n    Slowly.", None),
+    ],
+)
+async def test_how_sure_the_model_is_is_told_and_asked_where_it_was_measured(
+    client: InProcessClient, engine: FakeEngine, name: str, text: str, told: float | None
+) -> None:
+    await client.initialize(capabilities=RESOLVES, min_confidence=0.95)
+    client.send(did_open(URI, "x = \ndef f():\n    ...\n"))
+    engine.texts = (text,)
+    at = {"fill": span(0, 4, 0, 4), "body": span(2, 4, 2, 4), "docstring": span(1, 4, 1, 5)}
+    result = await execute(client, name, order(range=at[name], apply=False))
+    if told is None:
+        assert result["confidence"] is None
+        assert text in result["fillings"][0]
+    else:
+        assert "90% sure" in result["message"]
+        settings = {"settings": {"diffgemma": {"min_confidence": 0.5}}}
+        client.notify("workspace/didChangeConfiguration", settings)
+        result = await execute(client, name, order(range=at[name], apply=False))
+        assert result["confidence"] == told
+
+
 async def test_what_the_deadline_ends_is_not_finished(client: InProcessClient) -> None:
     await client.initialize(capabilities=RESOLVES)
     client.send(did_open(URI, slow(0, text="new", stop="deadline") + "old\n"))

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffgemma_lsp.polish.polish import Around, balanced, doubt, harmless, offers, polish, unbroken
+from diffgemma_lsp.polish.confidence import doubt, measured
+from diffgemma_lsp.polish.polish import Around, balanced, harmless, offers, polish, unbroken
 from diffgemma_lsp.polish.repeats import (
     without_lines_before,
     without_loops,
@@ -537,3 +538,9 @@ def test_why_what_the_model_is_less_sure_of_is_not_shown(
 ) -> None:
     said = doubt(confidence, least, invoked, finished)
     assert said is None if why is None else why in (said or "")
+
+
+def test_how_sure_the_model_is_was_measured_of_one_line() -> None:
+    assert measured(0.5, "x = 1") == measured(0.5, "\n    x = 1\n") == 0.5
+    assert measured(0.5, "x = 1\ny = 2") is None
+    assert measured(None, "x") is None

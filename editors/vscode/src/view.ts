@@ -186,7 +186,7 @@ export class View implements TextDocumentContentProvider, CodeLensProvider, Disp
       const range = editor.document.validateRange(
         new Range(start.line, start.character, end.line, end.character),
       );
-      const hoverMessage = `The model is ${Math.round(100 * certainty)}% sure of this.`;
+      const hoverMessage = `The model gives this ${Math.round(100 * certainty)}%.`;
       tinted[TINTS.findIndex(([below]) => certainty < below)]?.push({ range, hoverMessage });
     }
     for (const [number, type] of this.tints.entries()) {
