@@ -58,26 +58,50 @@ async def test_what_is_suggested_is_what_one_would_write(client: LspClient) -> N
 
 AREA = "def area(width, height):\n    total = width * height\n    return total\n"
 
+BOX = """\
+class Box {
+  area(width, { height }) {
+    const { depth = width } = this;
+    rows.map((width) => width * 2);
+    this.width = { width: 1, ...width };
+  }
+  grow(width) { return width; }
+}
+"""
+GROWN = BOX.replace("area(width", "area(length").replace("depth = width", "depth = length")
+GROWN = GROWN.replace("...width", "...length")
 
-async def test_what_must_follow_is_offered_until_nothing_does(client: LspClient) -> None:
+
+@pytest.mark.parametrize(
+    ("text", "line", "language", "wanted"),
+    [
+        (AREA, 0, "python", AREA.replace("width", "length")),
+        (BOX, 1, "javascript", GROWN),
+    ],
+)
+async def test_what_must_follow_is_offered_until_nothing_does(
+    client: LspClient, text: str, line: int, language: str, wanted: str
+) -> None:
+    """A parameter is renamed, and what is offered is taken up, in a method as in a function."""
     await client.initialize(["utf-16"], **PATIENT, automatic_budget_ms=60_000)
-    client.send(did_open(URI, AREA))
-    lines, version = AREA.split("\n"), 2
-    lines[0] = lines[0].replace("width", "length")
-    client.send(did_change(URI, 2, {"range": span(0, 9, 0, 14), "text": "length"}))
-
-    async def offered() -> list[dict[str, Any]]:
+    client.send(did_open(URI, text, language=language))
+    lines, version = text.split("\n"), 2
+    at = lines[line].index("width")
+    lines[line] = lines[line].replace("width", "length")
+    client.send(did_change(URI, 2, {"range": span(line, at, line, at + 5), "text": "length"}))
+    while True:
         params = {
             "textDocument": {"uri": URI, "version": version},
-            "position": position(0, 15),
+            "position": position(line, at + 6),
         }
-        return (await asyncio.wait_for(client.ask("textDocument/copilotInlineEdit", params), 300))[
-            "edits"
-        ]
-
-    (edit,) = await offered()
-    assert edit["text"] == "    total = length * height"
-    assert edit["range"] == span(1, 0, 1, len(lines[1]))
-    version = 3
-    client.send(did_change(URI, 3, {"range": edit["range"], "text": edit["text"]}))
-    assert await offered() == []
+        asked = client.ask("textDocument/copilotInlineEdit", params)
+        edits: list[dict[str, Any]] = (await asyncio.wait_for(asked, 300))["edits"]
+        if not edits:
+            break
+        (edit,) = edits
+        number, version = edit["range"]["start"]["line"], version + 1
+        assert edit["range"] == span(number, 0, number, len(lines[number]))
+        lines[number] = edit["text"]
+        client.send(did_change(URI, version, {"range": edit["range"], "text": edit["text"]}))
+        assert version < 9, "it comes to an end"
+    assert "\n".join(lines) == wanted
