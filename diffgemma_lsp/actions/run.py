@@ -97,7 +97,8 @@ class Work:
         seed, tries, told = self.seed, 1, ()
         while True:
             enough = self.pending.left_s / 2  # for another try, if that takes as long
-            answer = await self.session.engine.run(self.pending, replace(request, seed=seed), shown)
+            run = self.session.engine_of(self.order.uri).run
+            answer = await run(self.pending, replace(request, seed=seed), shown)
             shown.flush()
             sure = found.confidence(answer.confidence, answer.holes)
             if (reason := self._doubt(sure)) is not None:

@@ -54,12 +54,14 @@ class Neighbours:
     """Lives on one event loop.
 
     settings: whether this is wanted, and for which files. folders: the workspace folders, as they
-    are when it is called. useful: what the engine says of its model; None until it does.
+    are when it is called. useful: whether an engine says that its model makes something of them;
+    None until one has said anything.
     """
 
     def __init__(self, spawn: Spawn, settings: EffectiveSettings) -> None:
         self._settings = settings
         self.useful: bool | None = None
+        self._useful: dict[str, bool] = {}
         self.folders: Callable[[], Sequence[Path]] = list
         self._spawn = spawn
         self._open: OrderedDict[str, _Open] = OrderedDict()  # the last to be worked on comes last
@@ -74,11 +76,13 @@ class Neighbours:
 
     # ---- what the engine and the client say ----
 
-    def learn(self, status: dict[str, Any] | None) -> None:
-        """Takes from the engine's status what it says of its model, if one is loaded."""
+    def learn(self, status: dict[str, Any] | None, engine: str = "") -> None:
+        """Takes from an engine's status what it says of its model, if one is loaded. engine: which
+        of the session's that is."""
         info: dict[str, Any] = (status or {}).get("info") or {}
         if "neighbours" in info:
-            self.useful = bool(info["neighbours"])
+            self._useful[engine] = bool(info["neighbours"])
+            self.useful = any(self._useful.values())
             if not self.useful:
                 self._start_over()
                 self._watch.clear()

@@ -59,7 +59,7 @@ def imports_of(text: str) -> tuple[Import, ...]:
 @cache
 def _query() -> Query | None:
     grammar = language_of("python").grammar
-    loaded = None if grammar is None else load(grammar)
+    loaded = None if grammar is None else load(grammar.package)
     if loaded is None:
         return None
     from tree_sitter import Query

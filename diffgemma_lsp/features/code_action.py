@@ -69,7 +69,7 @@ async def _actions(
     wanted = [(order, about) for order, about in fitting if _is_wanted(order.kind.lsp, only)]
     if not wanted:
         raise Nothing(f"there is nothing here of the kind that was asked for: {only}")
-    can = await session.engine.abilities()
+    can = await session.engine_of(snapshot.uri).abilities()
     possible = [(order, about) for order, about in wanted if order.needs in can]
     if not possible:
         raise Nothing("this model does not follow instructions")

@@ -56,7 +56,8 @@ async def _carried_out(work: Work, token: types.ProgressToken | None) -> Result:
     session, uri = work.session, work.order.uri
     try:
         # A model that is still being loaded says itself what it can't do.
-        if work.order.needs not in await session.engine.abilities() and session.engine.model.known:
+        engine = session.engine_of(uri)
+        if work.order.needs not in await engine.abilities() and engine.model.known:
             raise Nothing("this model does not follow instructions")
         outcome = await carry_out(work, token)
         edit = None if work.order.apply else work.edit()
@@ -66,7 +67,7 @@ async def _carried_out(work: Work, token: types.ProgressToken | None) -> Result:
         session.outcomes.tell(uri, METHOD, str(reason))
         return await _failed(str(reason))
     except EngineError as error:
-        session.engine.trouble.report(error, invoked=True)
+        session.engine_of(uri).trouble.report(error, invoked=True)
         session.outcomes.came_to(uri, METHOD, str(error))
         return await _failed(str(error))
     session.outcomes.came_to(uri, METHOD, None)
@@ -95,8 +96,8 @@ async def _failed(message: str) -> Result:
 
 async def _unload(session: Session) -> Result:
     try:
-        freed = await session.engine.unload()
+        freed = await session.engines.unload()
     except EngineError as error:
-        session.engine.trouble.report(error, invoked=True)
+        session.engines.default.trouble.report(error, invoked=True)
         return await _failed(str(error))
     return {"applied": True, "message": None if freed else "no engine is running", "edit": None}

@@ -5,8 +5,9 @@ can, languages, lastReason, suggestions, document}:
 
 state: "off", "loading", "error", "slow", "filling", "ready" or "idle" (the model is not loaded).
 message: one line for a person. percent: of the loading, or null.
-model: what the engine runs, or null. can: what the model can do, as far as is known: "fill", and
-"instruct" if it follows instructions. languages: those in which it suggests without being asked,
+model: what the engine runs, or null; the document's, if the request names one, else that for all.
+can: what the model can do, as far as is known: "fill", and "instruct" if it follows instructions.
+languages: those in which it suggests without being asked,
 "*" for all; null as long as that is not known.
 lastReason: why the last request was answered with nothing, or null if it was not; code actions
 and next edits, which are asked for by themselves, do not count.
@@ -21,9 +22,9 @@ import asyncio
 from typing import Any
 
 from diffgemma_lsp.actions.order import document_of
-from diffgemma_lsp.session.engine import Model
+from diffgemma_lsp.session.model import Model
 from diffgemma_lsp.session.session import Session
-from diffgemma_lsp.session.status import as_json, status_of
+from diffgemma_lsp.session.status import as_json, overall, status_of
 
 METHOD = "diffgemma/status"
 
@@ -36,16 +37,23 @@ def status(session: Session, params: object) -> asyncio.Task[dict[str, Any]]:
 
 
 async def _status(session: Session, uri: str) -> dict[str, Any]:
-    engine = await session.engine.status() or {}
-    session.acceptances.settle()
-    info: dict[str, Any] = engine.get("info") or {}
     document = session.documents.get(uri)
-    language_id = document.language_id if document else None
+    if document is not None:
+        engine = session.engine_of(uri)
+        says = await engine.status() or {}
+        status = status_of(session, engine, says, document.language_id)
+    else:
+        all_say = {one: said or {} for one, said in (await session.engines.status()).items()}
+        engine = session.engines.default
+        says, status = all_say.get(engine, {}), overall(session, all_say)
+    session.acceptances.settle()
+    info: dict[str, Any] = says.get("info") or {}
+    named = engine.named or session.settings.everywhere.model
     return {
-        **as_json(status_of(session, engine, language_id)),
-        "model": info.get("model") or engine.get("model") or session.settings.everywhere.model,
-        "can": list(session.engine.model.can),
-        "languages": _languages(session.engine.model),
+        **as_json(status),
+        "model": info.get("model") or says.get("model") or named,
+        "can": list(engine.model.can),
+        "languages": _languages(engine.model),
         "lastReason": session.outcomes.last_reason,
         "suggestions": {kind: session.stats.session[kind] for kind in _TOLD},
         "document": _document(session, uri) if uri else None,

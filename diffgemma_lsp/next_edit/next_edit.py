@@ -71,7 +71,8 @@ async def _must_be_wanted(
 
 def _must_know(session: Session, snapshot: DocumentSnapshot) -> None:
     """Raises Nothing in a language that the model has not learned."""
-    if (reason := session.engine.model.silent(snapshot.language_id)) is not None:
+    engine = session.engines.of(snapshot.uri, snapshot.language_id)
+    if (reason := engine.model.silent(snapshot.language_id)) is not None:
         raise Nothing(reason)
 
 
@@ -103,7 +104,7 @@ async def _better(
         gains = (float("-inf"),) * len(place.choices)
         if any(fits):
             try:
-                scores = (await session.engine.run(pending, request)).scores
+                scores = (await session.engine_of(pending.uri).run(pending, request)).scores
             except BadRequest as reason:
                 raise Nothing(str(reason)) from reason
             gains = gains_of(scores, fits)

@@ -16,7 +16,8 @@ from diffgemma_lsp.polish.confidence import doubt
 from diffgemma_lsp.polish.polish import Around, offers
 from diffgemma_lsp.serve.ask import Ask, Reply
 from diffgemma_lsp.serve.metrics import Metrics
-from diffgemma_lsp.session.engine import Answer, Model
+from diffgemma_lsp.session.engine import Answer
+from diffgemma_lsp.session.model import Model
 from diffgemma_lsp.text.documents import Document
 from diffgemma_lsp.text.snapshot import DocumentSnapshot
 from diffgemma_lsp.text.text import Text

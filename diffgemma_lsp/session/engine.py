@@ -7,17 +7,20 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
+
+from lsprotocol.types import MessageType
 
 from diffgemma_lsp.context.neighbours import Neighbours
 from diffgemma_lsp.lsp.client import Client
 from diffgemma_lsp.session.loading import FIRST_S, until_loaded, was_without_model
+from diffgemma_lsp.session.model import Model
 from diffgemma_lsp.session.requests import PendingRequest, Requests
 from diffgemma_lsp.session.trouble import Trouble, still, unexpected
 from diffgemma_lsp.settings.effective import EffectiveSettings
 from diffgemma_lsp.settings.schema import Settings
-from engine.errors import DeadlineExceeded, EngineError
+from engine.errors import DeadlineExceeded, EngineError, ModelError
 from engine.types import Frame, Infill, InfillRequest, Other
 
 logger = logging.getLogger(__name__)
@@ -84,53 +87,12 @@ class Answer(NamedTuple):
                 return
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What the engine says of its model. Until it says anything, no more than holds for each.
-
-    name: what users see; empty as long as nothing is known. can: "fill", and "instruct" if it
-    follows instructions. languages: those that it has learned, as LSP names them; None means any.
-    min_confidence: what nobody asked for is shown from this confidence on. draws: whether another
-    seed may give another answer.
-    """
-
-    name: str = ""
-    can: tuple[str, ...] = ("fill",)
-    languages: tuple[str, ...] | None = None
-    min_confidence: float = 0.0
-    draws: bool = True
-
-    @classmethod
-    def of(cls, info: dict[str, Any]) -> Model:
-        """The model that the engine describes so (engine.types.EngineInfo)."""
-        languages = None if info.get("languages") is None else tuple(info["languages"])
-        rest = {name: info[name] for name in ("min_confidence", "draws") if name in info}
-        return cls(info["model"], tuple(info["can"]), languages, **rest)
-
-    @property
-    def known(self) -> bool:
-        """Whether the engine has said anything: it had its model then."""
-        return bool(self.name)
-
-    @property
-    def limits(self) -> str | None:
-        """Where it suggests nothing unless it is asked, as a line for a person; None if nowhere."""
-        if self.languages is None:
-            return None
-        if not self.languages:
-            return f"{self.name} knows no language, so it suggests only when you ask"
-        known = ", ".join(self.languages)
-        return f"{self.name} knows only {known}, so it suggests elsewhere only when you ask"
-
-    def silent(self, language_id: str) -> str | None:
-        """Why it suggests nothing in this language unless it is asked; None if it does."""
-        return None if self.languages is None or language_id in self.languages else self.limits
-
-
 class EngineSession:
-    """The engine of one session.
+    """One engine of a session.
 
-    starting: whether it is being started ahead of the first request.
+    named: the model that it is for, of those that the user named for a language or a path; None is
+        the one for all else. starting: whether it is being started ahead of the first request.
+    instead: who answers from when that model turns out not to be there, or not to fit.
     """
 
     def __init__(
@@ -140,12 +102,17 @@ class EngineSession:
         requests: Requests,
         neighbours: Neighbours,
         client: Client,
+        named: str | None = None,
+        instead: EngineSession | None = None,
     ) -> None:
         self.model = Model()
-        self.starting = False
+        self.named = named
+        self.starting = self.gave_way = False
+        self._client, self._instead = client, instead
         self._make, self._settings = make, settings
         self._requests, self._neighbours = requests, neighbours
-        self.trouble = Trouble(requests, client, self.status)
+        whose = "" if named is None else f"{named}: "
+        self.trouble = Trouble(requests, client, self.status, whose)
         self._made: asyncio.Future[Engine] | None = None
         self._learning: asyncio.Task[dict[str, Any] | None] | None = None
 
@@ -162,8 +129,14 @@ class EngineSession:
         """
         held_until = time.monotonic() + pending.held_s
         while True:
+            if self.gave_way and self._instead is not None:
+                return await self._instead.run(pending, request, watch)
             try:
                 return await self._run(pending, request, watch)
+            except ModelError as error:
+                if self._instead is None:
+                    raise
+                self.failed(error)
             except DeadlineExceeded:
                 if not await self._was_without_model(pending, held_until):
                     raise
@@ -236,13 +209,28 @@ class EngineSession:
             raise unexpected(error) from error
         raise EngineError("the engine's answer had no end: ask again")
 
+    def failed(self, error: EngineError) -> None:
+        """Tells the user of an error that nobody waits for; of a model that can't be had, that
+        another one answers from here on."""
+        if self._instead is None or not isinstance(error, ModelError):
+            self.trouble.report(error)
+        elif not self.gave_way:
+            self.gave_way = True
+            told = f"{self.named} (setting models): {error}; {self._instead.name} answers instead"
+            logger.warning("%s", told)
+            self._client.show(MessageType.Warning, told)
+            self._requests.at_change()
+
     # ---- its client ----
 
     async def client(self) -> Engine:
         """The engine's client, made when it is first needed."""
         if self._made is None:
             # In a thread, since it imports an HTTP client.
-            making = asyncio.to_thread(self._make, self._settings.everywhere)
+            settings = self._settings.everywhere
+            if self.named is not None:
+                settings = replace(settings, model=self.named)
+            making = asyncio.to_thread(self._make, settings)
             self._made = self._requests.keep(making)
         made = self._made
         try:
@@ -269,6 +257,16 @@ class EngineSession:
 
     # ---- what is known of it ----
 
+    @property
+    def name(self) -> str:
+        """What its model is called."""
+        return self.named or self.model.name or self._settings.everywhere.model or "the default"
+
+    @property
+    def begun(self) -> bool:
+        """Whether anybody has wanted anything of it."""
+        return self._made is not None
+
     async def status(self) -> dict[str, Any] | None:
         """What the engine says of itself, if it is there and says it soon. Starts nothing."""
         if self._made is None or not self._made.done():
@@ -279,7 +277,7 @@ class EngineSession:
         except (EngineError, OSError, TimeoutError) as error:
             logger.debug("no status of the engine: %s", error)
             return None
-        self._neighbours.learn(status)
+        self._neighbours.learn(status, self.named or "")
         if info := (status or {}).get("info"):
             self.model = Model.of(info)
             self.trouble.last_error = still(self.trouble.last_error)

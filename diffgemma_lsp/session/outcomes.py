@@ -20,10 +20,10 @@ class Outcomes:
 
     Reasons are kept by document and by method, because an editor asks for several things at every
     key, and what is asked for by itself must not hide why what the user asked for came to nothing.
-    report: tells of an error of the engine, and is told whether the user asked for it.
+    report: tells of an error of a document's engine, and is told whether the user asked for it.
     """
 
-    def __init__(self, client: Client, report: Callable[[EngineError, bool], None]) -> None:
+    def __init__(self, client: Client, report: Callable[[str, EngineError, bool], None]) -> None:
         self._client, self._report = client, report
         self._reasons: dict[str, dict[str, str]] = {}
         self.last_reason: str | None = None
@@ -55,7 +55,7 @@ class Outcomes:
         except Nothing as reason:
             (self.tell if tell else came_to)(uri, method, str(reason))
         except EngineError as error:
-            self._report(error, asked)
+            self._report(uri, error, asked)
             came_to(uri, method, str(error))
         else:
             came_to(uri, method, None)

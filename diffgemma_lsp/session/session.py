@@ -9,6 +9,7 @@ from diffgemma_lsp.context.neighbours import Neighbours
 from diffgemma_lsp.lsp.client import Client
 from diffgemma_lsp.lsp.positions import Encoding
 from diffgemma_lsp.session.engine import EngineSession, MakeEngine
+from diffgemma_lsp.session.engines import Engines
 from diffgemma_lsp.session.outcomes import Outcomes
 from diffgemma_lsp.session.requests import Requests
 from diffgemma_lsp.session.suggestion_cache import SuggestionCache
@@ -18,6 +19,7 @@ from diffgemma_lsp.stats.acceptances import Acceptances
 from diffgemma_lsp.stats.counts import Kind, Stats
 from diffgemma_lsp.text.documents import Documents
 from diffgemma_lsp.text.history import History
+from engine.errors import EngineError
 
 CLOSE_S = 0.5
 """For so long the end of a session may wait for others."""
@@ -38,15 +40,21 @@ class Session:
         self.settings = EffectiveSettings(self.documents.home)
         self.requests = Requests()
         self.neighbours = Neighbours(self.requests.spawn, self.settings)
-        self.engine = EngineSession(
-            make_engine, self.settings, self.requests, self.neighbours, client
-        )
-        self.warm_up = WarmUp(self.engine, self.settings, self.requests, self.documents)
-        self.outcomes = Outcomes(client, self.engine.trouble.report)
+        self.engines = Engines(make_engine, self.settings, self.requests, self.neighbours, client)
+        self.warm_up = WarmUp(self.engines, self.settings, self.requests, self.documents)
+        self.outcomes = Outcomes(client, self._report)
         self.suggestions = SuggestionCache()
         self.stats = Stats()
         self.acceptances = Acceptances(self.documents, self._count, _later)
         self._writing: asyncio.TimerHandle | None = None
+
+    def engine_of(self, uri: str) -> EngineSession:
+        """The engine of a document, or that for all if it is not open."""
+        document = self.documents.get(uri)
+        return self.engines.of(uri, document.language_id) if document else self.engines.default
+
+    def _report(self, uri: str, error: EngineError, invoked: bool) -> None:
+        self.engine_of(uri).trouble.report(error, invoked)
 
     def end_unwanted(self) -> None:
         """Ends the requests of documents for which suggestions are turned off."""
@@ -71,7 +79,7 @@ class Session:
         if self._writing is not None:
             self._writing.cancel()
             self._write()
-        self.engine.close()
+        self.engines.close()
         await self.requests.wait(CLOSE_S)
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from diffgemma_lsp.session.engine import EngineSession
 from diffgemma_lsp.session.loading import LOADED, PATIENCE
 from diffgemma_lsp.session.session import Session
 
 State = Literal["off", "loading", "error", "slow", "filling", "ready", "idle"]
+
+ORDER: tuple[State, ...] = ("off", "loading", "error", "slow", "filling", "ready", "idle")
+"""Of what holds for several engines, the first of these is told."""
 
 SLOW = 3
 """So many deadlines missed in a row mean that the engine is too slow here."""
@@ -36,22 +40,27 @@ class Status:
     percent: int | None = None
 
 
-def status_of(session: Session, engine: dict[str, Any], language_id: str | None = None) -> Status:
-    """How the server is doing. engine: what the engine says of itself, empty if it is not there.
-    language_id: of the document that it is asked about.
+def status_of(
+    session: Session,
+    engine: EngineSession,
+    says: dict[str, Any],
+    language_id: str | None = None,
+) -> Status:
+    """How the server is doing with one of its engines. says: what that says of itself, empty if it
+    is not there. language_id: of the document that it is asked about.
     """
     if session.settings.off_everywhere:
         return Status("off", "suggestions are turned off (setting enable)")
-    if session.engine.starting:
+    if engine.starting:
         return Status("loading", "starting the engine")
-    doing = engine.get("state")
+    doing = says.get("state")
     if doing == "loading":
-        return _loading(engine.get("fraction"))
-    if session.engine.trouble.last_error is not None:
-        return Status("error", str(session.engine.trouble.last_error))
-    if doing == "unloaded" and engine.get("last_error"):
-        return Status("error", str(engine["last_error"]))
-    if session.engine.trouble.missed >= SLOW:
+        return _loading(says.get("fraction"))
+    if engine.trouble.last_error is not None:
+        return Status("error", str(engine.trouble.last_error))
+    if doing == "unloaded" and says.get("last_error"):
+        return Status("error", str(says["last_error"]))
+    if engine.trouble.missed >= SLOW:
         return Status(
             "slow",
             "the engine has nothing in time: give it more of it (settings automatic_budget_ms and "
@@ -60,9 +69,19 @@ def status_of(session: Session, engine: dict[str, Any], language_id: str | None 
     if session.requests.in_flight:
         return Status("filling", "working")
     if doing in LOADED:
-        limits = None if language_id is None else session.engine.model.silent(language_id)
+        limits = None if language_id is None else engine.model.silent(language_id)
         return Status("ready", "ready" if limits is None else f"ready; {limits}")
     return Status("idle", "the model is not loaded; the next request loads it")
+
+
+def overall(session: Session, says: dict[EngineSession, dict[str, Any]]) -> Status:
+    """How the server is doing with all of its engines: what there is to wait for, or to be mended,
+    and with which, if there are several."""
+    each = [(status_of(session, engine, said), engine) for engine, said in says.items()]
+    status, engine = min(each, key=lambda one: ORDER.index(one[0].state))
+    if len(each) > 1 and status.state in ("loading", "error", "slow"):
+        return replace(status, message=f"{engine.name}: {status.message}")
+    return status
 
 
 def _loading(fraction: float | None) -> Status:
@@ -82,8 +101,8 @@ class News:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._engine: dict[str, Any] = {}
-        self._unheard = 0
+        self._says: dict[EngineSession, dict[str, Any]] = {session.engines.default: {}}
+        self._unheard: dict[EngineSession, int] = {}
         self._changed = False
         self._told: Status | None = None
         self._telling: asyncio.Task[None] | None = None
@@ -103,7 +122,7 @@ class News:
 
     async def _tell_soon(self) -> None:
         await asyncio.sleep(DELAY_S)
-        now = status_of(self._session, self._engine)
+        now = overall(self._session, self._says)
         if now != self._told:
             self._told = now
             self._session.client.status(as_json(now))
@@ -111,22 +130,29 @@ class News:
     async def _look(self) -> None:
         while self._changed or self._waiting:
             self._changed = False
-            found = await self._session.engine.status()
-            self._unheard = 0 if found else self._unheard + 1
-            if found or self._unheard > PATIENCE:
-                self._engine = found or {}
+            said = await self._session.engines.status()
+            self._says = {engine: self._heard(engine, found) for engine, found in said.items()}
             self._tell()
             await asyncio.sleep(POLL_S)
         self._look_later()
 
+    def _heard(self, engine: EngineSession, found: dict[str, Any] | None) -> dict[str, Any]:
+        """What an engine says, or what it said last if it has been silent for a moment only."""
+        self._unheard[engine] = 0 if found else self._unheard.get(engine, 0) + 1
+        kept = {} if self._unheard[engine] > PATIENCE else self._says.get(engine, {})
+        return found or kept
+
     def _look_later(self) -> None:
         if self._later is not None:
             self._later.cancel()
-        unload_s = self._engine.get("idle_unload_s")
-        if self._engine.get("state") in LOADED and unload_s is not None:
-            left = max(0.0, unload_s - self._engine["idle_s"])
+        left = [
+            max(0.0, said["idle_unload_s"] - said["idle_s"])
+            for said in self._says.values()
+            if said.get("state") in LOADED and said.get("idle_unload_s") is not None
+        ]
+        if left:
             loop = asyncio.get_running_loop()
-            self._later = loop.call_later(left + UNLOAD_S, self._unloaded)
+            self._later = loop.call_later(min(left) + UNLOAD_S, self._unloaded)
 
     def _unloaded(self) -> None:
         self._session.requests.at_change()  # which is nothing any more once the session is closed
@@ -135,9 +161,9 @@ class News:
     def _waiting(self) -> bool:
         session = self._session
         return bool(
-            session.engine.starting
-            or session.requests.in_flight
-            or self._engine.get("state") == "loading"
+            session.requests.in_flight
+            or any(engine.starting for engine in session.engines.all)
+            or any(said.get("state") == "loading" for said in self._says.values())
         )
 
 

@@ -26,13 +26,15 @@ class Trouble:
     """The trouble of one session with its engine; whoever sees the engine work ends it.
 
     last_error: the one that holds now. missed: requests in a row for which the engine, with its
-    model loaded, had nothing in time. ask: gives what the engine says of itself.
+    model loaded, had nothing in time. ask: gives what the engine says of itself. whose: what
+        messages begin with, if there are several engines.
     """
 
-    def __init__(self, requests: Requests, client: Client, ask: Ask) -> None:
+    def __init__(self, requests: Requests, client: Client, ask: Ask, whose: str = "") -> None:
         self.last_error: EngineError | None = None
         self.missed = 0
         self._requests, self._client, self._ask = requests, client, ask
+        self._whose = whose
 
     def report(self, error: EngineError, invoked: bool = False) -> None:
         """Tells the user of an error of the engine: once, until it changes or the engine works.
@@ -50,7 +52,7 @@ class Trouble:
         logger.warning("%s: %s", error.code, error)
         self._requests.at_change()
         if invoked or not known:
-            self._client.show(MessageType.Error, str(error))
+            self._client.show(MessageType.Error, f"{self._whose}{error}")
 
     async def _miss(self) -> None:
         """Counts a missed deadline, unless the engine has a reason: it is starting or loading."""

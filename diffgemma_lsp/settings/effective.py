@@ -8,12 +8,16 @@ documents, wherever each was said, and what is said for a glob before both.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from itertools import chain
 
 from diffgemma_lsp.settings.globs import fits_uri, path_of
 from diffgemma_lsp.settings.schema import Settings
 from diffgemma_lsp.settings.sources import Source, Values, read_own, read_shared, section
+
+_PATH = re.compile(r"[/*?~.\[{]")
+"""What tells a path from the id of a language."""
 
 
 def _itself(uri: str) -> str:
@@ -83,6 +87,20 @@ class EffectiveSettings:
                 if fits_uri(uri, glob):
                     values |= override
         return Settings(**values)
+
+    def model_for(self, uri: str, language_id: str) -> str | None:
+        """The model that is named for a document: by the last path that fits, else by its language;
+        None if none is, or it is the one for all."""
+        settings = self.everywhere
+        if settings.engine_url is not None:
+            return None
+        named = [model for key, model in settings.models if key == language_id]
+        named += [
+            model
+            for key, model in settings.models
+            if _PATH.search(key) and fits_uri(self._home(uri), key)
+        ]
+        return named[-1] if named and named[-1] != settings.model else None
 
     def off(self, uri: str, language_id: str) -> str | None:
         """Why there are no suggestions in this document, or None if there are."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
+from diffgemma_lsp.settings.globs import problem
+
 T = TypeVar("T")
 Reach = Literal["document", "session", "machine"]
 """How far a setting reaches: one value for each document, for the whole session, or for all that
@@ -74,6 +76,22 @@ def _model() -> Rule:
         "the name of a model, or the absolute path of its folder",
         lambda raw: _is_text(raw) and not raw.startswith("."),
     )
+
+
+def _models() -> Rule:
+    model, expected = _model(), "a model for each language or path, as an object"
+
+    def read(raw: Any) -> tuple[tuple[str, str], ...]:
+        if raw == []:  # Lua's empty table
+            return ()
+        if not isinstance(raw, dict):
+            raise ValueError(expected)
+        named = cast("dict[Any, Any]", raw)
+        if not all(_is_text(key) and problem(key) is None for key in named):
+            raise ValueError(expected)
+        return tuple((key, model.read(value)) for key, value in named.items())
+
+    return Rule(expected, read)
 
 
 def _url() -> Rule:
@@ -147,6 +165,8 @@ class Settings:
         `diffgemma-lsp stats`.
     model: the model that the engine runs, a name that `diffgemma-lsp models` lists, the absolute
         path of a folder or a name on the hub; null means mini where its base is, else nano.
+    models: other models for a language or for paths, such as `{"rust": "dreamon", "~/work/**":
+        "mini"}`; each has an engine of its own beside that of `model`.
     device: on what the engine runs the model, such as `cpu` or `cuda`; null means the best there
         is.
     engine_url: where an engine runs that `diffgemma-lsp serve` lends out; nothing is loaded here
@@ -176,6 +196,7 @@ class Settings:
     neighbours: bool = _setting(True, _flag(), "session")
     stats: bool = _setting(True, _flag(), "session")
     model: str | None = _setting(None, _optional(_model()), "machine")
+    models: tuple[tuple[str, str], ...] = _setting((), _models(), "machine")
     device: str | None = _setting(None, _optional(_name()), "machine")
     engine_url: str | None = _setting(None, _optional(_url()), "machine")
     engine_token_file: str | None = _setting(None, _optional(_file()), "machine")

@@ -28,12 +28,12 @@ async def read_ahead(session: Session, snapshot: DocumentSnapshot) -> None:
         return
     if session.requests.quiet_s > min(AWAKE_S, settings.idle_unload_s or AWAKE_S):
         return
-    model = session.engine.model
-    if not model.known or model.silent(snapshot.language_id) is not None:
+    engine = session.engine_of(snapshot.uri)
+    if not engine.model.known or engine.model.silent(snapshot.language_id) is not None:
         return  # nobody loads a model for this
     pending = begin_ahead(session, snapshot, settings)
     request = replace(request_for(session, snapshot, settings, most=1), params=READ)
     try:
-        await session.requests.answer(pending, session.engine.run(pending, request))
+        await session.requests.answer(pending, engine.run(pending, request))
     except (Nothing, EngineError):
         return  # the first suggestion reads it

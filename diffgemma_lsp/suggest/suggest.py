@@ -16,6 +16,7 @@ from itertools import islice
 from diffgemma_lsp.context import window
 from diffgemma_lsp.polish.confidence import doubt
 from diffgemma_lsp.polish.polish import Around, only_lines, polish
+from diffgemma_lsp.session.engine import EngineSession
 from diffgemma_lsp.session.requests import Nothing, PendingRequest
 from diffgemma_lsp.session.session import Session
 from diffgemma_lsp.session.suggestion_cache import Place, Suggestion, place_of
@@ -45,7 +46,7 @@ async def suggest(
     settings = session.settings.for_document(snapshot.uri, snapshot.language_id)
     invoked = pending.invoked
     if not invoked and settings.min_confidence is None:
-        settings = replace(settings, min_confidence=session.engine.model.min_confidence)
+        settings = replace(settings, min_confidence=_engine(session, snapshot).model.min_confidence)
     if not invoked and not CLOSING.fullmatch(snapshot.line_after):
         raise Nothing("there is code right of the cursor")
     place = place_of(snapshot, settings)
@@ -55,7 +56,7 @@ async def suggest(
         found = await _made(session, pending, snapshot, settings, place)
     elif not found:
         found = await _by_itself(session, pending, snapshot, settings, place)
-    if settings.look_ahead and session.engine.model.silent(snapshot.language_id) is None:
+    if settings.look_ahead and _silent(session, snapshot) is None:
         session.requests.spawn(_look_ahead(session, pending, snapshot, found[0], settings))
     return found[:wanted]
 
@@ -110,9 +111,17 @@ async def _made(
     return fitting.found
 
 
+def _engine(session: Session, snapshot: DocumentSnapshot) -> EngineSession:
+    return session.engines.of(snapshot.uri, snapshot.language_id)
+
+
+def _silent(session: Session, snapshot: DocumentSnapshot) -> str | None:
+    return _engine(session, snapshot).model.silent(snapshot.language_id)
+
+
 def _must_know(session: Session, snapshot: DocumentSnapshot) -> None:
     """Raises Nothing in a language that the model has not learned."""
-    if (reason := session.engine.model.silent(snapshot.language_id)) is not None:
+    if (reason := _silent(session, snapshot)) is not None:
         raise Nothing(reason)
 
 
@@ -203,17 +212,17 @@ async def _run(
     """
     most = None if pending.invoked else settings.max_tokens
     request = request_for(session, snapshot, settings, most)
-    answer = await session.engine.run(pending, request)
+    answer = await _engine(session, snapshot).run(pending, request)
     fitting = _Fitting(_around(snapshot), settings, pending.invoked, answer.finished)
     fitting.add(answer.for_the_hole(automatic=not pending.invoked))
     while fitting.lacks(wanted):
         fitting.look()
-    missing = wanted - max(1, len(fitting.found)) if session.engine.model.draws else 0
+    missing = wanted - max(1, len(fitting.found)) if _engine(session, snapshot).model.draws else 0
     if answer.others and settings.min_confidence:
         missing = 0  # how sure the model is of what it was not asked to choose is no measure
     seeds = ((request.seed + number + 1) % 2**63 for number in range(missing))
     warmer = (replace(request, params=WARMER, seed=seed) for seed in seeds)
-    runs = (session.engine.run(pending, one) for one in warmer)
+    runs = (_engine(session, snapshot).run(pending, one) for one in warmer)
     more = [
         one
         for one in await asyncio.gather(*runs, return_exceptions=True)
@@ -242,7 +251,7 @@ def _known(
 ) -> tuple[Suggestion, ...]:
     """What is kept for the snapshot's cursor, as far as the settings let it be shown."""
     # Where nothing comes by itself, what was asked for goes on while it is typed, and only then.
-    silent = not invoked and session.engine.model.silent(snapshot.language_id) is not None
+    silent = not invoked and _silent(session, snapshot) is not None
     found = session.suggestions.find(place_of(snapshot, settings), least=1 if silent else 0)
     sure = [o for o in found if doubt(o.confidence, settings.min_confidence, invoked) is None]
     if not invoked:  # some of it may have been asked for, without a limit to its lines

@@ -60,7 +60,7 @@ async def test_only_what_is_wanted_and_what_the_model_can(
     where = span(4, 0, 4, 13)
     wrong = {"range": where, "message": "too\nlong"}
     assert await titles(client, where, diagnostics=[wrong]) == ["Rewrite selection"]
-    await client.server.session.engine.client()  # what it can do is known from then on
+    await client.server.session.engines.default.client()  # what it can do is known from then on
     engine.can = ("fill", "instruct")
     assert await titles(client, where, diagnostics=[wrong]) == [
         "Fix: too long",
@@ -89,7 +89,7 @@ async def test_an_odd_diagnostic_is_read_as_far_as_it_goes(
     engine.can = ("fill", "instruct")
     await client.initialize(capabilities=RESOLVES)
     client.send(did_open(URI, CODE))
-    await client.server.session.engine.client()
+    await client.server.session.engines.default.client()
     where = span(3, 11, 3, 25)
     found = [{"range": where, "message": "odd", **odd}, {"range": where, "message": "next"}, 7, {}]
     assert await titles(client, where, diagnostics=found, only=["quickfix"]) == [

@@ -27,7 +27,7 @@ from engine.types import Fixed
 
 URI = "file:///work/a.py"
 PACKAGE = Path(diffgemma_lsp.__file__ or "").parent
-MOST_MODULES = 20
+MOST_MODULES = 24
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ async def test_a_suggestion_goes_through_few_modules(
     engine.texts = ("f(first)",)
     # What happens once in a session is behind us.
     await until(lambda: client.server.session.warm_up.allowed)
-    await client.server.session.engine.abilities()
+    await client.server.session.engines.default.abilities()
     await client.request(*completion(URI, 1, 4, INVOKED))
     visited: set[str] = set()
 

@@ -187,7 +187,7 @@ async def test_nobody_is_waited_for_for_ever(
     session = client.server.session
     engine.loading_until = time.monotonic()
     await until(lambda: not session.requests._background)
-    assert session.engine.trouble.missed == 0
+    assert session.engines.default.trouble.missed == 0
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ async def test_the_model_is_loaded_for_a_document_that_it_serves(
     await until(lambda: warm_up.allowed)
     assert not warm_up.begun, "there is nothing to serve"
     client.send(did_open(URI, "x = ", language=language))
-    assert warm_up.begun == begins
+    assert bool(warm_up.begun) == begins
     await client.request("diffgemma/status")
     if begins:
         await until(lambda: engine.warmed_up)
@@ -234,9 +234,9 @@ def test_what_is_told() -> None:
     client = Client(Heard(told))
     session = Session(lambda settings: FakeEngine(), client)
     for error in (EngineError("a"), EngineError("b"), EngineUnavailable("c"), EngineError("d")):
-        session.engine.trouble.report(error)
+        session.engines.default.trouble.report(error)
     assert told == ["diffgemma-lsp: a", "diffgemma-lsp: c", "diffgemma-lsp: d"]
-    session.engine.trouble.report(EngineError("e"), invoked=True)
+    session.engines.default.trouble.report(EngineError("e"), invoked=True)
     assert told[-1] == "diffgemma-lsp: e"
 
 

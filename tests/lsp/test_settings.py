@@ -68,6 +68,7 @@ def test_every_setting_can_be_set_in_both_spellings() -> None:
         "neighbours": False,
         "stats": False,
         "model": "/models/mine",
+        "models": {"rust": "mini", "~/work/**": "/models/mine"},
         "device": "cpu",
         "engine_url": "https://gpu.example.org:8443/lent",
         "engine_token_file": "~/token",
@@ -81,7 +82,8 @@ def test_every_setting_can_be_set_in_both_spellings() -> None:
     assert (read, messages) == parse(camel)
     assert messages == []
     for name, value in values.items():
-        assert getattr(read, name) == (tuple(value) if isinstance(value, list) else value)
+        told = [*value.items()] if isinstance(value, dict) else value
+        assert getattr(read, name) == (tuple(told) if isinstance(told, list) else told)
 
 
 @pytest.mark.parametrize(

@@ -184,8 +184,10 @@ async def test_what_was_wrong_is_over_when_the_model_is_there(
     told = await listening(client)
     client.send(did_open(URI, CODE))
     await until(lambda: told and told[-1]["state"] == "ready")
-    client.server.session.engine.trouble.report(EngineUnavailable("others can enter the folder"))
-    await until(lambda: client.server.session.engine.trouble.last_error is None)
+    client.server.session.engines.default.trouble.report(
+        EngineUnavailable("others can enter the folder")
+    )
+    await until(lambda: client.server.session.engines.default.trouble.last_error is None)
     await until(lambda: told[-1]["state"] == "ready")
 
 

@@ -18,7 +18,15 @@ export const THE_EXTENSION = "@ext:diffgemma.diffgemma-lsp";
 export const SCHEMES = ["file", "untitled", "vscode-remote", "vscode-notebook-cell"];
 
 /** What decides what is loaded and run: the user's own, and told to the server when it starts. */
-const MACHINE = ["model", "device", "engineUrl", "engineTokenFile", "idleUnloadS", "idleExitS"];
+const MACHINE = [
+  "model",
+  "models",
+  "device",
+  "engineUrl",
+  "engineTokenFile",
+  "idleUnloadS",
+  "idleExitS",
+];
 
 /** What is for the extension alone. */
 const OWN = ["server"];
