@@ -5,9 +5,10 @@
 At each hole of held-out code: a filling of one fixed length, one of every candidate length of which
 the model's causal reading of it and of the text behind chooses, and one of the true length. A sum
 of log p over a text is the smaller the longer it is; divided by a power of its length it is less
-so (--power 0: the sum, 1: the mean). Prints what each gets letter for letter and how like the
-reference it is, how much of the way from the fixed to the true length the choice goes, and its lead
-over the fixed one with an interval (paired, bootstrap over the holes).
+so (a power of 0: the sum, 1: the mean); beside that, the text behind can count half, as where mini
+chooses. Prints what each gets letter for letter and how like the reference it is, how much of the
+way from the fixed to the true length each choice goes, and its lead over the fixed one with an
+interval (paired, bootstrap over the holes).
 """
 
 from __future__ import annotations
@@ -32,7 +33,12 @@ from engine.types import Fixed, Hole, InfillRequest, Template, fill_in_the_middl
 
 LENGTHS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32)
 CONTEXT = 3_000
-WAYS = ("fixed", "chosen", "true length")
+POWERS, BEHIND = (0.0, 0.5, 1.0), (1.0, 0.5)
+"""Of the length that log p is divided by; and what the text behind the hole counts."""
+
+CHOICES = {f"power {p:g}, behind {b:g}": (p, b) for p in POWERS for b in BEHIND}
+FIXED, TRUE = "fixed", "true length"
+WAYS = (FIXED, *CHOICES, TRUE)
 
 
 def filled(engine: InfillEngine, cut: Cut, length: int) -> str:
@@ -42,8 +48,8 @@ def filled(engine: InfillEngine, cut: Cut, length: int) -> str:
     return engine.fill(InfillRequest(template)).text
 
 
-def chosen(engine: InfillEngine, cut: Cut, texts: Sequence[str], power: float) -> str:
-    """The best of them."""
+def chosen(engine: InfillEngine, cut: Cut, texts: Sequence[str]) -> dict[str, str]:
+    """The best of them, by each way to choose."""
     template = fill_in_the_middle(cut.prefix[-CONTEXT:], cut.suffix[:CONTEXT])
     different = tuple(dict.fromkeys(texts))
     heard: list[Likelihood] = []
@@ -55,11 +61,14 @@ def chosen(engine: InfillEngine, cut: Cut, texts: Sequence[str], power: float) -
     with mock.patch.object(Likelihood, "total", total):
         engine.fill(InfillRequest(template, choices=different))
     lengths = [max(1, len(engine.tokenizer.encode(text))) for text in different]
-    scores = [
-        (one.written or one.ended) / length**power + one.after
-        for one, length in zip(heard, lengths, strict=True)
-    ]
-    return different[int(np.argmax(scores))]
+    best: dict[str, str] = {}
+    for way, (power, behind) in CHOICES.items():
+        scores = [
+            (one.written or one.ended) / length**power + behind * one.after
+            for one, length in zip(heard, lengths, strict=True)
+        ]
+        best[way] = different[int(np.argmax(scores))]
+    return best
 
 
 def true_length(engine: InfillEngine, cut: Cut) -> int:
@@ -85,7 +94,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--kind", default="line", help="of holes: line, rest, span (default: line)")
     add("--count", type=int, default=100, help="holes (default: 100)")
     add("--fixed", type=int, default=8, help="the one fixed length, in tokens (default: 8)")
-    add("--power", type=float, default=0.5, help="of the length that log p is divided by (0.5)")
     add("--source", type=Path, action="append", metavar="DIR", help="Python files")
     add("--out", type=Path, metavar="FILE", help="for everything, as JSON")
     options = parser.parse_args(argv)
@@ -101,9 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 {
                     "reference": cut.reference,
                     "length": length,
-                    "fixed": texts.get(options.fixed) or filled(engine, cut, options.fixed),
-                    "chosen": chosen(engine, cut, tuple(texts.values()), options.power),
-                    "true length": texts.get(length) or filled(engine, cut, length),
+                    FIXED: texts.get(options.fixed) or filled(engine, cut, options.fixed),
+                    TRUE: texts.get(length) or filled(engine, cut, length),
+                    **chosen(engine, cut, tuple(texts.values())),
                 }
             )
             bar.advance(task)
@@ -114,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report(found: Sequence[dict[str, str | int]], title: str) -> None:
-    """The table, and how far the choice goes."""
+    """The table, and how far each choice goes."""
     exact = {way: [float(one[way] == one["reference"]) for one in found] for way in WAYS}
     alike = {
         way: [edit_similarity(str(one[way]), str(one["reference"])) for one in found]
@@ -127,10 +135,13 @@ def report(found: Sequence[dict[str, str | int]], title: str) -> None:
     console = Console()
     console.print(table)
     for name, figures in (("letter for letter", exact), ("edit similarity", alike)):
-        fixed, choice, true = (float(np.mean(figures[way])) for way in WAYS)
-        part = (choice - fixed) / (true - fixed) if true > fixed else float("nan")
-        more, low, high = lead(figures["chosen"], figures["fixed"])
-        console.print(f"{name}: {part:.0%} of the way, {more:+.3f} ({low:+.3f} to {high:+.3f})")
+        fixed, true = (float(np.mean(figures[way])) for way in (FIXED, TRUE))
+        for way in CHOICES:
+            choice = float(np.mean(figures[way]))
+            part = (choice - fixed) / (true - fixed) if true > fixed else float("nan")
+            more, low, high = lead(figures[way], figures[FIXED])
+            went = f"{part:.0%} of the way, {more:+.3f} ({low:+.3f} to {high:+.3f})"
+            console.print(f"{name}, {way}: {went}")
 
 
 if __name__ == "__main__":
