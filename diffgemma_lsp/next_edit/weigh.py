@@ -45,11 +45,16 @@ def request_for(source: Source, place: Place, edit: Region) -> InfillRequest:
         changed = "\n".join(source.lines[edit.first : edit.last + 1])
         before = f"{changed[:MOST_CHARS]}\n\n{before}"
     behind = "\n" + "\n".join(source.lines[line + 1 : line + 1 + BELOW])
-    choices = (old, *place.choices[: MOST_CHOICES - 1])
+    choices = (old, *weighed(place))
     if source.language.compiled and unit_of(source.text) == "\t":  # as models have learned it
         before, behind = by_spaces(before), by_spaces(behind)
         choices = tuple(map(by_spaces, choices))
     return InfillRequest(fill_in_the_middle(before, behind), choices=choices)
+
+
+def weighed(place: Place) -> tuple[str, ...]:
+    """As many of its choices as one request may have, beside what stands there."""
+    return place.choices[: MOST_CHOICES - 1]
 
 
 def sound(source: Source, place: Place) -> list[bool]:
@@ -57,7 +62,7 @@ def sound(source: Source, place: Place) -> list[bool]:
     start = source.start_of(place.line)
     old = source.lines[place.line]
     site = Site(source.text[:start], source.text[start + len(old) :], source.language)
-    return [not site.worsened_by(choice, old) for choice in place.choices]
+    return [not site.worsened_by(choice, old) for choice in weighed(place)]
 
 
 def gains_of(scores: Sequence[float], fits: Sequence[bool]) -> tuple[float, ...]:

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffgemma_lsp.next_edit.parts import Region
+from diffgemma_lsp.next_edit.parts import Place, Region
 from diffgemma_lsp.next_edit.places import places
 from diffgemma_lsp.next_edit.source import Source
 from diffgemma_lsp.next_edit.tokens import tokens_of
+from diffgemma_lsp.next_edit.weigh import NextEdit, gains_of, likeliest, request_for, sound
 from diffgemma_lsp.syntax.languages import language_of
+from engine.types import MOST_CHOICES
 from tests.cases import cases
 
 PYTHON = language_of("python")
@@ -239,3 +241,14 @@ def test_tokens_cover_all_that_is_not_blank(text: str) -> None:
 @pytest.mark.parametrize("text", ['"""', "f'{", "'\\", "#", "f'{{a}}'", '"""\\"""'])
 def test_what_is_not_finished_is_read_all_the_same(text: str) -> None:
     assert tokens_of(text, PYTHON)
+
+
+def test_more_choices_than_are_weighed() -> None:
+    """The likeliest come first, and the others are left out wherever they are counted."""
+    source = Source("value = old\nprint(old)\n", PYTHON)
+    place = Place(1, tuple(f"print(new{n})" for n in range(40)))
+    request = request_for(source, place, Region("value = older\n", 0, 0))
+    fits = sound(source, place)
+    assert len(request.choices) == MOST_CHOICES
+    gains = gains_of([-9.0, *map(float, range(-len(fits), 0))], fits)
+    assert likeliest(place, gains) == NextEdit(1, f"print(new{len(fits) - 1})", gains[-1])
