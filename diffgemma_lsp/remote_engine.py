@@ -24,6 +24,13 @@ from engine.types import Frame, Infill, InfillRequest
 PATH = "/engine"
 """Below it are the routes of `serve` for us, after the path of the URL."""
 
+BUSY = "too many requests at once: wait a moment"
+"""What `serve` says when it has as many runs as it may."""
+
+
+class EngineBusy(EngineUnavailable):
+    """It is there, and has too much to do right now."""
+
 
 class RemoteEngine:
     """Talks to it. Bound to one event loop.
@@ -105,7 +112,10 @@ class RemoteEngine:
         else:
             remedy = "try again in a moment"
         said = _message(response)
-        raise EngineUnavailable(f"the engine at {self.url} does not serve this ({said}): {remedy}")
+        # What has to be waited for says so; one that is loading, or away, is no better for it.
+        busy = response.status_code == 429 or said == BUSY
+        kind = EngineBusy if busy else EngineUnavailable
+        raise kind(f"the engine at {self.url} does not serve this ({said}): {remedy}")
 
     def _away(self, error: Exception) -> EngineError:
         why = str(error) or type(error).__name__

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from diffgemma_lsp.remote_engine import PATH
+from diffgemma_lsp.remote_engine import BUSY, PATH
 from diffgemma_lsp.serve.ask import Reply
 from diffgemma_lsp.serve.dialects import Dialect, Json, compact, ollama
 from diffgemma_lsp.serve.dialects.llama_cpp import COMPLETION, LLAMA_CPP
@@ -262,7 +262,7 @@ def _refusal(path: str, error: Exception) -> Response:
     elif isinstance(error, BadRequest):
         status, kind = 400, "invalid_request_error"
     elif isinstance(error, Busy):
-        status, wait_s, message = 503, 1, "too many requests at once: wait a moment"
+        status, wait_s, message = 503, 1, BUSY
     elif isinstance(error, EngineUnavailable | DeadlineExceeded):
         status, wait_s, kind = 503, 1, "unavailable_error"
     elif isinstance(error, EngineError):

@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from diffgemma_lsp.remote_engine import EngineBusy
 from diffgemma_lsp.serve.filler import Engine
 from engine.errors import DeadlineExceeded, EngineError, EngineUnavailable
 from engine.types import Fixed, Frame, Infill, InfillRequest
@@ -79,6 +80,9 @@ class Replicas:
                         seen = True
                         yield event
                 return
+            except EngineBusy:
+                if index == last:
+                    raise
             except EngineUnavailable:
                 self._start_again(index)
                 lost += seen

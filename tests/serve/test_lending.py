@@ -21,7 +21,7 @@ from test_app import metric, served, token_file, until
 
 from diffgemma_lsp.engine_client import EngineClient
 from diffgemma_lsp.engine_process import EngineOptions
-from diffgemma_lsp.remote_engine import PATH, RemoteEngine, read_token
+from diffgemma_lsp.remote_engine import PATH, EngineBusy, RemoteEngine, read_token
 from diffgemma_lsp.serve.lending import TOLD
 from engine.errors import BadRequest, EngineUnavailable
 from engine.types import Frame, Infill, InfillRequest, SamplingParams, fill_in_the_middle
@@ -85,7 +85,7 @@ async def test_there_are_so_many_runs_and_no_more() -> None:
     async with lent(engine, most_runs=2) as remote:
         runs = [asyncio.create_task(answer(remote, planned(delay=60))) for _ in range(2)]
         await until(lambda: engine.runs == 2)
-        with pytest.raises(EngineUnavailable, match="too many requests at once"):
+        with pytest.raises(EngineBusy, match="too many requests at once"):
             await answer(remote, planned(text="y"))
         for run in runs:
             run.cancel()

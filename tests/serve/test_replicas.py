@@ -18,6 +18,7 @@ from serving import AFTER, BEFORE, PATIENCE_S, serving
 from test_app import until
 
 from diffgemma_lsp.cli import main
+from diffgemma_lsp.remote_engine import EngineBusy
 from diffgemma_lsp.serve import replicas
 from diffgemma_lsp.serve.replicas import SPILL, Replicas, Served
 from engine.errors import BadRequest, DeadlineExceeded, EngineUnavailable
@@ -136,6 +137,30 @@ async def test_what_two_replicas_died_of_is_not_given_to_a_third() -> None:
         await anext(events)
     assert sorted(engine.runs for engine in engines) == [0, 1, 1]
     await served.aclose()
+
+
+async def test_one_that_is_busy_is_not_away() -> None:
+    class Full(Mortal):
+        async def stream(self, request: InfillRequest) -> AsyncGenerator[Frame | Infill]:
+            if self.dead:
+                self.runs += 1
+                raise EngineBusy("too much to do")
+            async for event in super().stream(request):
+                yield event
+
+    engines = [Full(), Full()]
+    served = Replicas(engines)
+    await answer(served, asked())
+    (home, other) = sorted(engines, key=lambda engine: -engine.runs)
+    home.dead = True
+    await answer(served, asked())
+    home.dead = False
+    await answer(served, asked())
+    assert (home.runs, other.runs) == (3, 1), "it has its documents again at once"
+    assert not home.warmed_up
+    home.dead = other.dead = True
+    with pytest.raises(EngineBusy):
+        await answer(served, asked())
 
 
 async def test_where_all_are_away_the_last_one_says_so() -> None:
