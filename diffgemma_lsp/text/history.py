@@ -139,8 +139,15 @@ class History:
     def _origin(self, uri: str, line: int, old: str, text: Text) -> int | None:
         return self.offers.followed(uri, line, old, text.content(line))
 
+    def _follows(self, edit: Edit) -> bool:
+        """Whether something still follows it."""
+        return any(one.follows and one.origin == edit.origin for one in self.of(edit.uri))
+
     def _undone(self, edit: Edit) -> None:
         self._edits.remove(edit)
+        if edit.follows:  # what it followed may have nothing left that follows it
+            for one in self.of(edit.uri):
+                one.followed &= one.origin != edit.origin or self._follows(one)
         lines = _contents(edit.old)
         for had in map(_contents, edit.had):
             if len(had) == len(lines):

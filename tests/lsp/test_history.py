@@ -224,6 +224,33 @@ def test_a_name_that_is_changed_again_is_followed_where_it_was_and_where_it_was_
 NAMES = ("side", "edge", "width")
 
 
+def test_another_name_after_all_was_undone_is_followed() -> None:
+    """Rename, look, undo, choose a better one."""
+    typist = Typist("def f(rate):\n    a = rate\n    return rate + a\n")
+    typist.replace("rate", "fraction")
+    typist.offer(1, "    a = fraction")
+    typist.replace("a = rate", "a = fraction")
+    typist.replace("a = fraction", "a = rate")
+    typist.replace("fraction", "rate")
+    assert typist.edits == [], "all is as it was"
+    typist.replace("rate", "share")
+    assert typist.edits == [("def f(rate):\n", "def f(share):\n", 0)]
+    assert typist.wants(1, "    a = share")
+    assert typist.wants(2, "    return share + a")
+
+
+def test_an_undo_of_what_others_still_follow_is_followed_back() -> None:
+    typist = Typist("def f(rate):\n    a = rate\n    return rate + a\n")
+    typist.replace("rate", "fraction")
+    for line, old in ((1, "a = "), (2, "return ")):
+        typist.offer(line, typist.text.content(line).replace("rate", "fraction"))
+        typist.replace(f"{old}rate", f"{old}fraction")
+    typist.replace("return fraction", "return rate")
+    typist.replace("fraction", "rate")
+    assert ("def f(fraction):\n", "def f(rate):\n", 0) in typist.edits
+    assert typist.wants(1, "    a = rate")
+
+
 class Renamer(Typist):
     """Renames a parameter, takes followers up, undoes or refuses them, and does other things."""
 
