@@ -112,7 +112,8 @@ def run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    print(f"serving {options.name} on http://{shown}:{port}", file=sys.stderr, flush=True)
+    what = " and ".join(arguments.engine_url) or options.name
+    print(f"serving {what} on http://{shown}:{port}", file=sys.stderr, flush=True)
 
     async def serving() -> None:
         from diffgemma_lsp.serve.replicas import Replicas

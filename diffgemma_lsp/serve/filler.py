@@ -225,7 +225,9 @@ class Filler:
             return run.result()
         if frames:
             return frames[-1]
-        raise DeadlineExceeded("the engine had nothing in time: it is loading, or too slow here")
+        raise DeadlineExceeded(
+            "the engine had nothing in time: it is loading, or too slow here (--budget-ms gives more)"
+        )
 
     async def _follow(self, request: InfillRequest, frames: list[Frame]) -> Infill:
         async with contextlib.aclosing(self._engine.stream(request)) as events:

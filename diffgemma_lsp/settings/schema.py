@@ -25,7 +25,8 @@ the editor's own configuration, written by its user.
 
 
 class Rule(NamedTuple):
-    """`read` gives the value to use, or raises ValueError; `expected` is what to say then."""
+    """`read` gives the value to use, or raises ValueError with what is expected, which is mostly
+    `expected`."""
 
     expected: str
     read: Callable[[Any], Any]
@@ -87,9 +88,14 @@ def _models() -> Rule:
         if not isinstance(raw, dict):
             raise ValueError(expected)
         named = cast("dict[Any, Any]", raw)
-        if not all(_is_text(key) and problem(key) is None for key in named):
-            raise ValueError(expected)
-        return tuple((key, model.read(value)) for key, value in named.items())
+        for key, value in named.items():
+            try:
+                if not _is_text(key) or problem(key) is not None:
+                    raise ValueError
+                model.read(value)
+            except ValueError:
+                raise ValueError(f"{expected} ({str(key)[:40]!r} is wrong)") from None
+        return tuple(named.items())
 
     return Rule(expected, read)
 

@@ -111,11 +111,11 @@ class _SourceReader:
         rule, reach = known
         try:
             value = rule.read(raw)
-        except ValueError:
+        except ValueError as error:
             if raw is None and not self._own:
                 return
             instead = "it is ignored" if scope else f"using {_short(getattr(self._below, name))}"
-            expected = f"expected {rule.expected}, got {_short(raw)}"
+            expected = f"expected {error}, got {_short(raw)}"
             self._complain(f"{scope}{name}: {expected}; {instead}")
             return
         if reach == "machine" and (scope or not self._own):

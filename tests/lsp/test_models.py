@@ -176,6 +176,10 @@ async def test_what_makes_no_sense_is_named_and_the_default_answers(models: obje
     await desk.begin(models)
     assert await desk.fill(RUST) == "first()"
     assert len(desk.shown) == (0 if models == [] else 1)
+    if isinstance(models, dict):  # which of many it is
+        (key,) = models
+        assert f"({key!r} is wrong)" in desk.shown[0]
+        assert desk.shown[0].endswith("; using []")
 
 
 NAMES = st.sampled_from(["one", "two", "all"])

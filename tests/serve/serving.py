@@ -31,7 +31,7 @@ def serving(env: dict[str, str], *more: str, told: str = "") -> Iterator[str]:
     process = subprocess.Popen([*COMMAND, *flags], env=env, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     line = process.stderr.readline()
-    assert re.match(r"serving \w+ on http://127\.0\.0\.1:", line), line
+    assert re.match(r"serving .+ on http://127\.0\.0\.1:", line), line
     try:
         yield line.split()[-1]
     finally:
