@@ -226,7 +226,7 @@ class Filler:
         if frames:
             return frames[-1]
         raise DeadlineExceeded(
-            "the engine had nothing in time: it is loading, or too slow here (--budget-ms gives more)"
+            "the engine had nothing in time: it is loading, or too slow: more --budget-ms helps"
         )
 
     async def _follow(self, request: InfillRequest, frames: list[Frame]) -> Infill:
