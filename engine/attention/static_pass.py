@@ -90,11 +90,6 @@ class Seats:
         bias = torch.zeros(hidden.shape, dtype=self._model.dtype, device=seen.device)
         return bias.masked_fill_(hidden, float("-inf"))[:, None, None]
 
-    @property
-    def bytes(self) -> int:
-        """Memory that it takes."""
-        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
-
     def _copy(self, seat: int, span: Span) -> None:
         if span.prefix is None or not span.seen:
             return

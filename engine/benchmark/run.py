@@ -29,6 +29,7 @@ from engine.backbones.quantized import Format
 from engine.benchmark.questions import Card, Row, Subject
 from engine.benchmark.shapes import diffusion_gemma, dream
 from engine.errors import EngineError, complaint
+from engine.program import INTERRUPTED, take_interrupts
 from engine.weights.loader import pick_device
 
 _log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ _log = logging.getLogger(__name__)
 MODELS = ("diffusiongemma", "dream")
 FORMATS: tuple[Format, ...] = ("plain", "int8", "int4")
 COLUMNS = ("of", "what", "rows", "at once", "passes", "ms", "host", "of floor")
-FAILED, INTERRUPTED = 2, 130
+FAILED = 2
 
 
 class Answers:
@@ -162,6 +163,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--stock", action="store_true", help="transformers' own generate, too")
     add("--small", action="store_true", help="small shapes: a rehearsal")
     options = parser.parse_args(argv)
+    take_interrupts()
     try:
         file = options.out.open("w", encoding="utf-8") if options.out else None
         answers = Answers(file, options.seconds)

@@ -29,16 +29,18 @@ pytestmark = pytest.mark.timeout(600)
 
 
 class Mortal(FakeEngine):
-    """Dies when it is told to: before it answers, or behind a frame."""
+    """Dies when it is told to: before it answers, or behind a frame. refusal: what it says then
+    before it answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, refusal: EngineUnavailable | None = None) -> None:
         super().__init__()
         self.dead = False
+        self.refusal = refusal or EngineUnavailable("it went away")
 
     async def stream(self, request: InfillRequest) -> AsyncGenerator[Frame | Infill]:
         if self.dead:
             self.runs += 1
-            raise EngineUnavailable("it went away")
+            raise self.refusal
         async for event in super().stream(request):
             yield event
             if self.dead:
@@ -140,15 +142,7 @@ async def test_what_two_replicas_died_of_is_not_given_to_a_third() -> None:
 
 
 async def test_one_that_is_busy_is_not_away() -> None:
-    class Full(Mortal):
-        async def stream(self, request: InfillRequest) -> AsyncGenerator[Frame | Infill]:
-            if self.dead:
-                self.runs += 1
-                raise EngineBusy("too much to do")
-            async for event in super().stream(request):
-                yield event
-
-    engines = [Full(), Full()]
+    engines = [Mortal(EngineBusy("too much to do")) for _ in range(2)]
     served = Replicas(engines)
     await answer(served, asked())
     (home, other) = sorted(engines, key=lambda engine: -engine.runs)
